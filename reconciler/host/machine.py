@@ -1,0 +1,41 @@
+"""The open machine: one of it per command, handed to everything that looks at the kernel or changes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from reconciler.host.handles import Handles
+
+if TYPE_CHECKING:
+    from reconciler.host.rtnl import Rtnl
+
+
+class Machine:
+    """Connections are opened when first used and closed together."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.handles = Handles(run_dir)
+        self._rtnl: Rtnl | None = None
+
+    @property
+    def rtnl(self) -> Rtnl:
+        """The rtnetlink request socket of this network namespace."""
+        if self._rtnl is None:
+            from reconciler.host.rtnl import Rtnl  # noqa: PLC0415 - not needed to print a version
+
+            self._rtnl = Rtnl()
+        return self._rtnl
+
+    def close(self) -> None:
+        if self._rtnl is not None:
+            self._rtnl.close()
+            self._rtnl = None
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,60 @@
+"""Network interfaces. A link is known by our mark on it, wherever it stands; its name is its place."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.resource import Resource, differing
+
+
+class Link(NamedTuple):
+    """One interface, wanted or found."""
+
+    tunnel: TunnelName | None
+    name: IfName
+    type: str  # tun · tap · wireguard; of foreign ones whatever the kernel says
+    mtu: int | None
+    up: bool
+    alias: str
+    group: int
+    uid: int | None = None  # who may attach to a TUN
+    gid: int | None = None
+    multi_queue: bool = False
+    by_program: bool = False  # the owner's program makes it
+    ifindex: int | None = None  # found only
+    carrier: bool | None = None  # found only
+
+    KIND = "link"
+    REPLACE_ON = frozenset(("type", "uid", "gid", "multi_queue"))
+
+    @property
+    def key(self) -> Hashable:
+        return self.tunnel if self.tunnel else ("foreign", self.name)
+
+    @property
+    def place(self) -> Hashable:
+        return self.name
+
+    @property
+    def dev(self) -> IfName | None:
+        return self.name
+
+    @property
+    def hangs_on(self) -> tuple[str, ...]:
+        return ("owner",) if self.by_program else ()
+
+    @property
+    def order(self) -> int:
+        return 1
+
+    def differs_from(self, found: Resource) -> tuple[str, ...]:
+        fields = ("type", "name", "mtu", "up", "alias", "group")
+        return differing(self, found, fields if self.by_program else (*fields, "uid", "gid", "multi_queue"))
+
+    def __str__(self) -> str:
+        mtu = f" mtu {self.mtu}" if self.mtu else ""
+        user = "".join(f" {word} {value}" for word, value in (("user", self.uid), ("group", self.gid)) if value is not None)
+        queues = " multi_queue" if self.multi_queue else ""
+        return f"link {self.name} type {self.type}{mtu}{user}{queues}{' up' if self.up else ''}"

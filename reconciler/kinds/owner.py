@@ -1,0 +1,67 @@
+"""The process that moves a tunnel's packets. Known by TUNCTL_TUNNEL in its environment, never by a recorded pid."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from hashlib import sha256
+from typing import NamedTuple
+
+from reconciler.model.marks import Mark
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.resource import Resource, differing
+
+
+class Owner(NamedTuple):
+    """One process tree, wanted or found."""
+
+    tunnel: TunnelName | None
+    mark: Mark
+    dev: IfName  # the device it opens or attaches to
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()  # beyond PATH and the mark
+    user: str | None = None
+    by_program: bool = False  # the program makes the device itself
+    own_mounts: bool = False  # in a mount namespace of its own, with a private /run/wireguard
+    restart_digest: str = ""
+    ready_timeout_s: float = 12.0
+    stop_grace_s: float = 5.0
+    fingerprint: str | None = None  # found: as recorded when it was started; None when that record is lost
+    pid: int | None = None  # found only
+    start_ticks: int | None = None  # found only: field 22 of /proc/PID/stat
+    holds: IfName | None = None  # found only: the TUN it has open, by /proc/PID/fdinfo
+
+    KIND = "owner"
+    REPLACE_ON = frozenset(("argv", "fingerprint"))
+
+    @property
+    def key(self) -> Hashable:
+        return self.tunnel
+
+    @property
+    def place(self) -> Hashable:
+        return self.tunnel
+
+    @property
+    def hangs_on(self) -> tuple[str, ...]:
+        return ("link",)
+
+    @property
+    def order(self) -> int:
+        return 0 if self.by_program else 2
+
+    def differs_from(self, found: Resource) -> tuple[str, ...]:
+        """By fingerprint where it is known, else by the command line that the kernel shows."""
+        assert isinstance(found, Owner)
+        if found.fingerprint is None:
+            return differing(self, found, ("argv",)) if found.argv else ()
+        return () if found.fingerprint == fingerprint(self) else ("fingerprint",)
+
+    def __str__(self) -> str:
+        pid = f" pid {self.pid}" if self.pid else ""
+        return f"owner {' '.join(self.argv)} dev {self.dev}{pid}"
+
+
+def fingerprint(owner: Owner) -> str:
+    """A digest over everything that only a restart can change; hex. Recorded in handles.json at the start."""
+    parts = (owner.argv, owner.environment, owner.user, owner.by_program, owner.restart_digest)
+    return sha256(repr(parts).encode()).hexdigest()[:32]

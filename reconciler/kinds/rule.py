@@ -1,0 +1,81 @@
+"""Policy rules, both families, always with an explicit priority."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from itertools import product
+from typing import NamedTuple
+
+from reconciler.model.intent import Intent
+from reconciler.model.marks import Numbers
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.resource import Resource
+
+USER_RULES = range(100, 500)  # offsets from priority_base: users' rules, own tables of tunnels that are not full
+
+
+class Rule(NamedTuple):
+    """One rule. All of it is its identity: the kernel changes none in place."""
+
+    tunnel: TunnelName | None
+    family: int  # AF_INET · AF_INET6
+    priority: int
+    table: int
+    from_: Prefix | None = None
+    to: Prefix | None = None
+    iif: str | None = None
+    fwmark: tuple[int, int] | None = None  # value, mask
+    uid_range: tuple[int, int] | None = None
+
+    KIND = "rule"
+    REPLACE_ON = frozenset[str]()
+
+    @property
+    def key(self) -> Hashable:
+        return self[1:]
+
+    @property
+    def place(self) -> Hashable:
+        return (self.tunnel, *self[1:])  # somebody else's rule with the same words may stand beside it
+
+    @property
+    def dev(self) -> IfName | None:
+        return None
+
+    @property
+    def hangs_on(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def order(self) -> int:
+        return 7
+
+    def differs_from(self, found: Resource) -> tuple[str, ...]:
+        return ()
+
+    def __str__(self) -> str:
+        words = ["rule", "-6" if self.family == AF_INET6 else "-4", f"priority {self.priority}", f"from {self.from_ or 'all'}"]
+        if self.to:
+            words.append(f"to {self.to}")
+        if self.iif:
+            words.append(f"iif {self.iif}")
+        if self.fwmark:
+            words.append(f"fwmark {self.fwmark[0]:#x}/{self.fwmark[1]:#x}")
+        if self.uid_range:
+            words.append(f"uidrange {self.uid_range[0]}-{self.uid_range[1]}")
+        return " ".join([*words, f"lookup {'main' if self.table == 254 else self.table}"])
+
+
+def wanted(intent: Intent, numbers: Numbers) -> Iterator[Rule]:
+    """The rules of a tunnel: each `from` with each `to` of one family; without either, one in both families."""
+    priority = numbers.priority_base + USER_RULES[(intent.slot - 1) % len(USER_RULES)]
+    own = intent.tunnel.table or numbers.table(intent.slot)
+    for entry in intent.tunnel.rules:
+        for from_, to in product(entry.from_ or (None,), entry.to or (None,)):
+            families = {prefix.family for prefix in (from_, to) if prefix} or {AF_INET, AF_INET6}
+            if len(families) == 1 or not (from_ or to):
+                for family in sorted(families):
+                    yield Rule(
+                        intent.name, family, priority, entry.lookup or own, from_, to, entry.iif, entry.fwmark, entry.uid_range
+                    )

@@ -1,0 +1,30 @@
+"""What the machine is like now, as far as it decides what is wanted. A fact that could not be had is Unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from reconciler.model.names import IfName, TunnelName
+
+
+class Unknown(NamedTuple):
+    """A failed check is not a fact."""
+
+    reason: str
+    privilege: bool = False
+
+
+class Facts(NamedTuple):
+    """Gathered once per pass by observe.facts."""
+
+    boot_id: str = ""
+    now_us: int = 0  # UTC, microseconds since the epoch
+    kernel_wireguard: bool | Unknown = False
+    public_keys: Mapping[str, str | Unknown] = {}  # private key file → its public key
+    preshared: Mapping[str, str | Unknown] = {}  # preshared key file → keyed digest
+    resolved: Mapping[str, tuple[bytes, ...] | Unknown] = {}  # endpoint host → packed addresses
+    users: Mapping[str, tuple[int, int] | Unknown] = {}  # name → uid, gid
+    groups: Mapping[str, int | Unknown] = {}
+    interfaces: Mapping[TunnelName, IfName] = {}  # what `interface = "auto"` means on this machine
+    working_endpoints: Mapping[str, str] = {}  # "tunnel public_key" → the endpoint text that was last set there

@@ -1,0 +1,63 @@
+"""What a look at the machine saw, and what it could not see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from reconciler.model.marks import Mark
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.prefix import Prefix
+from reconciler.model.resource import Resource
+
+
+class Counters(NamedTuple):
+    """IFLA_STATS64 of a link."""
+
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    rx_packets: int = 0
+    tx_packets: int = 0
+
+
+class LinkState(NamedTuple):
+    """Everything the kernel says of one interface, ours or not."""
+
+    name: IfName
+    ifindex: int
+    type: str  # tun · tap · wireguard · IFLA_INFO_KIND of others · "" for hardware
+    mtu: int
+    up: bool  # IFF_UP
+    carrier: bool  # IFLA_CARRIER
+    group: int
+    alias: str
+    mark: Mark | None
+    counters: Counters
+    point_to_point: bool = False
+    loopback: bool = False
+    uid: int | None = None  # of a TUN
+    gid: int | None = None
+    multi_queue: bool = False
+    persist: bool = False
+
+
+class Unobserved(NamedTuple):
+    """A look that failed: of this kind, for this tunnel (None: for all), because of this."""
+
+    tunnel: TunnelName | None
+    kind: str
+    reason: str
+    privilege: bool = False  # only because we may not: no fault of the machine
+
+
+class Found(NamedTuple):
+    """One look. A kind that stands in `unobserved` is unknown, never "none"."""
+
+    resources: tuple[Resource, ...]
+    links: Mapping[IfName, LinkState]
+    addresses: Mapping[IfName, tuple[Prefix, ...]]  # all addresses of each interface, host bits kept
+    unobserved: tuple[Unobserved, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def is_unobserved(self, kind: str, tunnel: TunnelName | None) -> bool:
+        return any(u.kind == kind and u.tunnel in (None, tunnel) for u in self.unobserved)

@@ -1,0 +1,47 @@
+"""One tunnel as the store keeps it: what the file says, who it is, and how it is getting on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from reconciler.model.marks import Mark
+from reconciler.model.names import TunnelName
+from reconciler.model.tunnel import Tunnel
+
+
+class Progress(NamedTuple):
+    """What must outlive a reboot: the state of the life cycle. Times: microseconds since the epoch, UTC."""
+
+    state: str = "pending"  # a state of lifecycle.py
+    since_us: int | None = None  # when it was last entered
+    up_since_us: int | None = None  # since when it is up
+    attempt: int = 0  # failed ones in a row
+    next_retry_us: int | None = None
+    error: str = ""  # of the last attempt
+    worked: bool = False  # it was up at least once since it was last asked for
+    last_addresses: tuple[str, ...] = ()  # as text, of the last time it was up
+
+
+class Intent(NamedTuple):
+    """A row of the store."""
+
+    tunnel: Tunnel
+    mark: Mark
+    slot: int  # from 1, given once: table and block metric follow from it
+    source: str
+    generation: int
+    held: bool = False  # a user's "stay down"
+    withdrawn: bool = False  # its source no longer declares it; kept until nothing of it is left
+    started_boot: str | None = None  # boot id in which `up` asked for a tunnel without autostart
+    progress: Progress = Progress()
+
+    @property
+    def name(self) -> TunnelName:
+        return self.tunnel.name
+
+    def is_wanted_up(self, boot_id: str) -> bool:
+        """To be up now: enabled, neither held nor withdrawn, and started by itself or by a user in this boot."""
+        tunnel = self.tunnel
+        if not tunnel.enabled or self.held or self.withdrawn:
+            return False
+        return tunnel.autostart or self.started_boot == boot_id

@@ -1,0 +1,59 @@
+"""How everything of ours is recognised in the kernel without any file of ours (PRODUCT section 5)."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from reconciler.model.names import TunnelName
+
+PROTOCOL = 115  # routes, rules, addresses: 's' in ASCII, unassigned in rtnetlink.h and in iproute2's rt_protos
+ENVIRONMENT_KEY = "TUNCTL_TUNNEL"
+
+_MARK = re.compile(r"tunctl:([a-z0-9][a-z0-9_-]{0,31}):([0-9a-f]{4})([0-9a-f]{4})")
+
+
+class Mark(NamedTuple):
+    """``tunctl:<name>:<id>``: on the ifalias of links; without ``tunctl:`` in the environment of processes."""
+
+    tunnel: TunnelName
+    store_id: str  # four hex digits, the same for all tunnels of one store
+    tunnel_id: str  # four hex digits, made when the tunnel was first stored
+
+    @property
+    def id(self) -> str:
+        return self.store_id + self.tunnel_id
+
+    @property
+    def alias(self) -> str:
+        return f"tunctl:{self.tunnel}:{self.id}"
+
+    @property
+    def environment(self) -> str:
+        return f"{self.tunnel}:{self.id}"
+
+    def __str__(self) -> str:
+        return self.alias
+
+
+def parse_mark(text: str | None) -> Mark | None:
+    """An ifalias (or an environment value with ``tunctl:`` put before it) → Mark; None when it is not one."""
+    match = _MARK.fullmatch(text or "")
+    return Mark(TunnelName(match[1]), match[2], match[3]) if match else None
+
+
+class Numbers(NamedTuple):
+    """The numbers that `[host]` may move."""
+
+    fwmark: int = 0x3174
+    fwmask: int = 0x3FFF
+    table_base: int = 20000
+    priority_base: int = 20000
+    link_group: int = 20000
+
+    def table(self, slot: int) -> int:
+        """The own table of the tunnel with this slot (slots count from 1)."""
+        return self.table_base + slot
+
+    def owns_priority(self, priority: int) -> bool:
+        return self.priority_base <= priority <= self.priority_base + 999

@@ -1,0 +1,32 @@
+"""Names and numbers that must not mix, and what a good one looks like."""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+TunnelName = NewType("TunnelName", str)
+IfName = NewType("IfName", str)
+
+HOST = TunnelName("")  # the owner of what belongs to no single tunnel; never a valid tunnel name
+
+IFNAMSIZ = 16  # linux/if.h: 15 bytes and the final NUL
+_TUNNEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+
+def is_tunnel_name(text: str) -> bool:
+    """True for ``[a-z0-9][a-z0-9_-]{0,31}`` and nothing around it."""
+    return _TUNNEL_NAME.fullmatch(text) is not None
+
+
+def ifname_problem(text: str) -> str | None:
+    """Why the kernel (dev_valid_name) or tunctl would not take this interface name; None when it is good."""
+    if not text:
+        return "an interface name must not be empty"
+    if len(text.encode()) >= IFNAMSIZ:
+        return f"{text!r} has {len(text.encode())} bytes, an interface name at most {IFNAMSIZ - 1}"
+    if text in (".", "..") or any(c in "/:%" or c.isspace() or not c.isprintable() for c in text):
+        return f"{text!r} is no interface name (no '/', ':', '%' or blanks)"
+    if text in ("lo", "all", "default"):
+        return f"{text!r} is reserved by the kernel"
+    return None

@@ -1,0 +1,66 @@
+"""What every kernel object has in common, so that the planner needs to know no kind."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from enum import Enum
+from typing import Protocol
+
+from reconciler.model.names import IfName, TunnelName
+
+
+class Verb(Enum):
+    """What a step does; the value is what stands in front of it in a plan."""
+
+    CREATE = "+"
+    CHANGE = "~"
+    REPLACE = "!"
+    DELETE = "-"
+
+
+class Resource(Protocol):
+    """One object on the machine, wanted or found. Two with the same KIND and `key` are the same object.
+
+    Equal values mean: nothing to do. `None` in a wanted field means "no opinion".
+    """
+
+    @property
+    def KIND(self) -> str: ...  # noqa: N802 - a class attribute of every kind, the name of its files
+
+    @property
+    def REPLACE_ON(self) -> frozenset[str]:  # noqa: N802
+        """Fields that the kernel cannot change in place."""
+
+    @property
+    def tunnel(self) -> TunnelName | None:
+        """Whose it is, read from our marks. HOST: ours, but of no tunnel that could be named. None: foreign."""
+
+    @property
+    def key(self) -> Hashable: ...
+
+    @property
+    def place(self) -> Hashable:
+        """What can be taken by one object only: something of somebody else with the same place is a conflict."""
+
+    @property
+    def dev(self) -> IfName | None:
+        """The link it stands on."""
+
+    @property
+    def hangs_on(self) -> tuple[str, ...]:
+        """Kinds of the same tunnel it cannot outlive: made anew, they take this along."""
+
+    @property
+    def order(self) -> int:
+        """Creations go by rising order."""
+
+    def differs_from(self, found: Resource) -> tuple[str, ...]:
+        """Names of the fields in which the found one is not as this wanted one says."""
+
+    def __str__(self) -> str:
+        """One line in the idiom of `ip`, the kind first: ``route 10.8.0.0/16 dev wg-office``."""
+
+
+def differing(wanted: Resource, found: Resource, fields: tuple[str, ...]) -> tuple[str, ...]:
+    """The one place that knows that None in a wanted field is no opinion."""
+    return tuple(name for name in fields if (value := getattr(wanted, name)) is not None and value != getattr(found, name))

@@ -1,0 +1,158 @@
+"""One tunnel as the user wants it: what a `[tunnels.NAME]` table says, defaults filled in, prefix files read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.prefix import Prefix
+
+
+class Endpoint(NamedTuple):
+    """Where a WireGuard peer is: a name or an address, and a UDP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class PeerSettings(NamedTuple):
+    """One `[[tunnels.X.wireguard.peers]]`. Keys are base64 as `wg` prints them; secrets are paths."""
+
+    public_key: str
+    allowed_ips: tuple[Prefix, ...] = ()
+    name: str | None = None
+    preshared_key_file: str | None = None
+    endpoint: Endpoint | None = None
+    keepalive_s: int | None = None
+
+
+class WireGuard(NamedTuple):
+    """`[tunnels.X.wireguard]`."""
+
+    private_key_file: str
+    listen_port: int | None = None
+    backend: str = "auto"  # auto · kernel · userspace
+    userspace_command: tuple[str, ...] = ("wireguard-go", "-f", "{interface}")
+    route_allowed_ips: bool = True
+    peers: tuple[PeerSettings, ...] = ()
+
+
+class Exec(NamedTuple):
+    """`[tunnels.X.exec]`."""
+
+    command: tuple[str, ...]
+    device: str = "program"  # program: it makes the device · tunctl: we do, before
+    environment: tuple[tuple[str, str], ...] = ()
+    user: str | None = None
+    restart_on: tuple[str, ...] = ()
+    restart_digest: str = ""  # over the contents of restart_on, as they were at apply
+    ready_timeout_s: float = 12.0
+    stop_grace_s: float = 5.0
+
+
+class Tun(NamedTuple):
+    """`[tunnels.X.tun]`."""
+
+    mode: str = "tun"  # tun · tap
+    owner: str | None = None
+    group: str | None = None
+    multi_queue: bool = False
+
+
+class PrefixFile(NamedTuple):
+    """A `to_file`, read at apply: where it was, what was in it."""
+
+    path: str
+    digest: str  # sha256 of `packed`, hex
+    packed: bytes  # model.prefix.pack
+
+
+class RouteSettings(NamedTuple):
+    """One `[[tunnels.X.routes]]`; the prefixes are those of `to` and of `to_file` together (only one is ever set)."""
+
+    to: tuple[Prefix, ...] = ()
+    to_file: PrefixFile | None = None
+    metric: int | None = None  # None: 0 for IPv4, 1024 for IPv6
+    table: int | None = None
+    via: bytes | None = None  # packed
+    src: bytes | None = None  # packed
+    type: str = "unicast"  # unicast · blackhole · unreachable · prohibit · throw
+
+
+class RuleSettings(NamedTuple):
+    """One `[[tunnels.X.rules]]`: every `from` with every `to` is one policy rule."""
+
+    lookup: int | None = None  # None: the tunnel's own table
+    from_: tuple[Prefix, ...] = ()
+    to: tuple[Prefix, ...] = ()
+    iif: str | None = None
+    fwmark: tuple[int, int] | None = None  # value, mask
+    uid_range: tuple[int, int] | None = None
+
+
+class Restart(NamedTuple):
+    """`[tunnels.X.restart]`: how often and how soon a bring-up that failed is tried again."""
+
+    base_s: float = 5.0
+    factor: float = 2.0
+    max_s: float = 60.0
+    attempts: int = 0  # 0: never give up
+
+    def delay_s(self, attempt: int) -> float:
+        """The wait after the attempt with this number (from 1): 5, 10, 20, 40, 60, 60 s with the defaults."""
+        return float(min(self.max_s, self.base_s * self.factor ** min(attempt - 1, 64)))
+
+
+class Tunnel(NamedTuple):
+    """What one `[tunnels.NAME]` says. Exactly one of `wireguard`, `exec_`, `tun` is set, the one of `driver`."""
+
+    name: TunnelName
+    driver: str  # wireguard · exec · tun
+    interface: IfName | None  # None: "auto", the kernel chooses
+    description: str = ""
+    enabled: bool = True
+    autostart: bool = True
+    addresses: tuple[Prefix, ...] = ()  # host bits kept
+    mtu: int | None = None  # None: "auto"
+    table: int | None = None  # None: "auto"
+    metric: int | None = None
+    src: bytes | None = None
+    wireguard: WireGuard | None = None
+    exec_: Exec | None = None
+    tun: Tun | None = None
+    routes: tuple[RouteSettings, ...] = ()
+    rules: tuple[RuleSettings, ...] = ()
+    restart: Restart = Restart()
+
+    @property
+    def has_own_table(self) -> bool:
+        """Its table-less routes stand in a table of its own, not in `main` (PRODUCT section 5)."""
+        return any(rule.lookup is None for rule in self.rules)
+
+
+class Host(NamedTuple):
+    """What `[host]` may declare; None: not declared here, the default holds. Kept per source, merged by the loop."""
+
+    lan: str | None = None  # keep · private · tunnel
+    lan_except: tuple[str, ...] | None = None
+    uplink: str | None = None
+    reconcile_interval_s: float | None = None
+    runtime_file: str | None = None  # run · beside
+    mark: tuple[int, int] | None = None  # value, mask
+    table_base: int | None = None
+    priority_base: int | None = None
+    link_group: int | None = None
+
+
+class Desired(NamedTuple):
+    """A whole desired file (or directory), valid."""
+
+    source: str
+    path: str  # as typed, made absolute; "-" for stdin
+    host: Host
+    tunnels: tuple[Tunnel, ...]  # in the order of the file
+    emptied: tuple[tuple[TunnelName, str], ...] = ()  # tunnels with a `to_file` that holds no prefix, and its path
+    warnings: tuple[str, ...] = ()
