@@ -1,0 +1,41 @@
+"""The engines: what each wants beyond the common. Pure; one file an engine.
+
+A driver gives the link of a tunnel, the owner process if its engine is a program, what is configured inside the
+engine, and the prefixes that the engine itself lets through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from reconciler.drivers import exec_, tun, wireguard
+from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
+from reconciler.model.facts import Facts
+from reconciler.model.intent import Intent
+from reconciler.model.marks import Numbers
+from reconciler.model.names import IfName
+from reconciler.model.prefix import Prefix
+from reconciler.model.resource import Resource
+from reconciler.model.tunnel import Tunnel
+
+
+class Driver(Protocol):
+    """What a module of this room offers. Raises TunctlError where the machine cannot have such a tunnel at all."""
+
+    def link(self, intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link: ...
+
+    def owner(self, intent: Intent, facts: Facts, dev: IfName) -> Owner | None: ...
+
+    def engine(self, intent: Intent, facts: Facts, dev: IfName) -> Iterator[Resource]: ...
+
+    def prefixes(self, tunnel: Tunnel) -> Iterator[Prefix]: ...
+
+
+DRIVERS: Mapping[str, Driver] = {"wireguard": wireguard, "exec": exec_, "tun": tun}
+
+
+def of(tunnel: Tunnel) -> Driver:
+    """The driver of a tunnel."""
+    return DRIVERS[tunnel.driver]

@@ -6,13 +6,4 @@ in `observe/` and in `actuate/`.
 
 from __future__ import annotations
 
-from reconciler.kinds.address import Address
-from reconciler.kinds.link import Link
-from reconciler.kinds.owner import Owner
-from reconciler.kinds.peer import Peer
-from reconciler.kinds.route import Route
-from reconciler.kinds.rule import Rule
-from reconciler.kinds.wireguard import Device
-
 KINDS = ("link", "owner", "wireguard", "peer", "address", "route", "rule")
-CLASSES = {cls.KIND: cls for cls in (Link, Owner, Device, Peer, Address, Route, Rule)}

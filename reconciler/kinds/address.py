@@ -19,8 +19,13 @@ class Address(NamedTuple):
     packed: bytes
     length: int
 
-    KIND = "address"
-    REPLACE_ON = frozenset[str]()
+    @property
+    def kind(self) -> str:
+        return "address"
+
+    @property
+    def replace_on(self) -> frozenset[str]:
+        return frozenset()
 
     @property
     def key(self) -> Hashable:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource, differing
 
+_REPLACE_ON = frozenset(("type", "uid", "gid", "multi_queue"))
+
 
 class Link(NamedTuple):
     """One interface, wanted or found."""
@@ -26,12 +28,17 @@ class Link(NamedTuple):
     ifindex: int | None = None  # found only
     carrier: bool | None = None  # found only
 
-    KIND = "link"
-    REPLACE_ON = frozenset(("type", "uid", "gid", "multi_queue"))
+    @property
+    def kind(self) -> str:
+        return "link"
+
+    @property
+    def replace_on(self) -> frozenset[str]:
+        return _REPLACE_ON
 
     @property
     def key(self) -> Hashable:
-        return self.tunnel if self.tunnel else ("foreign", self.name)
+        return self.tunnel or ("foreign", self.name)
 
     @property
     def place(self) -> Hashable:

@@ -10,6 +10,8 @@ from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource, differing
 
+_REPLACE_ON = frozenset(("argv", "fingerprint"))
+
 
 class Owner(NamedTuple):
     """One process tree, wanted or found."""
@@ -30,8 +32,13 @@ class Owner(NamedTuple):
     start_ticks: int | None = None  # found only: field 22 of /proc/PID/stat
     holds: IfName | None = None  # found only: the TUN it has open, by /proc/PID/fdinfo
 
-    KIND = "owner"
-    REPLACE_ON = frozenset(("argv", "fingerprint"))
+    @property
+    def kind(self) -> str:
+        return "owner"
+
+    @property
+    def replace_on(self) -> frozenset[str]:
+        return _REPLACE_ON
 
     @property
     def key(self) -> Hashable:

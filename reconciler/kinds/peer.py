@@ -37,8 +37,13 @@ class Peer(NamedTuple):
     rx_bytes: int = 0  # found only
     tx_bytes: int = 0  # found only
 
-    KIND = "peer"
-    REPLACE_ON = frozenset[str]()
+    @property
+    def kind(self) -> str:
+        return "peer"
+
+    @property
+    def replace_on(self) -> frozenset[str]:
+        return frozenset()
 
     @property
     def key(self) -> Hashable:

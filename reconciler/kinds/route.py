@@ -30,8 +30,13 @@ class Route(NamedTuple):
     via: bytes | None = None  # packed
     src: bytes | None = None  # packed
 
-    KIND = "route"
-    REPLACE_ON = frozenset[str]()
+    @property
+    def kind(self) -> str:
+        return "route"
+
+    @property
+    def replace_on(self) -> frozenset[str]:
+        return frozenset()
 
     @property
     def key(self) -> Hashable:
@@ -51,7 +56,7 @@ class Route(NamedTuple):
 
     def differs_from(self, found: Resource) -> tuple[str, ...]:
         assert isinstance(found, Route)
-        fields = differing(self, found, ("tunnel", "type", "dev", "src"))
+        fields = differing(self, found, ("type", "dev", "src"))
         return fields if self.via == found.via else (*fields, "via")
 
     def __str__(self) -> str:

@@ -28,8 +28,13 @@ class Rule(NamedTuple):
     fwmark: tuple[int, int] | None = None  # value, mask
     uid_range: tuple[int, int] | None = None
 
-    KIND = "rule"
-    REPLACE_ON = frozenset[str]()
+    @property
+    def kind(self) -> str:
+        return "rule"
+
+    @property
+    def replace_on(self) -> frozenset[str]:
+        return frozenset()
 
     @property
     def key(self) -> Hashable:

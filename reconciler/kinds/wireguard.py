@@ -20,8 +20,13 @@ class Device(NamedTuple):
     private_key_file: str = ""  # wanted only
     userspace: bool = False
 
-    KIND = "wireguard"
-    REPLACE_ON = frozenset[str]()
+    @property
+    def kind(self) -> str:
+        return "wireguard"
+
+    @property
+    def replace_on(self) -> frozenset[str]:
+        return frozenset()
 
     @property
     def key(self) -> Hashable:

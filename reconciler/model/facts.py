@@ -19,6 +19,7 @@ class Facts(NamedTuple):
     """Gathered once per pass by observe.facts."""
 
     boot_id: str = ""
+    run_dir: str = ""
     now_us: int = 0  # UTC, microseconds since the epoch
     kernel_wireguard: bool | Unknown = False
     public_keys: Mapping[str, str | Unknown] = {}  # private key file → its public key

@@ -19,16 +19,17 @@ class Verb(Enum):
 
 
 class Resource(Protocol):
-    """One object on the machine, wanted or found. Two with the same KIND and `key` are the same object.
+    """One object on the machine, wanted or found. Two with the same kind and `key` are the same object.
 
     Equal values mean: nothing to do. `None` in a wanted field means "no opinion".
     """
 
     @property
-    def KIND(self) -> str: ...  # noqa: N802 - a class attribute of every kind, the name of its files
+    def kind(self) -> str:
+        """The name of its files in kinds, observe and actuate."""
 
     @property
-    def REPLACE_ON(self) -> frozenset[str]:  # noqa: N802
+    def replace_on(self) -> frozenset[str]:
         """Fields that the kernel cannot change in place."""
 
     @property

@@ -1,0 +1,66 @@
+"""Any program that moves packets through a TUN device, which it opens itself or finds made before it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from reconciler.drivers.tun import user_id
+from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
+from reconciler.model.facts import Facts
+from reconciler.model.intent import Intent
+from reconciler.model.marks import Numbers
+from reconciler.model.names import IfName
+from reconciler.model.prefix import Prefix
+from reconciler.model.resource import Resource
+from reconciler.model.tunnel import Tunnel
+
+DEFAULT_MTU = 1500  # of a TUN, drivers/net/tun.c
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_.]+)\}")
+
+
+def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
+    settings = intent.tunnel.exec_
+    assert settings is not None
+    ours = settings.device == "tunctl"
+    uid = user_id(facts, settings.user) if ours and settings.user else None
+    return Link(
+        intent.name, dev, "tun", intent.tunnel.mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,
+        uid=uid, by_program=not ours,
+    )  # fmt: skip
+
+
+def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
+    settings = intent.tunnel.exec_
+    assert settings is not None
+    values = {
+        "interface": dev,
+        "mtu": str(intent.tunnel.mtu or DEFAULT_MTU),
+        "run_dir": f"{facts.run_dir}/tunnels/{intent.name}",
+    }
+    if settings.user:
+        user_id(facts, settings.user)  # a user that does not exist is said before anything is done
+    return Owner(
+        intent.name, intent.mark, dev, expand(settings.command, values), settings.environment, settings.user,
+        by_program=settings.device == "program", restart_digest=settings.restart_digest,
+        ready_timeout_s=settings.ready_timeout_s, stop_grace_s=settings.stop_grace_s,
+    )  # fmt: skip
+
+
+def engine(intent: Intent, facts: Facts, dev: IfName) -> Iterator[Resource]:
+    return iter(())
+
+
+def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
+    return iter(())
+
+
+def expand(command: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]:
+    """Placeholders → values, ``{{`` → ``{``. Which ones may stand there was checked when the file was read."""
+
+    def put(match: re.Match[str]) -> str:
+        return values[match[1]] if match[1] else match[0][0]
+
+    return tuple(_PLACEHOLDER.sub(put, word) for word in command)

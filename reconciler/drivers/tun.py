@@ -1,0 +1,55 @@
+"""A persistent TUN or TAP for somebody else's process. No process attached is no carrier, and `status` says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.errors import InvalidFile
+from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
+from reconciler.model.facts import Facts, Unknown
+from reconciler.model.intent import Intent
+from reconciler.model.marks import Numbers
+from reconciler.model.names import IfName
+from reconciler.model.prefix import Prefix
+from reconciler.model.resource import Resource
+from reconciler.model.tunnel import Tunnel
+
+
+def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
+    settings = intent.tunnel.tun
+    assert settings is not None
+    uid = user_id(facts, settings.owner) if settings.owner else None
+    gid = group_id(facts, settings.group) if settings.group else None
+    return Link(
+        intent.name, dev, settings.mode, intent.tunnel.mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,
+        uid=uid, gid=gid, multi_queue=settings.multi_queue,
+    )  # fmt: skip
+
+
+def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
+    return None
+
+
+def engine(intent: Intent, facts: Facts, dev: IfName) -> Iterator[Resource]:
+    return iter(())
+
+
+def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
+    return iter(())
+
+
+def user_id(facts: Facts, name: str) -> int:
+    """The uid of a user that the file names; InvalidFile when this machine has none."""
+    ids = facts.users.get(name, Unknown("not looked up"))
+    if isinstance(ids, Unknown):
+        raise InvalidFile(f"user {name!r}: {ids.reason}")
+    return ids[0]
+
+
+def group_id(facts: Facts, name: str) -> int:
+    """The gid of a group that the file names; InvalidFile when this machine has none."""
+    gid = facts.groups.get(name, Unknown("not looked up"))
+    if isinstance(gid, Unknown):
+        raise InvalidFile(f"group {name!r}: {gid.reason}")
+    return gid

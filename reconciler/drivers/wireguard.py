@@ -1,0 +1,94 @@
+"""WireGuard: in the kernel where it has it, else by a program on a persistent TUN, so that the death of that
+program takes no address and no route along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.drivers.exec_ import expand
+from reconciler.errors import NotObserved, Unavailable
+from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
+from reconciler.kinds.peer import Address, Peer
+from reconciler.kinds.wireguard import Device
+from reconciler.model.facts import Facts, Unknown
+from reconciler.model.intent import Intent
+from reconciler.model.marks import Numbers
+from reconciler.model.names import IfName
+from reconciler.model.prefix import Prefix
+from reconciler.model.resource import Resource
+from reconciler.model.tunnel import PeerSettings, Tunnel, WireGuard
+
+DEFAULT_MTU = 1420  # 1500 less an IPv6 and a UDP header and WireGuard's own 32 bytes: as wg-quick
+
+
+def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
+    kind = "tun" if is_userspace(intent.tunnel, facts) else "wireguard"
+    mtu = intent.tunnel.mtu or DEFAULT_MTU
+    return Link(intent.name, dev, kind, mtu, up=True, alias=intent.mark.alias, group=numbers.link_group)
+
+
+def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
+    if not is_userspace(intent.tunnel, facts):
+        return None
+    command = expand(_settings(intent.tunnel).userspace_command, {"interface": dev})
+    return Owner(intent.name, intent.mark, dev, command, own_mounts=True)
+
+
+def engine(intent: Intent, facts: Facts, dev: IfName) -> Iterator[Resource]:
+    settings = _settings(intent.tunnel)
+    userspace = is_userspace(intent.tunnel, facts)
+    key = facts.public_keys.get(settings.private_key_file, Unknown("not looked up"))
+    yield Device(
+        intent.name, dev, None if isinstance(key, Unknown) else key, settings.listen_port, None,
+        settings.private_key_file, userspace,
+    )  # fmt: skip
+    for peer in settings.peers:
+        yield Peer(
+            intent.name, dev, peer.public_key, peer.allowed_ips, peer.keepalive_s or 0,
+            _endpoints(intent, peer, facts), _preshared(peer, facts), peer.preshared_key_file, userspace, peer.name,
+        )  # fmt: skip
+
+
+def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
+    settings = _settings(tunnel)
+    if settings.route_allowed_ips:
+        for peer in settings.peers:
+            yield from peer.allowed_ips
+
+
+def is_userspace(tunnel: Tunnel, facts: Facts) -> bool:
+    """Which of the two engines; an error where the file asks for one that the kernel does not have."""
+    backend = _settings(tunnel).backend
+    if backend == "userspace":
+        return True
+    if isinstance(facts.kernel_wireguard, Unknown):
+        raise NotObserved(f"whether the kernel has WireGuard is not known: {facts.kernel_wireguard.reason}")
+    if backend == "kernel" and not facts.kernel_wireguard:
+        raise Unavailable("this kernel has no WireGuard", hint='set backend = "userspace" and install wireguard-go')
+    return not facts.kernel_wireguard
+
+
+def _settings(tunnel: Tunnel) -> WireGuard:
+    assert tunnel.wireguard is not None
+    return tunnel.wireguard
+
+
+def _endpoints(intent: Intent, peer: PeerSettings, facts: Facts) -> tuple[Address, ...] | None:
+    """Where the peer may be; None is no opinion: no endpoint, a name that is not known now, or a peer that talks
+    to us from where it has roamed to since this very endpoint was set."""
+    if peer.endpoint is None:
+        return None
+    if facts.working_endpoints.get(f"{intent.name} {peer.public_key}") == str(peer.endpoint):
+        return None
+    packed = facts.resolved.get(peer.endpoint.host, Unknown("not looked up"))
+    if isinstance(packed, Unknown):
+        return None
+    return tuple(Address(one, peer.endpoint.port) for one in packed)
+
+
+def _preshared(peer: PeerSettings, facts: Facts) -> str | None:
+    if peer.preshared_key_file is None:
+        return ""
+    digest = facts.preshared.get(peer.preshared_key_file, Unknown("not looked up"))
+    return None if isinstance(digest, Unknown) else digest
