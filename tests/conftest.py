@@ -1,0 +1,99 @@
+"""For every test: a bound on its time, and a look at whether the machine's own network stayed as it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import pytest
+
+TEST_BOUND_S = 60
+_ALARM_AGAIN_S = 5  # if somebody swallowed the first one
+
+# Fields of `ip -j` that change by themselves.
+_VOLATILE = {"valid_life_time", "preferred_life_time", "stats64", "stats", "expires", "cache", "used", "age"}
+
+
+class TestTooSlow(BaseException):
+    """Not an Exception: code under test must not catch it."""
+
+    __test__ = False
+
+
+@contextmanager
+def _bound(item: pytest.Item) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    marker = item.get_closest_marker("bound")
+    seconds = marker.args[0] if marker else TEST_BOUND_S
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise TestTooSlow(f"{item.nodeid} took longer than {seconds} s (mark it with @pytest.mark.bound(SECONDS) if it may)")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _ALARM_AGAIN_S)
+    try:
+        yield
+    except TestTooSlow as slow:
+        pytest.fail(str(slow))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with _bound(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with _bound(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    with _bound(item):
+        yield
+
+
+def _still(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _still(field) for key, field in value.items() if key not in _VOLATILE}
+    if isinstance(value, list):
+        return [_still(entry) for entry in value]
+    return value
+
+
+def machine_network() -> dict[str, object]:
+    """Links, addresses, routes and rules of the namespace this process runs in, without counters and lifetimes."""
+    if shutil.which("ip") is None:
+        return {}
+    commands = ("link", "address", "route show table all", "-6 route show table all", "rule", "-6 rule")
+    seen: dict[str, object] = {}
+    for command in commands:
+        argv = ["ip", "-j", *command.split()]
+        out = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=True).stdout
+        seen[command] = _still(json.loads(out or "[]"))
+    return seen
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _machine_network_untouched() -> Iterator[None]:
+    """The suite never changes the network of the machine it runs on."""
+    before = machine_network()
+    yield
+    after = machine_network()
+    changed = [name for name in before if before[name] != after[name]]
+    assert not changed, "the machine's own network changed while the tests ran: " + "; ".join(
+        f"{name}: before {before[name]} after {after[name]}" for name in changed
+    )

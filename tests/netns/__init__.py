@@ -1,0 +1,1 @@
+"""The real kernel: every test in fresh network namespaces of its own."""

@@ -1,0 +1,1 @@
+"""No root, no I/O beyond tmp_path."""
