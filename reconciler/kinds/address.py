@@ -40,6 +40,10 @@ class Address(NamedTuple):
         return ("link",)
 
     @property
+    def yields(self) -> bool:
+        return self.tunnel is None
+
+    @property
     def order(self) -> int:
         return 5
 

@@ -53,6 +53,10 @@ class Link(NamedTuple):
         return ("owner",) if self.by_program else ()
 
     @property
+    def yields(self) -> bool:
+        return False
+
+    @property
     def order(self) -> int:
         return 1
 
@@ -64,4 +68,6 @@ class Link(NamedTuple):
         mtu = f" mtu {self.mtu}" if self.mtu else ""
         user = "".join(f" {word} {value}" for word, value in (("user", self.uid), ("group", self.gid)) if value is not None)
         queues = " multi_queue" if self.multi_queue else ""
-        return f"link {self.name} type {self.type}{mtu}{user}{queues}{' up' if self.up else ''}"
+        alias = f" alias {self.alias}" if self.alias and not self.tunnel else ""
+        kind = f" type {self.type}" if self.type else ""
+        return f"link {self.name}{kind}{mtu}{user}{queues}{' up' if self.up else ''}{alias}"

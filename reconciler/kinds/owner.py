@@ -53,6 +53,10 @@ class Owner(NamedTuple):
         return ("link",)
 
     @property
+    def yields(self) -> bool:
+        return False
+
+    @property
     def order(self) -> int:
         return 0 if self.by_program else 2
 

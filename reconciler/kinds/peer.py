@@ -58,6 +58,10 @@ class Peer(NamedTuple):
         return ("link", "owner", "wireguard")
 
     @property
+    def yields(self) -> bool:
+        return False
+
+    @property
     def order(self) -> int:
         return 4
 

@@ -51,6 +51,10 @@ class Route(NamedTuple):
         return ("link",) if self.dev else ()
 
     @property
+    def yields(self) -> bool:
+        return False
+
+    @property
     def order(self) -> int:
         return 6
 

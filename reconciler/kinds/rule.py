@@ -53,6 +53,10 @@ class Rule(NamedTuple):
         return ()
 
     @property
+    def yields(self) -> bool:
+        return False
+
+    @property
     def order(self) -> int:
         return 7
 

@@ -41,6 +41,10 @@ class Device(NamedTuple):
         return ("link", "owner")
 
     @property
+    def yields(self) -> bool:
+        return False
+
+    @property
     def order(self) -> int:
         return 3
 

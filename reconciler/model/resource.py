@@ -52,6 +52,10 @@ class Resource(Protocol):
         """Kinds of the same tunnel it cannot outlive: made anew, they take this along."""
 
     @property
+    def yields(self) -> bool:
+        """True of a found foreign one that an equal wanted one may take over."""
+
+    @property
     def order(self) -> int:
         """Creations go by rising order."""
 

@@ -1,0 +1,134 @@
+"""Intent, found and what is left to do → verdict and reasons. Pure: no pid, no file, no memory is an input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from reconciler.kinds.link import Link
+from reconciler.kinds.peer import Peer
+from reconciler.model.facts import Facts
+from reconciler.model.found import Found, Unobserved
+from reconciler.model.intent import Intent
+from reconciler.model.plan import Plan, Step
+from reconciler.model.resource import Verb
+from reconciler.model.verdict import Judgement, Verdict
+
+HANDSHAKE_MAX_AGE_S = 180  # REJECT_AFTER_TIME of the WireGuard paper: a session is dead after that
+HANDSHAKE_GRACE_S = 15
+REASONS_SHOWN = 12
+_BASIC = ("link", "address", "route", "rule")
+
+
+def judge(intent: Intent, found: Found, plan: Plan, facts: Facts, impossible: str = "") -> Judgement:
+    """The verdict on one tunnel. `plan` is what is left to do for it and nothing else."""
+    blind = [u for u in found.unobserved if u.tunnel in (None, intent.name)]
+    unseen = tuple(dict.fromkeys(f"{u.kind}: {u.reason}" for u in blind if u.privilege))
+    lost = [u for u in blind if not u.privilege or u.kind in _BASIC]
+    if lost:
+        return Judgement(Verdict.UNKNOWN, _unknown(lost), unseen)
+    link = next((r for r in found.resources if isinstance(r, Link) and r.tunnel == intent.name), None)
+    if not intent.is_wanted_up(facts.boot_id):
+        return _when_down(intent, link, plan, unseen)
+    if plan.conflicts:
+        return Judgement(Verdict.FAILED, tuple(f"foreign: {conflict}" for conflict in plan.conflicts), unseen)
+    if intent.progress.state == "failed" or impossible:
+        return Judgement(Verdict.FAILED, (impossible or intent.progress.error or "gave up",), unseen)
+    if link is None:
+        return _when_absent(intent, plan, unseen)
+    reasons = [*_drift(plan.steps), *_carrier(link, plan.steps), *_peers(intent, found, facts)]
+    if not reasons:
+        return Judgement(Verdict.CONNECTED, (), unseen)
+    if not intent.progress.worked and plan.steps:
+        return Judgement(Verdict.NOT_CONNECTED, ("still coming up for the first time", *reasons), unseen)
+    return Judgement(Verdict.DEGRADED, tuple(reasons), unseen)
+
+
+def _unknown(lost: Iterable[Unobserved]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{u.kind} could not be read: {u.reason}" for u in lost))
+
+
+def _when_down(intent: Intent, link: Link | None, plan: Plan, unseen: tuple[str, ...]) -> Judgement:
+    why = "held down" if intent.held else "withdrawn" if intent.withdrawn else "disabled" if not intent.tunnel.enabled else ""
+    if link is None and not plan.steps:
+        return Judgement(Verdict.NOT_CONNECTED, (why or "not started",), unseen, counts=False)
+    left = tuple(f"{step.resource} should not be there" for step in plan.steps[:REASONS_SHOWN])
+    return Judgement(Verdict.DEGRADED, (f"{why or 'not started'}, but not down", *left), unseen)
+
+
+def _when_absent(intent: Intent, plan: Plan, unseen: tuple[str, ...]) -> Judgement:
+    name = intent.tunnel.interface or "interface"
+    residues = tuple(f"left over: {step.resource}" for step in plan.steps if step.verb is Verb.DELETE)
+    if intent.progress.worked:
+        return Judgement(Verdict.STALE, (f"{name}: interface no longer present", *residues), unseen)
+    error = (intent.progress.error,) if intent.progress.error else ()
+    return Judgement(Verdict.NOT_CONNECTED, ("not up yet", *error, *residues), unseen)
+
+
+def _drift(steps: Sequence[Step]) -> list[str]:
+    """A reason for each step that is left, the first of them by name, the others counted."""
+    reasons = [reason for step in steps[:REASONS_SHOWN] for reason in _why(step)]
+    more = len(steps) - REASONS_SHOWN
+    return [*reasons, f"and {more} more differences"] if more > 0 else reasons
+
+
+def _why(step: Step) -> list[str]:
+    kind = step.resource.kind
+    if step.verb is Verb.DELETE:
+        return [f"{step.resource} should not be there"]
+    if step.verb is Verb.CREATE or step.found is None:
+        if kind == "owner":
+            return ["owner not running"]
+        drift = "address drift: " if kind == "address" else ""
+        return [f"{drift}{step.resource} missing"]
+    return [_difference(step, field) for field in step.fields] or [f"{step.resource} must be made anew"]
+
+
+def _difference(step: Step, field: str) -> str:
+    found = getattr(step.found, field, None)
+    if step.resource.kind == "link" and field == "name":
+        return f"interface renamed to {found}"
+    if field == "up":
+        return "admin down"
+    if field == "protocol":
+        return f"{step.resource} does not carry our mark"
+    if field in ("preshared_digest", "fingerprint", "argv", "endpoints", "allowed_ips"):
+        return f"{step.resource}: {field.replace('_digest', ' key').replace('_', ' ')} differs"
+    return f"{step.resource.kind} {field} {found} != {getattr(step.resource, field, None)}".removeprefix("link ")
+
+
+def _carrier(link: Link, steps: Sequence[Step]) -> list[str]:
+    """A link without carrier delivers nothing, and the kernel does not say so to the senders."""
+    if link.carrier is not False or not link.up or any(step.resource.kind == "owner" for step in steps):
+        return []
+    return ["no process attached" if link.type in ("tun", "tap") else "no carrier"]
+
+
+def _peers(intent: Intent, found: Found, facts: Facts) -> list[str]:
+    settings = intent.tunnel.wireguard
+    if settings is None:
+        return []
+    there = {r.public_key: r for r in found.resources if isinstance(r, Peer) and r.tunnel == intent.name}
+    up_s = (facts.now_us - (intent.progress.up_since_us or facts.now_us)) // 1_000_000
+    reasons = []
+    for peer in settings.peers:
+        seen = there.get(peer.public_key)
+        if seen is None or peer.endpoint is None:
+            continue
+        label = f"peer {peer.name or peer.public_key}"
+        if not seen.endpoints:
+            reasons.append(f"{label}: endpoint {peer.endpoint} could not be resolved")
+        elif peer.keepalive_s and up_s >= HANDSHAKE_GRACE_S:
+            reasons += _handshake(label, seen.latest_handshake_s, facts.now_us // 1_000_000)
+    return reasons
+
+
+def _handshake(label: str, latest_s: int | None, now_s: int) -> list[str]:
+    if latest_s is None:
+        return [f"{label}: no handshake yet"]
+    age_s = now_s - latest_s
+    return [f"{label}: last handshake {age_s} s ago"] if age_s >= HANDSHAKE_MAX_AGE_S else []
+
+
+def worst(judgements: Iterable[Judgement], *, named: bool) -> int:
+    """The exit code of a status over these; without names, what is to be down and is down does not count."""
+    return max((j.verdict.exit_code for j in judgements if named or j.counts), default=0)
