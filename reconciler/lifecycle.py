@@ -24,16 +24,73 @@ class Lifecycle(StateMachine):
     removing = State()
     removed = State()
 
-    requested = (
-        pending.to(converging)
-        | failed.to(converging)
-        | removed.to(converging)
-        | removing.to(converging)
-        | waiting.to(converging)
-    )
+    requested = converging.from_(pending, waiting, failed, removing, removed)
     converged = converging.to(up)
     drifted = up.to(converging)
     stumbled = converging.to(waiting)
     retried = waiting.to(converging)
     gave_up = converging.to(failed)
     withdrawn = removing.from_(pending, converging, up, waiting, failed)
+    vanished = removing.to(removed)
+
+
+class Seen(NamedTuple):
+    """What a pass found out about one tunnel."""
+
+    wanted_up: bool
+    there: bool  # anything of it is on the machine
+    converged: bool  # a fresh look left nothing to do
+    acted: bool  # steps were done
+    error: str = ""
+    requested: bool = False  # a user's command, not a timer
+    addresses: tuple[str, ...] = ()
+
+
+class Transition(NamedTuple):
+    """One move, for the history."""
+
+    event: str
+    state: str  # entered by it
+
+
+def after(progress: Progress, seen: Seen, restart: Restart, now_us: int) -> tuple[Progress, tuple[Transition, ...]]:
+    """How a tunnel gets on after a pass. The same progress and no transition when nothing has changed."""
+    events = _events(progress, seen, restart)
+    if not events:
+        if seen.wanted_up and seen.addresses and seen.addresses != progress.last_addresses:
+            return progress._replace(last_addresses=seen.addresses), ()
+        return progress, ()
+    machine = Lifecycle(start_value=progress.state)
+    moves = []
+    for event in events:
+        machine.send(event)
+        moves.append(Transition(event, str(next(iter(machine.configuration_values)))))
+    return _entered(progress, moves[-1].state, seen, restart, now_us), tuple(moves)
+
+
+def _events(progress: Progress, seen: Seen, restart: Restart) -> list[str]:
+    state = progress.state
+    if not seen.wanted_up:
+        if state == "removed" or (state == "pending" and not seen.there):
+            return []
+        leave = [] if state == "removing" else ["withdrawn"]
+        return leave if seen.there else [*leave, "vanished"]
+    if state == "up" and seen.converged and not seen.acted:
+        return []
+    enter = {"up": ["drifted"], "converging": [], "waiting": ["requested" if seen.requested else "retried"]}
+    begin = enter.get(state, ["requested"])
+    if seen.converged:
+        return [*begin, "converged"]
+    exhausted = restart.attempts and progress.attempt + 1 >= restart.attempts
+    return [*begin, "gave_up" if exhausted else "stumbled"]
+
+
+def _entered(progress: Progress, state: str, seen: Seen, restart: Restart, now_us: int) -> Progress:
+    if state == "up":
+        since_us = progress.up_since_us if progress.state == "up" and progress.up_since_us else now_us
+        return Progress(state, now_us, since_us, worked=True, last_addresses=seen.addresses)
+    if state in ("waiting", "failed"):
+        attempt = progress.attempt + 1
+        retry_us = now_us + round(restart.delay_s(attempt) * 1e6) if state == "waiting" else None
+        return progress._replace(state=state, since_us=now_us, attempt=attempt, next_retry_us=retry_us, error=seen.error)
+    return Progress(state, now_us, last_addresses=progress.last_addresses)
