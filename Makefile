@@ -1,0 +1,59 @@
+# make setup · test · unit · lint · format · bench · demo · clean. Nothing asks; everything may be run twice.
+
+SHELL := /bin/sh
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+JOBS ?= 2
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+PIP := $(RUN) -m pip --disable-pip-version-check --no-input
+export PATH := $(PATH):/usr/sbin:/sbin
+# Network namespaces need root. Without it (and without sudo) those tests are skipped and say so.
+AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || ! sudo -n true 2>/dev/null || echo sudo -n -E)
+
+.PHONY: help setup system test unit lint format bench demo clean
+
+help:
+	@sed -n '1s/^# //p' Makefile
+
+setup: system $(READY)
+
+system:
+	@tools/system.sh
+
+# An environment that was copied or half made is made anew.
+$(READY): pyproject.toml tools/python.sh
+	@python=$$(tools/python.sh) && { $(PIP) --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); }
+	$(PIP) install -q -e '.[dev]'
+	$(RUN) -m compileall -q reconciler
+	@touch $@
+
+# Format, lint, types and imports are tests too: tests/house.
+test: setup
+	$(AS_ROOT) $(RUN) -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+unit: $(READY)
+	$(RUN) -m pytest tests/unit $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(READY)
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+bench: setup
+	$(AS_ROOT) $(RUN) -m benchmarks $(BENCH_ARGS)
+
+demo: setup
+	@$(AS_ROOT) $(RUN) demo/demo.py
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
