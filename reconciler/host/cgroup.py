@@ -1,0 +1,71 @@
+"""A control group (v2) around each owner's process tree, where the machine has them and lets us.
+
+It ends a whole tree at once, `setsid` grandchildren included (0.5 to 0.8 ms measured). Without it, the mark in the environment
+has to do; so nothing in here ever raises because control groups are absent, read-only or not ours.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import cache
+
+from reconciler.model.marks import Mark
+
+_MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the unified and the hybrid layout of systemd
+
+
+def path_of(mark: Mark) -> str | None:
+    """Where the tunnel's group is or would be; None when there is no cgroup v2 here."""
+    mount = _mount()
+    return f"{mount}/tunctl-{mark.tunnel}-{mark.id}" if mount else None
+
+
+@cache
+def _mount() -> str | None:
+    return next((path for path in _MOUNTS if os.path.exists(f"{path}/cgroup.controllers")), None)
+
+
+def enter(mark: Mark, pid: int) -> bool:
+    """Makes the group and puts the process into it; False when that cannot be."""
+    path = path_of(mark)
+    if path is None:
+        return False
+    with suppress(OSError):
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o755)
+        return _write(f"{path}/cgroup.procs", str(pid))
+    return False
+
+
+def members(mark: Mark) -> frozenset[int]:
+    """The pids in the group, as our pid namespace sees them (0: outside of it)."""
+    path = path_of(mark)
+    if path:
+        with suppress(OSError), open(f"{path}/cgroup.procs", encoding="ascii") as lines:
+            return frozenset(int(line) for line in lines) - {0}
+    return frozenset()
+
+
+def kill(mark: Mark) -> bool:
+    """SIGKILL to everything in it at once (Linux 5.14); False when that cannot be."""
+    path = path_of(mark)
+    return path is not None and _write(f"{path}/cgroup.kill", "1")
+
+
+def remove(mark: Mark) -> None:
+    """Removes the group if nothing lives in it."""
+    path = path_of(mark)
+    if path:
+        with suppress(OSError):
+            os.rmdir(path)
+
+
+def _write(path: str, text: str) -> bool:
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            return os.write(descriptor, text.encode()) == len(text)
+        finally:
+            os.close(descriptor)
+    return False

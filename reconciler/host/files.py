@@ -1,0 +1,104 @@
+"""Files that survive a crash, and reads that nothing planted can block or lead astray. Standard library only.
+
+Errors are plain OSErrors with the path in them; whoever calls knows what the file was for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """The whole new content or the whole old one, whatever happens: temporary file, fsync, rename, fsync of the directory."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    descriptor = os.open(temporary, _NEW, 0o600)
+    try:
+        try:
+            os.fchmod(descriptor, mode)  # the umask has no say
+            _write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_directory(path.parent)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_directory(path: Path) -> None:
+    """Makes renames and removals in it outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: str | Path, limit: int, *, follow: bool = False) -> bytes:
+    """The content of a regular file of root or of us that not everybody can write.
+
+    Never waits (a FIFO is refused) and follows no symlink unless told to; more than ``limit`` bytes is EFBIG.
+    """
+    return read_checked(path, limit, follow=follow)[0]
+
+
+def read_checked(path: str | Path, limit: int, *, follow: bool = False) -> tuple[bytes, os.stat_result]:
+    """As ``read``, with what fstat said of the very file that was read."""
+    descriptor = os.open(path, _READ if follow else _READ | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(descriptor)
+        _check(status, str(path))
+        content = os.read(descriptor, limit + 1)
+        while len(content) <= limit and (more := os.read(descriptor, limit + 1 - len(content))):
+            content += more
+    finally:
+        os.close(descriptor)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"is larger than {limit} bytes", str(path))
+    return content, status
+
+
+def _check(status: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", path)
+    if status.st_uid not in (0, os.geteuid()):
+        raise PermissionError(errno.EPERM, f"belongs to uid {status.st_uid}, not to root or to us", path)
+    if status.st_mode & stat.S_IWOTH:
+        raise PermissionError(errno.EPERM, "is writable by everybody", path)
+
+
+def make_directory(path: Path, mode: int = 0o755) -> None:
+    """The directory and its missing parents, with exactly this mode whatever the umask; an existing one must be ours.
+
+    One of ours with a wider mode is narrowed; a symlink or somebody else's directory is refused.
+    """
+    if not path.parent.exists():
+        make_directory(path.parent, mode)
+    try:
+        os.mkdir(path, mode & 0o700)
+    except FileExistsError:
+        pass
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid not in (0, os.geteuid()):
+            raise PermissionError(errno.EPERM, f"belongs to uid {status.st_uid}, not to root or to us", str(path))
+        if status.st_mode & 0o777 != mode and status.st_uid == os.geteuid():
+            os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,229 @@
+"""Hints about transient things: which pid, which ifindex, which port. Kept in memory and in `handles.json`.
+
+Never a fact: everything in here is believed only after the kernel has confirmed it, and losing all of it costs nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from reconciler.host import files
+from reconciler.model.names import IfName, TunnelName, is_tunnel_name
+
+FILE = "handles.json"
+ASIDE = "handles.json.corrupt"
+_LIMIT = 256 * 1024  # bytes; a hundred peers make 10 KiB
+_VERSION = 1
+
+
+class Handle(NamedTuple):
+    """What is remembered of one tunnel in this boot."""
+
+    name: TunnelName
+    id: str  # eight hex digits, of the mark
+    boot_id: str
+    interface: IfName | None = None
+    ifindex: int | None = None
+    pid: int | None = None
+    start_ticks: int | None = None  # field 22 of /proc/PID/stat
+    fingerprint: str | None = None  # of the owner, as it was started
+    endpoints: Mapping[str, str] = {}  # public key → endpoint text that was last set
+    bound: Mapping[str, str] = {}  # listen entry → address that was really bound
+
+
+_Signature = tuple[int, int, int]  # mtime_ns, inode, size: has anybody else written the file?
+
+
+class Handles:
+    """The handles of one run directory."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._tunnels = run_dir / "tunnels"
+        self._boot_id = ""
+        self._memory: dict[TunnelName, tuple[Handle, _Signature | None]] = {}
+        self._warnings: dict[tuple[TunnelName, str], str] = {}
+        self._corrupt: set[TunnelName] = set()
+
+    @property
+    def boot_id(self) -> str:
+        """Of the running kernel; it never changes while we live."""
+        if not self._boot_id:
+            self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return self._boot_id
+
+    def directory(self, tunnel: TunnelName) -> Path:
+        """The tunnel's own run directory; it need not exist."""
+        if not is_tunnel_name(tunnel):
+            raise ValueError(f"{tunnel!r} is no tunnel name")
+        return self._tunnels / tunnel
+
+    def get(self, tunnel: TunnelName) -> Handle | None:
+        """The handle of this boot, or None. A file that cannot be used is a warning, never an error."""
+        path = self.directory(tunnel) / FILE
+        signature = _signature(path)
+        known = self._memory.get(tunnel)
+        if known and (signature is None or signature == known[1]):
+            return known[0]
+        handle = self._read(tunnel, path) if signature else None
+        if handle is None:
+            return known[0] if known else None  # what we wrote ourselves is worth more than a damaged file
+        self._memory[tunnel] = (handle, signature)
+        return handle
+
+    def put(self, handle: Handle) -> None:
+        """Writes the file, then remembers. Nothing is written when it says so already. OSError when it cannot."""
+        path = self.directory(handle.name) / FILE
+        known = self._memory.get(handle.name)
+        if known and known[0] == handle and known[1] is not None and known[1] == _signature(path):
+            return
+        files.make_directory(path.parent)
+        if handle.name in self._corrupt:
+            self.move_aside(handle.name)
+        try:
+            files.replace(path, _encode(handle))
+        except IsADirectoryError:
+            self.move_aside(handle.name)
+            files.replace(path, _encode(handle))
+        self._memory[handle.name] = (handle, _signature(path))
+        self._forget_warnings(handle.name)
+
+    def forget_owner(self, tunnel: TunnelName) -> None:
+        """No process belongs to the tunnel any more."""
+        handle = self.get(tunnel)
+        if handle and handle.pid is not None:
+            self.put(handle._replace(pid=None, start_ticks=None, fingerprint=None))
+
+    def drop(self, tunnel: TunnelName) -> None:
+        """Forgets the tunnel and removes its run directory with all that is in it. OSError when something stays."""
+        self._memory.pop(tunnel, None)
+        self._corrupt.discard(tunnel)
+        self._forget_warnings(tunnel)
+        directory = self.directory(tunnel)
+        try:
+            os.lstat(directory)
+        except FileNotFoundError:
+            return
+        if directory.is_symlink():
+            directory.unlink()
+            return
+        from shutil import rmtree  # follows no symlink
+
+        rmtree(directory)
+
+    def move_aside(self, tunnel: TunnelName) -> None:
+        """A writer puts a file that cannot be used out of the way; the last such file is kept beside for whoever asks why."""
+        path = self.directory(tunnel) / FILE
+        aside = path.with_name(ASIDE)
+        self._corrupt.discard(tunnel)
+        try:
+            os.rename(path, aside)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            from shutil import rmtree
+
+            if aside.is_dir() and not aside.is_symlink():
+                rmtree(aside)
+            else:
+                aside.unlink()
+            os.rename(path, aside)
+
+    def warn(self, tunnel: TunnelName, subject: str, text: str) -> None:
+        """Keeps one warning for each tunnel and subject."""
+        self._warnings[tunnel, subject] = text
+
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the hints, one line each."""
+        return tuple(self._warnings.values())
+
+    def _forget_warnings(self, tunnel: TunnelName) -> None:
+        self._warnings.pop((tunnel, FILE), None)
+
+    def _read(self, tunnel: TunnelName, path: Path) -> Handle | None:
+        try:
+            handle = _decode(files.read(path, _LIMIT))
+            if handle.name != tunnel:
+                raise ValueError(f"it is about {handle.name!r}")
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            if error.errno == errno.EPERM:  # ours to judge: it is there and cannot be trusted
+                self._reject(tunnel, path, error)
+            return None  # EACCES: not ours to read, and no fault of the file
+        except (OSError, ValueError, RecursionError) as error:
+            self._reject(tunnel, path, error)
+            return None
+        self._corrupt.discard(tunnel)
+        self._forget_warnings(tunnel)
+        return handle if handle.boot_id == self.boot_id else None
+
+    def _reject(self, tunnel: TunnelName, path: Path, error: Exception) -> None:
+        reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+        self._corrupt.add(tunnel)
+        self.warn(tunnel, FILE, f"{path}: ignored: {reason}")
+
+
+def _signature(path: Path) -> _Signature | None:
+    with suppress(OSError):
+        status = os.lstat(path)
+        return status.st_mtime_ns, status.st_ino, status.st_size
+    return None
+
+
+def _encode(handle: Handle) -> bytes:
+    return json.dumps({"version": _VERSION, **handle._asdict()}, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _decode(content: bytes) -> Handle:
+    """ValueError says what is wrong; the content itself is never repeated."""
+    try:
+        document = json.loads(content.decode())
+    except UnicodeDecodeError:
+        raise ValueError("not text") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON (line {error.lineno})") from None
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    fields = cast("dict[str, Any]", document)
+    if fields.get("version") != _VERSION:
+        raise ValueError("written by another version")
+    name, mark_id, boot_id = (_text(fields, key) for key in ("name", "id", "boot_id"))
+    if name is None or mark_id is None or boot_id is None:
+        raise ValueError("name, id or boot_id is missing")
+    interface = _text(fields, "interface")
+    return Handle(
+        TunnelName(name), mark_id, boot_id, None if interface is None else IfName(interface),
+        _number(fields, "ifindex"), _number(fields, "pid"), _number(fields, "start_ticks"), _text(fields, "fingerprint"),
+        _texts(fields, "endpoints"), _texts(fields, "bound"),
+    )  # fmt: skip
+
+
+def _text(fields: dict[str, Any], key: str) -> str | None:
+    value = fields.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} has the wrong type")
+    return value
+
+
+def _number(fields: dict[str, Any], key: str) -> int | None:
+    value = fields.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 63:
+        raise ValueError(f"{key} is no positive number")
+    return value
+
+
+def _texts(fields: dict[str, Any], key: str) -> dict[str, str]:
+    value = fields.get(key, {})
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise ValueError(f"{key} has the wrong type")
+    return cast("dict[str, str]", value)

@@ -1,0 +1,114 @@
+"""WireGuard keys: read from their files at the moment of use, known elsewhere by what is derived from them.
+
+No message and no repr ever has key material in it, not even of a file that holds something else.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+import stat
+from base64 import b64decode, b64encode
+from hashlib import blake2s
+
+from reconciler.errors import InvalidFile
+from reconciler.host import files, x25519
+
+KEY_BYTES = 32  # linux/wireguard.h, WG_KEY_LEN
+_CREDENTIAL = "credential:"
+_LIMIT = 4096  # bytes of a key file: 44 characters and blanks around them
+_NONE = bytes(KEY_BYTES)
+
+_secret = os.urandom(32)  # digests mean something within this process only
+_public: dict[bytes, str] = {}  # by digest of the private key: a daemon asks every 30 s
+
+
+class Key:
+    """32 secret bytes that do not show themselves."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def __repr__(self) -> str:
+        return "Key(hidden)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("keys are not serialised")
+
+    @property
+    def raw(self) -> bytes:
+        return self._raw
+
+    @property
+    def hex(self) -> str:
+        return self._raw.hex()
+
+    @property
+    def base64(self) -> str:
+        return b64encode(self._raw).decode()
+
+    @property
+    def is_none(self) -> bool:
+        """All zero is how WireGuard says that there is no key."""
+        return self._raw == _NONE
+
+
+def parse(text: str) -> bytes | None:
+    """44 characters of base64 → 32 bytes; None when it is no key."""
+    if len(text) != 44 or not text.isascii():
+        return None
+    try:
+        raw = b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return raw if len(raw) == KEY_BYTES and b64encode(raw).decode() == text else None
+
+
+def path_of(reference: str) -> str:
+    """A path, or ``credential:NAME`` for a file in $CREDENTIALS_DIRECTORY (systemd's LoadCredential)."""
+    if not reference.startswith(_CREDENTIAL):
+        return reference
+    name = reference.removeprefix(_CREDENTIAL)
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise InvalidFile(f"{reference}: CREDENTIALS_DIRECTORY is not set", hint="run it as a service with LoadCredential=")
+    if not name or "/" in name or name in (".", ".."):
+        raise InvalidFile(f"{reference}: is no name of a credential")
+    return f"{directory}/{name}"
+
+
+def read(reference: str) -> Key:
+    """The key in a file. InvalidFile says what is wrong with it; PermissionError when we may not read it at all."""
+    path = path_of(reference)
+    try:
+        content, status = files.read_checked(path, _LIMIT, follow=True)
+    except PermissionError as error:
+        if error.filename is not None and str(error.strerror) != os.strerror(error.errno or 0):
+            raise InvalidFile(f"{reference}: {error.strerror}") from None
+        raise
+    except OSError as error:
+        raise InvalidFile(f"{reference}: {error.strerror}") from None
+    if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        mode = stat.S_IMODE(status.st_mode)
+        raise InvalidFile(f"{reference}: mode {mode:04o} is too open for a secret", hint=f"chmod 600 {path}")
+    raw = parse(content.decode("latin-1").strip())
+    if raw is None:
+        raise InvalidFile(f"{reference}: is not a WireGuard key (44 characters of base64)")
+    return Key(raw)
+
+
+def public_key(private: Key) -> str:
+    """base64; "" when there is no private key."""
+    if private.is_none:
+        return ""
+    name = blake2s(private.raw, key=_secret).digest()
+    if name not in _public:
+        _public[name] = b64encode(x25519.public(private.raw)).decode()
+    return _public[name]
+
+
+def preshared_digest(preshared: Key) -> str:
+    """A digest that only this process can compare with; "" when there is no key."""
+    return "" if preshared.is_none else blake2s(preshared.raw, key=_secret, person=b"preshare").hexdigest()

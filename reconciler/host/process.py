@@ -1,0 +1,165 @@
+"""Processes as /proc shows them, and an identity that outlives the reuse of a pid. Reads only; standard library only.
+
+A zombie is dead. A process whose environment may not be read is not "unmarked": that is PermissionError.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from reconciler.model.marks import ENVIRONMENT_KEY, Mark, parse_mark
+from reconciler.model.names import IfName
+
+_KEY = f"{ENVIRONMENT_KEY}=".encode()
+_CHUNK = 65536
+_ENVIRONMENT_LIMIT = 4 * 1024 * 1024  # bytes; the kernel allows a quarter of the stack limit (8 MiB) for all arguments
+_GONE = (FileNotFoundError, ProcessLookupError)
+
+
+class Process(NamedTuple):
+    """A living process. The pid alone names nobody; pid and start ticks do, within one boot."""
+
+    pid: int
+    start_ticks: int  # since boot, in clock ticks (10 ms): field 22 of proc(5) stat; ignores clock steps
+    parent: int
+    session: int
+    state: str = "R"
+    mark: Mark | None = None
+
+
+def stat(pid: int) -> Process | None:
+    """What /proc/PID/stat says; None when there is no such process, or a zombie only."""
+    with suppress(*_GONE):
+        content = _read(f"/proc/{pid}/stat", 4096)
+        fields = content[content.rindex(b")") + 2 :].split()
+        state = fields[0].decode()
+        if state not in ("Z", "X", "x"):
+            return Process(pid, int(fields[19]), int(fields[1]), int(fields[3]), state)
+    return None
+
+
+def is_alive(pid: int, start_ticks: int) -> bool:
+    """True while this very process runs."""
+    process = stat(pid)
+    return process is not None and process.start_ticks == start_ticks
+
+
+def mark_of(pid: int) -> Mark | None:
+    """The mark in its environment; None: it has none. PermissionError when we may not read it."""
+    try:
+        environment = _read(f"/proc/{pid}/environ", _ENVIRONMENT_LIMIT)
+    except _GONE:
+        return None
+    at = 0 if environment.startswith(_KEY) else environment.find(b"\0" + _KEY) + 1
+    if at == 0 and not environment.startswith(_KEY):
+        return None
+    value = environment[at + len(_KEY) :].partition(b"\0")[0]
+    return parse_mark("tunctl:" + value.decode(errors="replace"))
+
+
+def command_line(pid: int) -> tuple[str, ...]:
+    """Its argv as the kernel shows it; empty when it is gone or has none."""
+    with suppress(OSError):
+        content = _read(f"/proc/{pid}/cmdline", _CHUNK * 4)
+        if content:
+            return tuple(os.fsdecode(word) for word in content.removesuffix(b"\0").split(b"\0"))
+    return ()
+
+
+def program(pid: int) -> str | None:
+    """The file it runs, also when that file was replaced meanwhile; None when we cannot tell."""
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    return None
+
+
+def network_namespace(pid: int | None = None) -> str | None:
+    """An opaque name of the network namespace of a process, or of this thread; None when we cannot tell."""
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid or 'thread-self'}/ns/net")
+    return None
+
+
+def pids() -> list[int]:
+    """Of all processes in our pid namespace."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def ancestors() -> frozenset[int]:
+    """Our own pid and those of whoever started us: never to be signalled, whatever their environment says."""
+    found = {os.getpid()}
+    process = stat(os.getpid())
+    while process and process.parent > 0 and process.parent not in found:
+        found.add(process.parent)
+        process = stat(process.parent)
+    return frozenset(found)
+
+
+class Marked(NamedTuple):
+    """One scan of the process table."""
+
+    processes: tuple[Process, ...]  # with a mark, by age
+    hidden: int  # processes of other users whose environment we may not read
+
+
+def find_marked() -> Marked:
+    """All processes with a mark in their environment, but for us and our ancestors (a mark leaks into a shell easily)."""
+    skipped = ancestors()
+    found: list[Process] = []
+    hidden = 0
+    for pid in pids():
+        if pid in skipped:
+            continue
+        try:
+            mark = mark_of(pid)
+        except PermissionError:
+            hidden += 1
+            continue
+        except OSError:
+            continue  # gone while it was read (EIO, ENOMEM of a dying process)
+        if mark and (process := stat(pid)):
+            found.append(process._replace(mark=mark))
+    found.sort(key=lambda process: (process.start_ticks, process.pid))
+    return Marked(tuple(found), hidden)
+
+
+def held_devices(pid: int) -> Iterator[IfName]:
+    """The TUN devices it has open: `iff:` in /proc/PID/fdinfo/*. Their network namespace is not known from here."""
+    try:
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except _GONE:
+        return
+    for descriptor in descriptors:
+        with suppress(*_GONE):
+            if os.readlink(f"/proc/{pid}/fd/{descriptor}") != "/dev/net/tun":
+                continue
+            for line in _read(f"/proc/{pid}/fdinfo/{descriptor}", 4096).splitlines():
+                if line.startswith(b"iff:"):
+                    yield IfName(os.fsdecode(line[4:].strip()))
+
+
+def tun_holders(among: Iterable[int] | None = None) -> dict[IfName, list[int]]:
+    """Which processes of our network namespace hold which TUN device. Those we may not look into are left out."""
+    ours = network_namespace()
+    holders: dict[IfName, list[int]] = {}
+    for pid in sorted(pids() if among is None else among):
+        with suppress(PermissionError):
+            names = set(held_devices(pid))
+            if names and network_namespace(pid) == ours:
+                for name in names:
+                    holders.setdefault(name, []).append(pid)
+    return holders
+
+
+def _read(path: str, limit: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = os.read(descriptor, min(limit, _CHUNK))
+        while content and len(content) < limit and (more := os.read(descriptor, limit - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
