@@ -1,0 +1,88 @@
+"""rtnetlink messages about interface addresses: RTM_NEWADDR and its attributes (linux/if_addr.h)."""
+
+from __future__ import annotations
+
+import struct
+from struct import Struct
+from typing import NamedTuple
+
+from reconciler.host.nl_codec import as_u8, as_u32, attribute, attributes, u8, u32
+from reconciler.model.prefix import AF_INET, AF_INET6
+
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+
+_IFADDRMSG = Struct("=BBBBi")  # family, prefix length, flags, scope, index
+_IFADDRMSG_BYTES = 8
+_ADDRESS, _LOCAL, _BROADCAST, _FLAGS, _RT_PRIORITY, _PROTO = 1, 2, 4, 8, 9, 11  # IFA_*
+_BYTES = {AF_INET: 4, AF_INET6: 16}
+SCOPE_LINK = 253  # RT_SCOPE_LINK
+NOPREFIXROUTE = 0x200  # IFA_F_NOPREFIXROUTE
+PROTO_KERNEL = frozenset((1, 2, 3))  # IFAPROT_KERNEL_LO, _RA, _LL
+
+
+class AddressRow(NamedTuple):
+    """One address as the kernel lists it."""
+
+    ifindex: int
+    packed: bytes  # our own end
+    length: int
+    remote: bytes  # IFA_ADDRESS: the other end where there is one, else the same
+    scope: int
+    flags: int
+    protocol: int | None  # None: not marked (or a kernel before 5.18)
+    broadcast: bytes | None = None
+    metric: int | None = None  # of its prefix route, where somebody chose one
+
+
+def question(ifindex: int = 0) -> bytes:
+    """The body that asks for all addresses, or for those of one link."""
+    return _IFADDRMSG.pack(0, 0, 0, 0, ifindex)
+
+
+def wanted(row: AddressRow) -> bytes:
+    """The body that sets or removes an address; permanent."""
+    parts = [
+        _IFADDRMSG.pack(_family(row.packed), row.length, 0, row.scope, row.ifindex),
+        attribute(_LOCAL, row.packed),
+        attribute(_ADDRESS, row.remote),
+    ]
+    if row.flags:
+        parts.append(u32(_FLAGS, row.flags))
+    if row.protocol is not None:
+        parts.append(u8(_PROTO, row.protocol))
+    if row.broadcast is not None:
+        parts.append(attribute(_BROADCAST, row.broadcast))
+    if row.metric is not None:
+        parts.append(u32(_RT_PRIORITY, row.metric))
+    return b"".join(parts)
+
+
+def decode(body: bytes) -> AddressRow | None:
+    """RTM_NEWADDR → the address; None for families that are not IP. ValueError when malformed."""
+    try:
+        family, length, short_flags, scope, ifindex = _IFADDRMSG.unpack_from(body)
+    except struct.error as error:
+        raise ValueError(f"netlink: an address that is cut off: {error}") from error
+    if family not in _BYTES:
+        return None
+    found = attributes(body, _IFADDRMSG_BYTES)
+    remote = found.get(_ADDRESS) or found.get(_LOCAL) or b""
+    packed = found.get(_LOCAL) or remote
+    bits = _BYTES[family] * 8
+    if len(packed) * 8 != bits or len(remote) * 8 != bits or length > bits:
+        raise ValueError(f"netlink: an address of {len(packed)} bytes and length {length} in family {family}")
+    return AddressRow(
+        ifindex=ifindex,
+        packed=packed,
+        length=length,
+        remote=remote,
+        scope=scope,
+        flags=as_u32(found.get(_FLAGS), short_flags),
+        protocol=as_u8(found[_PROTO]) if _PROTO in found else None,
+        broadcast=found.get(_BROADCAST),
+        metric=as_u32(found[_RT_PRIORITY]) if _RT_PRIORITY in found else None,
+    )
+
+
+def _family(packed: bytes) -> int:
+    return AF_INET if len(packed) == 4 else AF_INET6

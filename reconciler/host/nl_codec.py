@@ -1,0 +1,101 @@
+"""Netlink's bytes, both ways: messages and attributes (linux/netlink.h). Native byte order, everything aligned to four.
+
+Knows no family and no socket. Whatever the bytes are, the only exception is ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+
+HEADER = Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+HEADER_BYTES = 16
+ATTRIBUTE = Struct("=HH")  # nlattr: length with this header, type
+U32 = Struct("=I")
+I32 = Struct("=i")
+_ATTRIBUTE_U32 = Struct("=HHI")
+_ATTRIBUTE_U8 = Struct("=HHBxxx")
+
+NESTED = 0x8000  # NLA_F_NESTED
+TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK: without the flags for nested and for network byte order
+_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+
+def messages(datagram: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
+    """The messages of one datagram: type, flags, sequence, port, body."""
+    at, end = 0, len(datagram)
+    while at < end:
+        if end - at < HEADER_BYTES:
+            raise ValueError("netlink: a message header is cut off")
+        length, kind, flags, sequence, port = HEADER.unpack_from(datagram, at)
+        if not HEADER_BYTES <= length <= end - at:
+            raise ValueError(f"netlink: a message claims {length} bytes where {end - at} are left")
+        yield kind, flags, sequence, port, datagram[at + HEADER_BYTES : at + length]
+        at += (length + 3) & ~3
+
+
+def attributes(body: bytes, start: int = 0) -> dict[int, bytes]:
+    """The attributes of a body from `start` on, by type; the last of a type wins, as in the kernel."""
+    found = {}
+    at, end = start, len(body)
+    if end < start:
+        raise ValueError(f"netlink: a body of {end} bytes where at least {start} are due")
+    while at < end:
+        if end - at < 4:
+            raise ValueError("netlink: an attribute header is cut off")
+        size, kind = ATTRIBUTE.unpack_from(body, at)
+        if not 4 <= size <= end - at:
+            raise ValueError(f"netlink: attribute {kind & TYPE_MASK} claims {size} bytes where {end - at} are left")
+        found[kind & TYPE_MASK] = body[at + 4 : at + size]
+        at += (size + 3) & ~3
+    return found
+
+
+def as_u32(value: bytes | None, default: int = 0) -> int:
+    """An attribute that is a u32; `default` when it is absent."""
+    if value is None:
+        return default
+    if len(value) != 4:
+        raise ValueError(f"netlink: {len(value)} bytes where a number of 4 is due")
+    number: int = U32.unpack(value)[0]
+    return number
+
+
+def as_u8(value: bytes | None, default: int = 0) -> int:
+    """An attribute that is a u8; `default` when it is absent."""
+    if value is None:
+        return default
+    if len(value) != 1:
+        raise ValueError(f"netlink: {len(value)} bytes where a number of 1 is due")
+    return value[0]
+
+
+def as_text(value: bytes | None) -> str:
+    """An attribute that is a NUL-terminated string; "" when absent. Bytes that are no UTF-8 become \\xNN."""
+    return "" if value is None else value.partition(b"\0")[0].decode(errors="backslashreplace")
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded."""
+    size = len(value) + 4
+    return ATTRIBUTE.pack(size, kind) + value + _PADDING[size & 3]
+
+
+def u32(kind: int, value: int) -> bytes:
+    """An attribute that holds a u32."""
+    return _ATTRIBUTE_U32.pack(8, kind, value)
+
+
+def u8(kind: int, value: int) -> bytes:
+    """An attribute that holds a u8."""
+    return _ATTRIBUTE_U8.pack(5, kind, value)
+
+
+def text(kind: int, value: str) -> bytes:
+    """An attribute that holds a NUL-terminated string."""
+    return attribute(kind, value.encode() + b"\0")
+
+
+def nest(kind: int, *inner: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    return attribute(kind | NESTED, b"".join(inner))

@@ -1,0 +1,100 @@
+"""rtnetlink messages about links: RTM_NEWLINK and its attributes (linux/if_link.h, linux/if_tun.h)."""
+
+from __future__ import annotations
+
+import struct
+from struct import Struct
+
+from reconciler.host.nl_codec import as_text, as_u8, as_u32, attributes, nest, text, u32
+from reconciler.model.found import Counters, LinkState
+from reconciler.model.marks import parse_mark
+from reconciler.model.names import IfName
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+
+_IFINFOMSG = Struct("=BxHiII")  # family, ARPHRD type, index, flags, mask of the flags to change
+_IFINFOMSG_BYTES = 16
+IFF_UP, _IFF_LOOPBACK, _IFF_POINTOPOINT = 0x1, 0x8, 0x10
+_IFNAME, _MTU, _LINKINFO, _IFALIAS, _STATS64, _GROUP, _EXT_MASK, _CARRIER = 3, 4, 18, 20, 23, 27, 29, 33  # IFLA_*
+_INFO_KIND, _INFO_DATA = 1, 2  # IFLA_INFO_*
+_TUN_OWNER, _TUN_GROUP, _TUN_TYPE, _TUN_PERSIST, _TUN_MULTI_QUEUE = 1, 2, 3, 6, 7  # IFLA_TUN_*
+_TUN_TYPES = {1: "tun", 2: "tap"}  # IFF_TUN, IFF_TAP
+_STATS = Struct("=QQQQ")  # rtnl_link_stats64 begins: packets received, sent, bytes received, sent
+_SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS; virtual functions are only listed when asked for
+
+
+def question(*, index: int = 0, name: str = "") -> bytes:
+    """The body that asks for one link, by index or by name; without either, for all of them."""
+    head = _IFINFOMSG.pack(0, 0, index, 0, 0)
+    if name:
+        return head + text(_IFNAME, name) + u32(_EXT_MASK, _SKIP_STATS)
+    return head
+
+
+def wanted(
+    *,
+    index: int = 0,
+    name: str | None = None,
+    kind: str | None = None,
+    alias: str | None = None,
+    group: int | None = None,
+    mtu: int | None = None,
+    up: bool | None = None,
+) -> bytes:
+    """The body of a creation (without `index`, with `kind`) or of a change; None leaves a thing as it is."""
+    mask = 0 if up is None else IFF_UP
+    parts = [_IFINFOMSG.pack(0, 0, index, IFF_UP if up else 0, mask)]
+    if name is not None:
+        parts.append(text(_IFNAME, name))
+    if mtu is not None:
+        parts.append(u32(_MTU, mtu))
+    if alias is not None:
+        parts.append(text(_IFALIAS, alias))
+    if group is not None:
+        parts.append(u32(_GROUP, group))
+    if kind is not None:
+        parts.append(nest(_LINKINFO, text(_INFO_KIND, kind)))
+    return b"".join(parts)
+
+
+def decode(body: bytes) -> LinkState:
+    """RTM_NEWLINK → the link. ValueError when malformed."""
+    try:
+        _family, _arphrd, index, flags, _ = _IFINFOMSG.unpack_from(body)
+        found = attributes(body, _IFINFOMSG_BYTES)
+        stats = found.get(_STATS64)
+        rx_packets, tx_packets, rx_bytes, tx_bytes = _STATS.unpack_from(stats) if stats else (0, 0, 0, 0)
+    except struct.error as error:
+        raise ValueError(f"netlink: a link that is cut off: {error}") from error
+    alias = as_text(found.get(_IFALIAS))
+    kind, tun = _kind(found.get(_LINKINFO))
+    return LinkState(
+        name=IfName(as_text(found.get(_IFNAME))),
+        ifindex=index,
+        type=kind,
+        mtu=as_u32(found.get(_MTU)),
+        up=bool(flags & IFF_UP),
+        carrier=as_u8(found.get(_CARRIER)) == 1,
+        group=as_u32(found.get(_GROUP)),
+        alias=alias,
+        mark=parse_mark(alias) if alias else None,
+        counters=Counters(rx_bytes, tx_bytes, rx_packets, tx_packets),
+        point_to_point=bool(flags & _IFF_POINTOPOINT),
+        loopback=bool(flags & _IFF_LOOPBACK),
+        uid=as_u32(tun[_TUN_OWNER]) if _TUN_OWNER in tun else None,
+        gid=as_u32(tun[_TUN_GROUP]) if _TUN_GROUP in tun else None,
+        multi_queue=as_u8(tun.get(_TUN_MULTI_QUEUE)) == 1,
+        persist=as_u8(tun.get(_TUN_PERSIST)) == 1,
+    )
+
+
+def _kind(linkinfo: bytes | None) -> tuple[str, dict[int, bytes]]:
+    """IFLA_LINKINFO → the kind ("" for hardware; a TUN says whether it is tun or tap) and the attributes of a TUN."""
+    if linkinfo is None:
+        return "", {}
+    found = attributes(linkinfo)
+    kind = as_text(found.get(_INFO_KIND))
+    if kind != "tun":
+        return kind, {}
+    tun = attributes(found.get(_INFO_DATA, b""))
+    return _TUN_TYPES.get(as_u8(tun.get(_TUN_TYPE)), kind), tun

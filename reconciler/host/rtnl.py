@@ -1,0 +1,96 @@
+"""rtnetlink: links, addresses, routes and rules of this network namespace, listed and changed. Knows no kinds."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from reconciler.errors import NotObserved
+from reconciler.host import nl_address, nl_link, nl_route, nl_rule
+from reconciler.host.netlink import NLM_F_ACK, KernelError, Netlink, Row
+from reconciler.host.nl_address import AddressRow
+from reconciler.host.nl_rule import RuleRow
+from reconciler.model.found import LinkState
+
+NETLINK_ROUTE = 0
+
+
+class Rtnl(Netlink):
+    """The rtnetlink request socket. Lists raise NotObserved, never a partial answer; changes raise KernelError."""
+
+    def __init__(self) -> None:
+        super().__init__(NETLINK_ROUTE)
+
+    def links(self) -> list[LinkState]:
+        """All links."""
+        return self._list("links", nl_link.RTM_GETLINK, nl_link.question(), nl_link.decode)
+
+    def link(self, *, index: int = 0, name: str = "") -> LinkState | None:
+        """One link, by index or by name (without counters); None: there is none."""
+        try:
+            answers = self.request(nl_link.RTM_GETLINK, 0, nl_link.question(index=index, name=name))
+        except KernelError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise NotObserved(f"link {name or index} could not be read: {error}") from error
+        if not answers:
+            raise NotObserved(f"link {name or index} could not be read: the kernel said nothing about it")
+        try:
+            return nl_link.decode(answers[0])
+        except ValueError as error:
+            raise NotObserved(f"link {name or index} could not be read: {error}") from error
+
+    def change_link(
+        self,
+        index: int,
+        *,
+        name: str | None = None,
+        alias: str | None = None,
+        group: int | None = None,
+        mtu: int | None = None,
+        up: bool | None = None,
+    ) -> None:
+        """Changes what is not None, in one message."""
+        body = nl_link.wanted(index=index, name=name, alias=alias, group=group, mtu=mtu, up=up)
+        self.request(nl_link.RTM_NEWLINK, NLM_F_ACK, body)
+
+    def addresses(self, ifindex: int = 0) -> list[AddressRow]:
+        """All addresses, or those of one link (none when it is gone)."""
+        try:
+            rows = self._list("addresses", nl_address.RTM_GETADDR, nl_address.question(ifindex), nl_address.decode)
+        except NotObserved as error:
+            if _errno(error) == errno.ENODEV:
+                return []
+            raise
+        return [row for row in rows if row.ifindex == ifindex] if ifindex else rows
+
+    def routes(self, family: int, decode: Callable[[bytes], Row | None], *, protocol: int = 0, table: int = 0) -> list[Row]:
+        """The routes of a family for which `decode` gives something; filtered by the kernel where it can (4.20)."""
+        try:
+            question = nl_route.question(family, protocol=protocol, table=table)
+            return self._list("routes", nl_route.RTM_GETROUTE, question, decode)
+        except NotObserved as error:
+            if _errno(error) in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # no such table, no such family
+                return []
+            raise
+
+    def rules(self, family: int) -> list[RuleRow]:
+        """The policy rules of a family in the order in which they are asked; none where the kernel lacks the family."""
+        try:
+            rows = self._list("rules", nl_rule.RTM_GETRULE, nl_rule.question(family), nl_rule.decode)
+        except NotObserved as error:
+            if _errno(error) in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+                return []
+            raise
+        return [row for row in rows if row.family == family]
+
+    def _list(self, what: str, kind: int, body: bytes, decode: Callable[[bytes], Row | None]) -> list[Row]:
+        try:
+            return self.dump(kind, body, decode)
+        except (KernelError, NotObserved) as error:
+            raise NotObserved(f"{what} could not be read: {error}") from error
+
+
+def _errno(error: NotObserved) -> int | None:
+    cause = error.__cause__
+    return cause.errno if isinstance(cause, KernelError) else None

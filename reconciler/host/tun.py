@@ -1,0 +1,67 @@
+"""TUN and TAP devices through /dev/net/tun (linux/if_tun.h): made, given away, made to stay."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from struct import Struct
+
+_PATH = "/dev/net/tun"
+_TUNSETIFF, _TUNSETPERSIST, _TUNSETOWNER, _TUNSETGROUP = 0x400454CA, 0x400454CB, 0x400454CC, 0x400454CE  # asm-generic
+_MODES = {"tun": 1, "tap": 2}  # IFF_TUN, IFF_TAP
+_MULTI_QUEUE, _NO_PI, _EXCL = 0x100, 0x1000, 0x8000  # IFF_*; EXCL: EBUSY instead of attaching to one that exists
+_IFREQ = Struct("16sH22x")
+
+
+def create(name: str, mode: str, *, multi_queue: bool = False) -> int:
+    """A new device of this very name, without packet information; the descriptor that keeps it alive.
+
+    OSError: EBUSY when the name is taken by any link, EPERM without CAP_NET_ADMIN, ENOENT, ENODEV or ENXIO (filename
+    /dev/net/tun) when the kernel or the container has no TUN.
+    """
+    descriptor = os.open(_PATH, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        flags = _MODES[mode] | _NO_PI | _EXCL | (_MULTI_QUEUE if multi_queue else 0)
+        fcntl.ioctl(descriptor, _TUNSETIFF, _IFREQ.pack(name.encode(), flags))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def give(descriptor: int, uid: int | None, gid: int | None) -> None:
+    """Lets this user, or members of this group, attach to the device without privileges."""
+    if uid is not None:
+        fcntl.ioctl(descriptor, _TUNSETOWNER, uid)
+    if gid is not None:
+        fcntl.ioctl(descriptor, _TUNSETGROUP, gid)
+
+
+def persist(descriptor: int) -> None:
+    """The device outlives the descriptor."""
+    fcntl.ioctl(descriptor, _TUNSETPERSIST, 1)
+
+
+def holders(name: str) -> Iterator[int]:
+    """The processes that have a TUN of this name open, as far as we may see them. The name may be of another namespace."""
+    needle = f"iff:\t{name}\n".encode()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if any(needle in text for text in _tun_descriptors(pid)):
+            yield int(pid)
+
+
+def _tun_descriptors(pid: str) -> Iterator[bytes]:
+    """/proc/PID/fdinfo of the descriptors that are TUNs."""
+    try:
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return
+    for number in descriptors:
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{number}") != _PATH:
+                continue
+            with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
+                yield file.read(4096) + b"\n"
+        except OSError:
+            continue  # closed meanwhile
