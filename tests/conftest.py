@@ -42,7 +42,7 @@ def _bound(item: pytest.Item) -> Iterator[None]:
     try:
         yield
     except TestTooSlow as slow:
-        pytest.fail(str(slow))
+        raise pytest.fail.Exception(str(slow)) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -39,7 +39,7 @@ def pure_files() -> list[Path]:
 def test_kind_is_described(kind: str) -> None:
     module = importlib.import_module(f"reconciler.kinds.{kind}")
     own = [cls for cls in vars(module).values() if isinstance(cls, type) and cls.__module__ == module.__name__]
-    assert [cls.kind.fget(None) for cls in own if hasattr(cls, "hangs_on")] == [kind]
+    assert [vars(cls)["kind"].fget(None) for cls in own if hasattr(cls, "hangs_on")] == [kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -40,7 +40,7 @@ def names_in(path: str) -> frozenset[str]:
     file = PROJECT / path
     if not file.exists():
         return frozenset()
-    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     body = ast.parse(file.read_text()).body
     classes = [node for node in body if isinstance(node, ast.ClassDef)]
     inner = {f"{group.name}::{node.name}" for group in classes for node in group.body if isinstance(node, functions)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,11 +135,22 @@ def test_recording_hears_changes_and_silence(host: Host) -> None:
     assert any("d0" in line for line in loud)
 
 
+def test_commands_see_control_groups_where_the_machine_has_them(host: Host) -> None:
+    has = "cgroup2" in Path("/proc/mounts").read_text()
+    look = ["test", "-e", "/sys/fs/cgroup/cgroup.controllers"]
+    assert (host.run(look, check=False).returncode == 0) == has
+    host.control_groups = False
+    assert host.run(look, check=False).returncode != 0
+
+
 def test_private_run_wireguard(pair: Pair) -> None:
+    def is_ready(host: Host, pid: int) -> bool:
+        return "wg0" in host.run_beside(pid, ["wg", "show"]).stdout
+
     for host in pair:  # the same name on both: only possible with private socket directories
         process = host.start(["wireguard-go", "-f", "wg0"], own_run_wireguard=True)
-        world.wait_until(lambda host=host: "wg0" in host.in_netns(links))
-        world.wait_until(lambda host=host, process=process: "wg0" in host.run_beside(process.pid, ["wg", "show"]).stdout)
+        world.wait_until(partial(is_ready, host, process.pid))
+        assert "wg0" in host.in_netns(links)
 
 
 def test_the_machine_network_can_be_compared() -> None:

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -43,6 +44,11 @@ def setns(descriptor: int) -> None:
         raise OSError(error, f"setns: {os.strerror(error)}")
 
 
+@cache
+def _has_cgroup2() -> bool:
+    return any(line.split()[2] == "cgroup2" for line in Path("/proc/mounts").read_text().splitlines())
+
+
 def _thread_netns() -> int:
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -63,6 +69,7 @@ class Host:
             "TUNCTL_STATE_DIR": str(self.state_dir),
             "TUNCTL_RUN_DIR": str(self.run_dir),
         }
+        self.control_groups = True  # False: commands started from now on see none
         self._processes: list[subprocess.Popen[Any]] = []
         self._descriptor = os.open(NETNS_DIR / name, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -87,7 +94,7 @@ class Host:
             text=True,
             errors="replace",
             capture_output=True,
-            **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),  # type: ignore[arg-type]
+            **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
         )
         if check:
             assert done.returncode == 0, _told(done)
@@ -142,7 +149,7 @@ class Host:
 
     def tunctl_argv(self, *args: str | os.PathLike[str]) -> list[str]:
         """The command line of tunctl, for `run` and `start`."""
-        return [sys.executable, "-m", "reconciler", *map(os.fspath, args)]
+        return [sys.executable, "-m", "reconciler", *(os.fspath(word) for word in args)]
 
     def tunctl(
         self,
@@ -312,9 +319,13 @@ class Host:
             for process in self._processes:
                 self.kill(process)
             self._must_exist()
+            groups = {group for pid in self.pids() for group in _control_groups(pid)}
             for _round in range(5):
                 if not self._kill_inhabitants():
                     break
+            for group in groups:
+                with contextlib.suppress(OSError):
+                    group.rmdir()
             subprocess.run(["ip", "netns", "del", self.name], check=True, capture_output=True, timeout=10)
         finally:
             os.close(self._descriptor)
@@ -346,8 +357,11 @@ class Host:
         assert there != MACHINE, "this is the network namespace of the machine"
 
     def _inside_argv(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
+        """`ip netns exec` gives a /sys of this namespace, but one without control groups: they are put back."""
         self._must_exist()
-        return ["ip", "netns", "exec", self.name, *map(os.fspath, argv)]
+        mount = ["sh", "-c", 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"', "sh"]
+        with_groups = mount if self.control_groups and _has_cgroup2() else []
+        return ["ip", "netns", "exec", self.name, *with_groups, *(os.fspath(word) for word in argv)]
 
 
 class Pair(NamedTuple):
@@ -438,6 +452,16 @@ def sweep_left_over() -> None:
         if match and not Path("/proc", match[1]).exists():
             with contextlib.suppress(OSError, AssertionError, subprocess.SubprocessError):  # another worker was faster
                 Host(path.name, Path(tempfile.mkdtemp(prefix="tt-"))).close()
+
+
+def _control_groups(pid: int) -> list[Path]:
+    """The groups of tunctl that a process is in."""
+    with contextlib.suppress(OSError):
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"]
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        paths = [line.removeprefix("0::") for line in lines if line.startswith("0::") and "/tunctl-" in line]
+        return [Path(mount + path) for mount in mounts for path in paths]
+    return []
 
 
 def _told(done: subprocess.CompletedProcess[str]) -> str:
