@@ -1,0 +1,161 @@
+"""Tunnel and Host ↔ their canonical JSON document: the same value is always the same text.
+
+Sorted keys, no blanks, defaults left out: a field that a later version adds does not change the documents that are
+stored already, so an upgrade alone is no new generation. (A default that changes its meaning needs a migration.)
+Prefixes and addresses are text. The prefixes of a file stand apart, once, under their digest.
+Standard library only: `status` reads documents.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from reconciler.model.names import TunnelName
+from reconciler.model.prefix import Prefix, ntop, parse_prefix, pton
+from reconciler.model.tunnel import (
+    Endpoint,
+    Exec,
+    Host,
+    PeerSettings,
+    PrefixFile,
+    Restart,
+    RouteSettings,
+    RuleSettings,
+    Tun,
+    Tunnel,
+    WireGuard,
+)
+
+T = TypeVar("T")
+_Form = dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]
+
+_dumps = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
+def encode_tunnel(tunnel: Tunnel) -> str:
+    """Tunnel → document. The contents of its prefix files are not in it: see `prefix_lists`."""
+    return _dumps(_encode(tunnel))
+
+
+def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
+    """Document and prefix lists (digest → packed) → Tunnel. ValueError when either is damaged."""
+    document = _loads(text)
+    for route in document.get("routes", ()):
+        if "to_file" in route:
+            entry = route["to_file"]
+            if entry["digest"] not in lists:
+                raise ValueError(f"the prefix list of {entry['path']!r} is missing")
+            entry["packed"] = lists[entry["digest"]]
+    return _checked(Tunnel, document)
+
+
+def prefix_lists(tunnel: Tunnel) -> dict[str, bytes]:
+    """Digest → packed prefixes, of every prefix file of this tunnel."""
+    return {route.to_file.digest: route.to_file.packed for route in tunnel.routes if route.to_file is not None}
+
+
+def encode_host(host: Host) -> str:
+    """Host → document; nothing declared is ``{}``."""
+    return _dumps(_encode(host))
+
+
+def decode_host(text: str) -> Host:
+    """Document → Host. ValueError when it is damaged."""
+    return _checked(Host, _loads(text))
+
+
+def _loads(text: str) -> dict[str, Any]:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("a stored document is not an object")
+    return document
+
+
+def _checked(make: type[T], document: dict[str, Any]) -> T:
+    try:
+        return _decode(make, document)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"a stored document does not fit this version ({error})") from error
+
+
+def _encode(value: Any) -> dict[str, Any]:
+    """A named tuple → what its fields say beyond their defaults."""
+    form = _FORMS.get(type(value), {})
+    defaults = value._field_defaults
+    document = {}
+    for field, content in zip(value._fields, value, strict=True):
+        if field in defaults and content == defaults[field]:
+            continue
+        if content is not None and field in form:
+            content = form[field][0](content)  # noqa: PLW2901 - its stored form
+        document[field.rstrip("_")] = content
+    return document
+
+
+def _decode(make: type[T], document: dict[str, Any]) -> T:
+    form = _FORMS.get(make, {})
+    fields = {}
+    for key, content in document.items():
+        field = _FIELDS.get(key, key)
+        fields[field] = form[field][1](content) if content is not None and field in form else content
+    return make(**fields)
+
+
+def _many(encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    def encode_all(values: Iterable[Any]) -> list[Any]:
+        return [encode(value) for value in values]
+
+    def decode_all(values: Iterable[Any]) -> tuple[Any, ...]:
+        return tuple([decode(value) for value in values])
+
+    return encode_all, decode_all
+
+
+def _nested(make: type[Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    return _encode, lambda document: _decode(make, document)
+
+
+def _encode_file(file: PrefixFile) -> dict[str, str]:
+    return {"path": file.path, "digest": file.digest}
+
+
+_ADDRESS = (ntop, pton)
+_PREFIXES = _many(Prefix.__str__, parse_prefix)
+_TUPLE = (list, tuple)
+_PAIRS = _many(list, tuple)
+_FLOAT = (float, float)  # 5 and 5.0 are the same wish
+
+_FIELDS = {"from": "from_", "exec": "exec_"}  # key → field, where the key is a word of Python
+_FORMS: dict[type[Any], _Form] = {
+    PeerSettings: {"allowed_ips": _PREFIXES, "endpoint": _nested(Endpoint)},
+    WireGuard: {"userspace_command": _TUPLE, "peers": _many(*_nested(PeerSettings))},
+    Exec: {
+        "command": _TUPLE,
+        "environment": _PAIRS,
+        "restart_on": _TUPLE,
+        "ready_timeout_s": _FLOAT,
+        "stop_grace_s": _FLOAT,
+    },
+    RouteSettings: {
+        "to": _PREFIXES,
+        "to_file": (_encode_file, lambda document: PrefixFile(**document)),
+        "via": _ADDRESS,
+        "src": _ADDRESS,
+    },
+    RuleSettings: {"from_": _PREFIXES, "to": _PREFIXES, "fwmark": _TUPLE, "uid_range": _TUPLE},
+    Restart: {"base_s": _FLOAT, "factor": _FLOAT, "max_s": _FLOAT},
+    Host: {"lan_except": _TUPLE, "mark": _TUPLE, "reconcile_interval_s": _FLOAT},
+    Tunnel: {
+        "name": (str, TunnelName),
+        "addresses": _PREFIXES,
+        "src": _ADDRESS,
+        "wireguard": _nested(WireGuard),
+        "exec_": _nested(Exec),
+        "tun": _nested(Tun),
+        "routes": _many(*_nested(RouteSettings)),
+        "rules": _many(*_nested(RuleSettings)),
+        "restart": _nested(Restart),
+    },
+}

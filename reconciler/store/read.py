@@ -1,0 +1,158 @@
+"""Reading the store: standard library only, creates nothing, needs no privilege. What `status` uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from reconciler.model.intent import Intent, Progress
+from reconciler.model.marks import Mark
+from reconciler.model.names import TunnelName
+from reconciler.store import failure, place
+from reconciler.store.document import decode_host, decode_tunnel
+from reconciler.store.stored import SCHEMA, Entry, Event, Source, Stored, is_ledger_key
+
+T = TypeVar("T")
+Rows = list[tuple[Any, ...]]
+
+BUSY_TIMEOUT_S = 1.0  # a Python signal handler waits as long as SQLite sleeps
+_UNFINISHED_RETRIES, _UNFINISHED_PAUSE_S = 10, 0.02  # a journal that outlives this has no writer
+
+_SOURCES = "SELECT name, path, host, generation, applied_us, forgotten FROM source ORDER BY name"
+_INTENTS = """
+    SELECT name, source, slot, tunnel_id, generation, document, held, withdrawn, started_boot,
+           state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses
+    FROM intent ORDER BY slot"""
+_HISTORY = """
+    SELECT at_us, tunnel, source, generation, uid, actor, event, cause, outcome FROM history
+    WHERE ?1 IS NULL OR tunnel = ?1 ORDER BY id DESC LIMIT ?2"""
+_LEDGER = """
+    SELECT ledger.key, previous, value, at_us, tunnel FROM ledger JOIN ledger_user ON ledger_user.key = ledger.key
+    ORDER BY ledger.key, tunnel"""
+
+
+def read(state_dir: Path, timeout_s: float = BUSY_TIMEOUT_S) -> Stored:
+    """All intents. Without a store `exists` is False. StoreError: cannot be read, damaged, locked, of another version."""
+    rows = _look(state_dir, timeout_s, fetch)
+    return Stored(exists=False) if rows is None else decode(rows, place.database(state_dir))
+
+
+def history(state_dir: Path, tunnel: str | None = None, limit: int = 100) -> tuple[Event, ...]:
+    """The latest events, oldest first; of one tunnel or of all. Also of tunnels that are gone."""
+    rows = _look(state_dir, BUSY_TIMEOUT_S, lambda connection: connection.execute(_HISTORY, (tunnel, limit)).fetchall())
+    return tuple(Event(*row) for row in reversed(rows or []))
+
+
+def ledger(state_dir: Path) -> tuple[Entry, ...]:
+    """What was changed host-wide and has to be given back, by key."""
+    rows = _look(state_dir, BUSY_TIMEOUT_S, fetch_ledger)
+    return decode_ledger(rows or [], place.database(state_dir))
+
+
+def fetch(connection: sqlite3.Connection) -> tuple[Rows, Rows, Rows, Rows]:
+    """The rows that `decode` needs. To be called inside a transaction: they belong together."""
+    return (
+        connection.execute("SELECT store_id FROM meta").fetchall(),
+        connection.execute(_SOURCES).fetchall(),
+        connection.execute(_INTENTS).fetchall(),
+        connection.execute("SELECT digest, packed FROM prefix_list").fetchall(),
+    )
+
+
+def decode(rows: tuple[Rows, Rows, Rows, Rows], path: str) -> Stored:
+    """Rows → values; StoreError names what is damaged."""
+    ids, sources, intents, lists = rows
+    try:
+        ((store_id,),) = ids
+        packed: dict[str, bytes] = dict(lists)
+        return Stored(
+            exists=True,
+            store_id=store_id,
+            sources=tuple([_source(row) for row in sources]),
+            intents=tuple([_intent(row, store_id, packed) for row in intents]),
+        )
+    except ValueError as error:
+        raise failure.damaged(path, error) from error
+
+
+def fetch_ledger(connection: sqlite3.Connection) -> Rows:
+    return connection.execute(_LEDGER).fetchall()
+
+
+def decode_ledger(rows: Rows, path: str) -> tuple[Entry, ...]:
+    """One row for each user of a key → entries; StoreError for a key that tunctl never writes."""
+    entries: dict[str, Entry] = {}
+    for key, previous, value, at_us, tunnel in rows:
+        if not is_ledger_key(key):
+            raise failure.damaged(path, f"its ledger names {key!r}, which tunctl never changes")
+        users = entries[key].tunnels if key in entries else ()
+        entries[key] = Entry(key, previous, value, (*users, TunnelName(tunnel)), at_us)
+    return tuple(entries.values())
+
+
+def version(connection: sqlite3.Connection) -> str | None:
+    """The schema of an open database; None: it has none (a database of somebody else, or an empty one)."""
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return None
+        raise
+    return str(row[0]) if row else None
+
+
+def uri(path: str, mode: str) -> str:
+    """For sqlite3.connect: only what has a meaning in SQLite's URIs is quoted; urllib costs more than the whole read."""
+    quoted = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file:{quoted}?mode={mode}"
+
+
+def _source(row: tuple[Any, ...]) -> Source:
+    name, path, host, generation, applied_us, forgotten = row
+    return Source(name, path, decode_host(host), generation, applied_us, bool(forgotten))
+
+
+def _intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Intent:
+    name, source, slot, tunnel_id, generation, document, held, withdrawn, started_boot, *rest = row
+    state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses = rest
+    tunnel = decode_tunnel(document, lists)
+    if tunnel.name != name:
+        raise ValueError(f"the document of {name!r} is that of {tunnel.name!r}")
+    addresses = tuple(json.loads(last_addresses))
+    progress = Progress(state, since_us, up_since_us, attempt, next_retry_us, error, bool(worked), addresses)
+    mark = Mark(tunnel.name, store_id, tunnel_id)
+    return Intent(tunnel, mark, slot, source, generation, bool(held), bool(withdrawn), started_boot, progress)
+
+
+def _look(state_dir: Path, timeout_s: float, question: Callable[[sqlite3.Connection], T]) -> T | None:
+    """Asks in one read transaction; None when there is no store."""
+    if not place.is_there(state_dir):
+        return None
+    path = place.database(state_dir)
+    for attempt in range(_UNFINISHED_RETRIES + 1):
+        try:
+            return _ask(path, timeout_s, question)
+        except sqlite3.Error as error:
+            if not failure.is_unfinished(error) or attempt == _UNFINISHED_RETRIES:
+                raise failure.translated(error, path) from error
+        time.sleep(_UNFINISHED_PAUSE_S)
+    return None
+
+
+def _ask(path: str, timeout_s: float, question: Callable[[sqlite3.Connection], T]) -> T:
+    connection = sqlite3.connect(uri(path, "ro"), timeout=timeout_s, isolation_level=None, uri=True)
+    try:
+        connection.execute("BEGIN")
+        found = version(connection)
+        if found is None:
+            raise failure.damaged(path, "it has no schema of tunctl")
+        if found != SCHEMA:
+            raise (failure.newer if found > SCHEMA else failure.older)(path, found, SCHEMA)
+        return question(connection)
+    finally:
+        connection.close()

@@ -1,0 +1,91 @@
+"""What the store holds, as values. Standard library only."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from reconciler.model.intent import Intent
+from reconciler.model.names import TunnelName
+from reconciler.model.tunnel import Host
+
+SCHEMA = "0001"  # the revision of migrations/versions that this version reads and writes; they sort as text
+
+
+class Source(NamedTuple):
+    """Where intents come from: one desired file, or directory."""
+
+    name: str
+    path: str  # "-" for stdin
+    host: Host  # what its [host] declares; None: nothing
+    generation: int  # in which it last changed
+    applied_us: int  # when that was
+    forgotten: bool = False  # `forget` took all it had; gone when its last tunnel is. Its [host] still holds until then
+
+
+class Stored(NamedTuple):
+    """All intents of one store at one moment."""
+
+    exists: bool  # False: nothing was ever stored here
+    store_id: str | None = None  # four hex digits
+    sources: tuple[Source, ...] = ()  # by name
+    intents: tuple[Intent, ...] = ()  # by slot; withdrawn ones too
+
+
+class Event(NamedTuple):
+    """One line of the history, oldest first."""
+
+    at_us: int
+    tunnel: TunnelName | None  # None: of a whole source
+    source: str | None
+    generation: int | None
+    uid: int | None  # None: tunctl by itself
+    actor: str
+    event: str  # saved · created · changed · withdrawn · held · released · forgotten · deleted, or the state that was entered
+    cause: str
+    outcome: str  # "" while it is not known
+
+
+class Entry(NamedTuple):
+    """One host-wide thing that was changed and must be given back."""
+
+    key: str
+    previous: bytes | None  # what was there before the first change; None: there was nothing
+    value: bytes  # what we set last: only if it is still there, `previous` is given back
+    tunnels: tuple[TunnelName, ...]  # who needs it so; the last one gives it back. HOST for shared ones
+    at_us: int
+
+
+class Actor(NamedTuple):
+    """Who asked."""
+
+    uid: int | None
+    name: str
+
+
+class Saved(NamedTuple):
+    """What a save changed in the store; names in the order of the file."""
+
+    generation: int | None  # None: no intent differs from what was stored
+    created: tuple[TunnelName, ...] = ()
+    changed: tuple[TunnelName, ...] = ()  # taken over and declared again ones too
+    unchanged: tuple[TunnelName, ...] = ()
+    withdrawn: tuple[TunnelName, ...] = ()
+    released: tuple[TunnelName, ...] = ()  # whose hold this ended
+    still_held: tuple[TunnelName, ...] = ()  # declared, enabled, and left down by `keep_holds`
+
+
+# What a ledger entry may name. A dot in an interface name is written as a slash, as sysctl(8) does;
+# a name of slashes only would be a way up the tree.
+_INTERFACE = r"(?!/+\.)[^.\s:%]{1,15}"
+_LEDGER_KEY = re.compile(
+    r"file:/etc/resolv\.conf"
+    r"|sysctl:net\.ipv4\.ip_forward"
+    rf"|sysctl:net\.ipv4\.conf\.{_INTERFACE}\.(?:forwarding|rp_filter|src_valid_mark)"
+    rf"|sysctl:net\.ipv6\.conf\.{_INTERFACE}\.(?:forwarding|accept_ra|disable_ipv6)"
+)
+
+
+def is_ledger_key(key: str) -> bool:
+    """True for the host-wide things that tunctl may change and give back, and for nothing else."""
+    return _LEDGER_KEY.fullmatch(key) is not None
