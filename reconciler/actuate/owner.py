@@ -1,0 +1,208 @@
+"""Starts and ends owner processes. One that does not become ready is taken back whole."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+from reconciler.errors import Bug, NotPermitted, StepFailed, TunctlError, Unavailable
+from reconciler.host import cgroup, files, launch, nl_link, ownerlog, process, terminate, uapi
+from reconciler.host.handles import Handle
+from reconciler.host.launch import Identity, Program, Started
+from reconciler.host.machine import Machine
+from reconciler.host.process import Process
+from reconciler.host.trees import belonging, trees
+from reconciler.kinds.owner import Owner, fingerprint
+from reconciler.model.marks import ENVIRONMENT_KEY
+
+_POLL_S = (0.005, 0.02)  # at first, later: engines were ready 18 to 75 ms after their start
+_POLLS_AT_FIRST = 40
+
+
+def create(machine: Machine, wanted: Owner) -> None:
+    """Starts it and waits until its device has carrier (and a userspace WireGuard answers). StepFailed has its last words."""
+    assert wanted.tunnel
+    log = machine.handles.directory(wanted.tunnel) / ownerlog.FILE
+    existed = _link_is_there(machine, wanted)
+    since = ownerlog.size(log)
+    started = _start(machine, wanted, log)
+    try:
+        _wait_until_ready(machine, wanted, started)
+    except TunctlError as error:
+        running = wanted._replace(pid=started.pid, start_ticks=started.start_ticks)
+        _take_back(machine, running, link_too=not existed)
+        lines = ownerlog.tail(log, since=since)
+        words = "".join(f"\n  {line}" for line in lines)
+        raise StepFailed(f"{wanted}: {error.message}{words}", hint=error.hint or f"its output is in {log}") from None
+    except BaseException:
+        _take_back(machine, wanted._replace(pid=started.pid, start_ticks=started.start_ticks), link_too=not existed)
+        raise
+
+
+def change(machine: Machine, wanted: Owner, found: Owner, fields: tuple[str, ...]) -> None:
+    """Nothing of a running process can be changed: it is replaced."""
+    raise Bug(f"{wanted}: a process cannot be changed ({', '.join(fields)})")
+
+
+def delete(machine: Machine, found: Owner) -> None:
+    """SIGTERM, patience, SIGKILL, for the whole tree. StepFailed names what survives (uninterruptible sleep)."""
+    if found.pid is None:
+        return
+    hint = (found.pid, found.start_ticks)
+    whole = len(trees(belonging(process.find_marked(), found.mark, hint, found.dev), hint)) <= 1
+
+    def members() -> Iterable[Process]:
+        launch.reap()
+        current = trees(belonging(process.find_marked(), found.mark, hint, found.dev), hint)
+        if whole:
+            return [one for tree in current for one in tree.members]
+        return next((tree.members for tree in current if tree.main.pid == found.pid), ())
+
+    try:
+        survivors = terminate.stop(members, found.stop_grace_s, lambda: _kill_group(found) if whole else None)
+    except PermissionError as error:
+        raise NotPermitted(f"{found}: may not be signalled: {error.strerror}", hint="run it as root") from error
+    launch.reap()
+    if survivors:
+        names = ", ".join(f"pid {one.pid} (state {one.state})" for one in survivors)
+        raise StepFailed(f"{found}: {names} survives SIGKILL", hint="it hangs in the kernel; try again later")
+    cgroup.remove(found.mark)
+    handle = machine.handles.get(found.mark.tunnel)
+    if handle and handle.pid == found.pid:
+        _forget(machine, found)
+
+
+def _kill_group(found: Owner) -> None:
+    if os.getpid() not in cgroup.members(found.mark):
+        cgroup.kill(found.mark)
+
+
+def _forget(machine: Machine, owner: Owner) -> None:
+    try:
+        machine.handles.forget_owner(owner.mark.tunnel)
+    except OSError as error:
+        raise StepFailed(f"handles of {owner.mark.tunnel} could not be written: {error.strerror}") from error
+
+
+def _start(machine: Machine, wanted: Owner, log: os.PathLike[str]) -> Started:
+    """Starts it, writes down who it is, and lets it run. StepFailed, Unavailable, NotPermitted."""
+    program = _program(wanted)
+    try:
+        files.make_directory(machine.handles.directory(wanted.mark.tunnel))
+        output = ownerlog.open_for_writing(machine.handles.directory(wanted.mark.tunnel) / ownerlog.FILE)
+    except OSError as error:
+        raise StepFailed(f"{wanted}: its log {log} cannot be written: {error.strerror}") from error
+    try:
+        started = launch.start(program, output)
+    except OSError as error:
+        raise _refusal(wanted, error) from error
+    finally:
+        os.close(output)
+    try:
+        _record(machine, wanted, started)
+    except OSError as error:
+        started.abandon()
+        raise StepFailed(f"handles of {wanted.tunnel} could not be written: {error.strerror}") from error
+    except BaseException:
+        started.abandon()
+        raise
+    cgroup.enter(wanted.mark, started.pid)
+    try:
+        started.release()
+    except OSError as error:
+        cgroup.remove(wanted.mark)
+        _forget(machine, wanted)
+        raise _refusal(wanted, error) from error
+    return started
+
+
+def _record(machine: Machine, wanted: Owner, started: Started) -> None:
+    handles, mark = machine.handles, wanted.mark
+    known = handles.get(mark.tunnel) or Handle(mark.tunnel, mark.id, handles.boot_id)
+    known = known._replace(id=mark.id, interface=wanted.dev, pid=started.pid, start_ticks=started.start_ticks)
+    handles.put(known._replace(fingerprint=fingerprint(wanted)))
+
+
+def _program(wanted: Owner) -> Program:
+    environment = {"PATH": launch.PATH, **dict(wanted.environment), ENVIRONMENT_KEY: wanted.mark.environment}
+    private = os.path.realpath(uapi.DIRECTORY) if wanted.own_mounts else None
+    return Program(wanted.argv, environment, _identity(wanted.user) if wanted.user else None, private)
+
+
+def _identity(user: str) -> Identity:
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise StepFailed(f"there is no user {user!r}") from None
+    return Identity(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(user, entry.pw_gid)))
+
+
+def _refusal(wanted: Owner, error: OSError) -> TunctlError:
+    what = os.fsdecode(error.filename) if error.filename else wanted.argv[0]
+    if isinstance(error, FileNotFoundError):
+        return Unavailable(f"{wanted}: {what}: {error.strerror}", hint=f"install {wanted.argv[0]}, or correct the command")
+    if isinstance(error, PermissionError) and what != wanted.argv[0] and not os.path.isabs(what):
+        return NotPermitted(f"{wanted}: {what}: {error.strerror}", hint="run it as root")
+    return StepFailed(f"{wanted}: {what}: {error.strerror}")
+
+
+def _wait_until_ready(machine: Machine, wanted: Owner, started: Started) -> None:
+    deadline = time.monotonic() + wanted.ready_timeout_s
+    polls = 0
+    while True:
+        status = launch.wait_status(started.pid)
+        ended = status is not None or not process.is_alive(started.pid, started.start_ticks)
+        if ended and not _has_heirs(wanted):
+            raise StepFailed(_ending(status))
+        missing = _missing(machine, wanted)
+        if missing is None:
+            return
+        if time.monotonic() >= deadline:
+            raise StepFailed(f"not ready within {wanted.ready_timeout_s:g} s: {missing}")
+        time.sleep(_POLL_S[polls >= _POLLS_AT_FIRST])
+        polls += 1
+
+
+def _has_heirs(wanted: Owner) -> bool:
+    """It went to the background: the process we started ended, and others of the tunnel go on."""
+    return bool(belonging(process.find_marked(), wanted.mark))
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "it ended at once"
+    return f"exited with status {status}" if status >= 0 else f"was killed by signal {-status}"
+
+
+def _missing(machine: Machine, wanted: Owner) -> str | None:
+    """What it still lacks; None when it is ready. Cheap questions first: this is asked every few milliseconds."""
+    link = machine.rtnl.link(name=wanted.dev)
+    if link is None:
+        return f"there is no interface {wanted.dev}"
+    if not link.carrier:
+        return f"{wanted.dev} has no carrier"
+    members = belonging(process.find_marked(), wanted.mark)
+    holder = next((one for one in members if wanted.dev in process.held_devices(one.pid)), None)
+    if holder is None:
+        return f"{wanted.dev} is not held by it"
+    if wanted.own_mounts:
+        try:
+            uapi.get(uapi.socket_path(wanted.dev, holder.pid))
+        except OSError as error:
+            return f"its configuration socket: {error.strerror}"
+    return None
+
+
+def _link_is_there(machine: Machine, wanted: Owner) -> bool:
+    return machine.rtnl.link(name=wanted.dev) is not None
+
+
+def _take_back(machine: Machine, running: Owner, *, link_too: bool) -> None:
+    """Nothing is left of a start that failed: no process, and no interface that was not there before."""
+    delete(machine, running)
+    link = machine.rtnl.link(name=running.dev) if link_too else None
+    if link is not None and link.mark is None:
+        machine.rtnl.request(nl_link.RTM_DELLINK, 0, nl_link.question(index=link.ifindex))

@@ -1,0 +1,137 @@
+"""Owner processes, as the kernel shows them. The recorded pid only says where to look first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.host import launch, process
+from reconciler.host.bounded import Call
+from reconciler.host.handles import Handle
+from reconciler.host.machine import Machine
+from reconciler.host.process import Marked
+from reconciler.host.trees import Hint, Tree, belonging, trees
+from reconciler.kinds.owner import Owner
+from reconciler.model.found import LinkState, Unobserved
+from reconciler.model.intent import Intent
+from reconciler.model.marks import Mark
+from reconciler.model.names import IfName, TunnelName
+from reconciler.observe.question import Question
+
+_OTHER_MARK = "started under another mark"  # no fingerprint is ever equal to it: such an owner is started anew
+
+
+def look(machine: Machine, question: Question, links: Mapping[IfName, LinkState]) -> tuple[list[Owner], list[Unobserved]]:
+    """Owners of ours, and with tunnel None those of other stores in this network namespace.
+
+    A second tree of the same tunnel is a second owner, after the first. Needs root: the marks of other users' processes
+    are not for everybody to read.
+    """
+    if not question.privileged:
+        return [], [Unobserved(None, "owner", "needs root to read the environment of processes", privilege=True)]
+    launch.reap()
+    try:
+        scan = Call(process.find_marked).result(question.stop_grace_s)
+    except TimeoutError:
+        return [], [Unobserved(None, "owner", f"the process table could not be read within {question.stop_grace_s:g} s")]
+    except OSError as error:
+        return [], [Unobserved(None, "owner", f"/proc: {error.strerror}")]
+    found: list[Owner] = []
+    blind: list[Unobserved] = []
+    for intent in question.intents:
+        owners = _of_intent(machine, question, scan, intent, _device(intent, links, machine.handles.get(intent.name)))
+        found += owners
+        if not owners and scan.hidden and intent.tunnel.exec_ and intent.tunnel.exec_.user:
+            blind.append(Unobserved(intent.name, "owner", f"{scan.hidden} processes may not be read", privilege=True))
+    return found + _strangers(question, scan), blind
+
+
+def _of_intent(machine: Machine, question: Question, scan: Marked, intent: Intent, dev: IfName) -> list[Owner]:
+    handle = machine.handles.get(intent.name)
+    hint: Hint = (handle.pid, handle.start_ticks) if handle else (None, None)
+    members = belonging(scan, intent.mark, hint, dev)
+    if handle and handle.pid and not any((one.pid, one.start_ticks) == hint for one in members):
+        _warn_of_reuse(machine, handle)
+    found = [_found(intent, tree, dev, _fingerprint(tree, handle)) for tree in trees(members, hint)]
+    for mark in sorted({one.mark for one in scan.processes if one.mark and one.mark.tunnel == intent.name}):
+        if mark != intent.mark and question.is_ours(mark):
+            found += [_found(intent, tree, dev, _OTHER_MARK)._replace(mark=mark) for tree in trees(belonging(scan, mark))]
+    return found
+
+
+def _warn_of_reuse(machine: Machine, handle: Handle) -> None:
+    """The recorded pid lives, but is somebody else."""
+    if handle.pid and process.stat(handle.pid):
+        machine.handles.warn(
+            handle.name, "pid", f"tunnel {handle.name}: refusing to signal pid {handle.pid}: it is not the recorded owner"
+        )
+
+
+def _found(intent: Intent, tree: Tree, dev: IfName, fingerprint: str | None) -> Owner:
+    settings = intent.tunnel.exec_
+    holds = _holds(tree, dev)
+    return Owner(
+        intent.name, intent.mark, dev, _argv(tree.main.pid, intent),
+        by_program=settings is not None and settings.device == "program", own_mounts=intent.tunnel.wireguard is not None,
+        stop_grace_s=settings.stop_grace_s if settings else Owner._field_defaults["stop_grace_s"],
+        fingerprint=fingerprint, pid=tree.main.pid, start_ticks=tree.main.start_ticks, holds=holds,
+    )  # fmt: skip
+
+
+def _argv(pid: int, intent: Intent) -> tuple[str, ...]:
+    """Its command line, without the interpreter that the kernel puts before a script."""
+    argv = process.command_line(pid)
+    tunnel = intent.tunnel
+    command = tunnel.exec_.command if tunnel.exec_ else tunnel.wireguard.userspace_command if tunnel.wireguard else ()
+    if not command or not argv or argv[0] == command[0]:
+        return argv
+    scripts = (command[0], launch.find(command[0]))
+    at = next((n for n in (1, 2) if n < len(argv) and argv[n] in scripts), None)  # "#!/bin/sh -e" is two words
+    return argv if at is None else (command[0], *argv[at + 1 :])
+
+
+def _fingerprint(tree: Tree, handle: Handle | None) -> str | None:
+    if handle and (handle.pid, handle.start_ticks) == (tree.main.pid, tree.main.start_ticks):
+        return handle.fingerprint
+    return None
+
+
+def _holds(tree: Tree, dev: IfName) -> IfName | None:
+    """The tunnel's device if one of them has it open, else any other."""
+    first: IfName | None = None
+    for one in tree.members:
+        try:
+            for name in process.held_devices(one.pid):
+                if name == dev:
+                    return name
+                first = first or name
+        except PermissionError:
+            continue
+    return first
+
+
+def _device(intent: Intent, links: Mapping[IfName, LinkState], handle: Handle | None) -> IfName:
+    """The link that carries the tunnel's mark, else the one it is to have."""
+    marked = next((link.name for link in links.values() if link.mark == intent.mark), None)
+    return marked or intent.tunnel.interface or (handle.interface if handle else None) or IfName("")
+
+
+def _strangers(question: Question, scan: Marked) -> list[Owner]:
+    """Owners of no intent: ours to be swept, other stores' to be shown (only those of this network namespace)."""
+    names = {intent.name for intent in question.intents}
+    marks = {one.mark for one in scan.processes if one.mark}
+    here = process.network_namespace()
+    return [
+        _stranger(mark, tree, mark.tunnel if question.is_ours(mark) else None)
+        for mark in sorted(marks)
+        if not (question.is_ours(mark) and mark.tunnel in names)
+        for tree in trees(belonging(scan, mark))
+        if process.network_namespace(tree.main.pid) == here
+    ]
+
+
+def _stranger(mark: Mark, tree: Tree, tunnel: TunnelName | None) -> Owner:
+    holds = _holds(tree, IfName(""))
+    return Owner(
+        tunnel, mark, holds or IfName(""), process.command_line(tree.main.pid),
+        pid=tree.main.pid, start_ticks=tree.main.start_ticks, holds=holds,
+    )  # fmt: skip
