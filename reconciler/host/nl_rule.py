@@ -42,12 +42,18 @@ class RuleRow(NamedTuple):
 
     def would_be_taken_for(self, other: RuleRow) -> bool:
         """Would a deletion of this rule also match `other`? To the kernel, what a deletion leaves out matches anything."""
-        return (self.family, self.priority, self.table, self.protocol) == (
-            other.family,
-            other.priority,
-            other.table,
-            other.protocol,
-        ) and all(mine in (None, theirs) for mine, theirs in zip(self[3:8], other[3:8], strict=True))
+        if (self[:3], self.protocol) != (other[:3], other.protocol):
+            return False
+        mark, mask = self.fwmark or (0, 0)
+        their_mark, their_mask = other.fwmark or (0, 0)
+        return (
+            self.from_ in (None, other.from_)
+            and self.to in (None, other.to)
+            and self.iif in (None, other.iif)
+            and mark in (0, their_mark)
+            and mask in (0, their_mask)
+            and self.uid_range in (None, other.uid_range)
+        )
 
 
 def question(family: int) -> bytes:

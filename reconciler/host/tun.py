@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
 from struct import Struct
 
 _PATH = "/dev/net/tun"
@@ -41,27 +40,3 @@ def give(descriptor: int, uid: int | None, gid: int | None) -> None:
 def persist(descriptor: int) -> None:
     """The device outlives the descriptor."""
     fcntl.ioctl(descriptor, _TUNSETPERSIST, 1)
-
-
-def holders(name: str) -> Iterator[int]:
-    """The processes that have a TUN of this name open, as far as we may see them. The name may be of another namespace."""
-    needle = f"iff:\t{name}\n".encode()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        if any(needle in text for text in _tun_descriptors(pid)):
-            yield int(pid)
-
-
-def _tun_descriptors(pid: str) -> Iterator[bytes]:
-    """/proc/PID/fdinfo of the descriptors that are TUNs."""
-    try:
-        descriptors = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return
-    for number in descriptors:
-        try:
-            if os.readlink(f"/proc/{pid}/fd/{number}") != _PATH:
-                continue
-            with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
-                yield file.read(4096) + b"\n"
-        except OSError:
-            continue  # closed meanwhile

@@ -1,0 +1,83 @@
+"""Addresses: set, taken over, removed. Ours carry protocol 115."""
+
+from __future__ import annotations
+
+import errno
+
+from reconciler.actuate.errnos import ALREADY_GONE, failed
+from reconciler.errors import Foreign, NotPermitted, StepFailed
+from reconciler.host import nl_address
+from reconciler.host.machine import Machine
+from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, KernelError
+from reconciler.host.nl_address import NOPREFIXROUTE, AddressRow
+from reconciler.kinds.address import Address
+from reconciler.model.marks import PROTOCOL
+
+
+def create(machine: Machine, wanted: Address) -> None:
+    """A new address. Equal and ours is fine; Foreign when an equal one without our mark came meanwhile."""
+    row = AddressRow(_ifindex(machine, wanted), wanted.packed, wanted.length, wanted.packed, 0, 0, PROTOCOL)
+    try:
+        machine.rtnl.request(nl_address.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, nl_address.wanted(row))
+    except KernelError as error:
+        if error.errno != errno.EEXIST:
+            raise _failed(wanted, error) from error
+        there = _rows(machine, row.ifindex, wanted)
+        if any(found.protocol == PROTOCOL for found in there):
+            return
+        if not there:  # IPv4 refuses more than what is equal: another length of the same network, say
+            raise failed(wanted, error) from error
+        raise Foreign(f"{wanted}: an equal address that is not ours came meanwhile") from error
+
+
+def change(machine: Machine, wanted: Address, found: Address, fields: tuple[str, ...]) -> None:
+    """Takes an equal address over: it gets our protocol and keeps what it had, its prefix route above all."""
+    ifindex = _ifindex(machine, wanted)
+    there = _rows(machine, ifindex, wanted)
+    if not there:
+        create(machine, wanted)
+        return
+    for row in there:
+        ours = row._replace(protocol=PROTOCOL, flags=row.flags & NOPREFIXROUTE)
+        try:
+            machine.rtnl.request(nl_address.RTM_NEWADDR, NLM_F_REPLACE, nl_address.wanted(ours))
+        except KernelError as error:
+            raise _failed(wanted, error) from error
+
+
+def delete(machine: Machine, found: Address) -> None:
+    """Removes it, unless somebody else has set it anew."""
+    link = machine.rtnl.link(name=found.dev)
+    if link is None:
+        return
+    for row in _rows(machine, link.ifindex, found):
+        if row.protocol not in (PROTOCOL, None):
+            continue
+        try:
+            machine.rtnl.request(nl_address.RTM_DELADDR, 0, nl_address.wanted(row))
+        except KernelError as error:
+            if error.errno not in ALREADY_GONE["address"]:
+                raise failed(found, error) from error
+
+
+def _rows(machine: Machine, ifindex: int, address: Address) -> list[AddressRow]:
+    """What stands there now; more than one only with different peers."""
+    rows = machine.rtnl.addresses(ifindex)
+    return [row for row in rows if (row.packed, row.length) == (address.packed, address.length)]
+
+
+def _ifindex(machine: Machine, address: Address) -> int:
+    link = machine.rtnl.link(name=address.dev)
+    if link is None:
+        raise StepFailed(f"{address}: there is no link {address.dev}")
+    return link.ifindex
+
+
+def _failed(wanted: Address, error: KernelError) -> StepFailed | NotPermitted:
+    """The kernel's words; for IPv6 it says "permission denied" when the family is switched off on the link."""
+    if error.errno == errno.EACCES and len(wanted.packed) == 16:
+        hint = f"Allow it with: sysctl net.ipv6.conf.{wanted.dev}.disable_ipv6=0"
+        return StepFailed(f"{wanted}: IPv6 is switched off on this link ({error})", hint=hint)
+    reason = failed(wanted, error)
+    assert isinstance(reason, StepFailed | NotPermitted)
+    return reason

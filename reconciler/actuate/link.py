@@ -1,0 +1,186 @@
+"""Links: made, changed, removed. Each is looked at once more before: the name may be somebody else's by now."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from reconciler.actuate.errnos import ALREADY_GONE, failed
+from reconciler.errors import Foreign, NotPermitted, StepFailed, TunctlError, Unavailable
+from reconciler.host import nl_link, process, tun
+from reconciler.host.machine import Machine
+from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, KernelError
+from reconciler.kinds.link import Link
+from reconciler.model.found import LinkState
+from reconciler.model.names import IfName
+
+_NO_SUCH_KIND = frozenset((errno.EOPNOTSUPP, errno.EAFNOSUPPORT))
+_NO_TUN = frozenset((errno.ENOENT, errno.ENODEV, errno.ENXIO))
+
+
+def create(machine: Machine, wanted: Link) -> None:
+    """A new link, up, marked. One that a program made is claimed; its program is waited for elsewhere.
+
+    Foreign, NotPermitted, Unavailable (no such kind of link here), StepFailed.
+    """
+    if wanted.by_program:
+        _claim(machine, wanted)
+    elif wanted.type in ("tun", "tap"):
+        _create_tun(machine, wanted)
+    else:
+        _create_other(machine, wanted)
+
+
+def change(machine: Machine, wanted: Link, found: Link, fields: tuple[str, ...]) -> None:
+    """Makes `fields` (name, mtu, up, alias, group) as wanted, in one message where the kernel lets it."""
+    state = _again(machine, found)
+    if state is None:
+        raise StepFailed(f"{wanted}: it is gone")
+    name = wanted.name if "name" in fields and state.name != wanted.name else None
+    try:
+        _set(machine, state.ifindex, wanted, fields, name)
+    except KernelError as error:
+        if name is None or error.errno not in (errno.EBUSY, errno.EEXIST):
+            raise failed(wanted, error) from error
+        if error.errno == errno.EEXIST:
+            raise _taken(machine, wanted) from error
+        _rename_down(machine, state.ifindex, wanted, fields)
+
+
+def delete(machine: Machine, found: Link) -> None:
+    """Removes this very link: same index, same alias. Foreign when it is not marked as it was."""
+    state = _again(machine, found)
+    if state is None:
+        return
+    try:
+        machine.rtnl.request(nl_link.RTM_DELLINK, 0, nl_link.question(index=state.ifindex))
+    except KernelError as error:
+        if error.errno not in ALREADY_GONE["link"]:
+            raise failed(found, error) from error
+
+
+def _create_tun(machine: Machine, wanted: Link) -> None:
+    try:
+        descriptor = tun.create(wanted.name, wanted.type, multi_queue=wanted.multi_queue)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            _adopt(machine, wanted)
+            return
+        raise _no_tun(wanted, error) from error
+    try:
+        tun.give(descriptor, wanted.uid, wanted.gid)
+        state = machine.rtnl.link(name=wanted.name)
+        if state is None:
+            raise StepFailed(f"{wanted}: it vanished while it was made")
+        _set(machine, state.ifindex, wanted)
+        tun.persist(descriptor)  # last: cut off before, it vanishes with us and nothing without a mark is left
+    except OSError as error:
+        raise failed(wanted, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _create_other(machine: Machine, wanted: Link) -> None:
+    body = nl_link.wanted(name=wanted.name, kind=wanted.type, group=wanted.group)
+    try:
+        machine.rtnl.request(nl_link.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+    except KernelError as error:
+        if error.errno == errno.EEXIST:
+            _adopt(machine, wanted)
+            return
+        if error.errno in _NO_SUCH_KIND:
+            hint = f"Load the kernel module {wanted.type}, or let a program do it in user space."
+            raise Unavailable(f"{wanted}: this kernel has no {wanted.type} links ({error})", hint=hint) from error
+        raise failed(wanted, error) from error
+    state = machine.rtnl.link(name=wanted.name)
+    if state is None:
+        raise StepFailed(f"{wanted}: it vanished while it was made")
+    try:
+        _set(machine, state.ifindex, wanted)
+    except KernelError as error:
+        raise failed(wanted, error) from error
+
+
+def _claim(machine: Machine, wanted: Link) -> None:
+    state = machine.rtnl.link(name=wanted.name)
+    if state is None:
+        raise StepFailed(f"{wanted}: its program has not made it")
+    if state.alias not in ("", wanted.alias):
+        raise _taken(machine, wanted)
+    try:
+        _set(machine, state.ifindex, wanted)
+    except KernelError as error:
+        raise failed(wanted, error) from error
+
+
+def _adopt(machine: Machine, wanted: Link) -> None:
+    """The name is taken: fine when it is by our own link, as far as a change can make it so."""
+    state = machine.rtnl.link(name=wanted.name)
+    if state is None:
+        raise StepFailed(f"{wanted}: another link of this name came and went meanwhile")
+    half_made = wanted.type == "wireguard" and not state.alias and state.group == wanted.group
+    if state.type != wanted.type or not (state.alias == wanted.alias or half_made):
+        raise _taken(machine, wanted)
+    if (wanted.uid, wanted.gid, wanted.multi_queue) != (state.uid, state.gid, state.multi_queue):
+        raise StepFailed(f"{wanted}: it is there already, for another user or with other queues")
+    try:
+        _set(machine, state.ifindex, wanted)
+    except KernelError as error:
+        raise failed(wanted, error) from error
+
+
+_ALL = ("mtu", "up", "alias", "group")
+
+
+def _set(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...] = _ALL, name: IfName | None = None) -> None:
+    machine.rtnl.change_link(
+        ifindex,
+        name=name,
+        alias=wanted.alias if "alias" in fields else None,
+        group=wanted.group if "group" in fields else None,
+        mtu=wanted.mtu if "mtu" in fields else None,
+        up=wanted.up if "up" in fields else None,
+    )
+
+
+def _rename_down(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...]) -> None:
+    """Kernels before 6.2 rename only links that are down; its routes go with that, and the next look sees it."""
+    try:
+        machine.rtnl.change_link(ifindex, up=False)
+        machine.rtnl.change_link(ifindex, name=wanted.name)
+        _set(machine, ifindex, wanted, (*fields, "up"))
+    except KernelError as error:
+        raise failed(wanted, error) from error
+
+
+def _again(machine: Machine, found: Link) -> LinkState | None:
+    """The link that was found, looked at once more; None: gone."""
+    assert found.ifindex is not None
+    state = machine.rtnl.link(index=found.ifindex)
+    if state is None:
+        return None
+    unmarked_other = not found.alias and (state.name, state.type) != (found.name, found.type)
+    if state.alias != found.alias or unmarked_other:
+        raise Foreign(f"link {state.name} ({state.ifindex}) is not {found} any more: its alias is {state.alias!r}")
+    return state
+
+
+def _taken(machine: Machine, wanted: Link) -> TunctlError:
+    state = machine.rtnl.link(name=wanted.name)
+    if state is None:
+        return StepFailed(f"{wanted}: another link of this name came and went meanwhile")
+    alias = f", alias {state.alias!r}" if state.alias else ""
+    pids = process.tun_holders().get(wanted.name, []) if state.type in ("tun", "tap") else []
+    held = f", held by process {', '.join(map(str, pids))}" if pids else ""
+    kind = f"type {state.type}" if state.type else "hardware"
+    return Foreign(f"{wanted}: a link of this name that is not ours is there ({kind}{alias}{held})")
+
+
+def _no_tun(wanted: Link, error: OSError) -> TunctlError:
+    if error.errno in _NO_TUN:
+        hint = "Load the kernel module tun; a container needs the device /dev/net/tun."
+        return Unavailable(f"{wanted}: this machine has no TUN devices (/dev/net/tun: {error.strerror})", hint=hint)
+    if error.filename and isinstance(error, PermissionError):
+        hint = "A container must be allowed to use the device /dev/net/tun, and needs CAP_NET_ADMIN."
+        return NotPermitted(f"{wanted}: /dev/net/tun may not be opened ({error.strerror})", hint=hint)
+    return failed(wanted, error)

@@ -1,0 +1,60 @@
+"""All interface addresses of the namespace in one look, and which of them are ours."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from reconciler.host.machine import Machine
+from reconciler.host.nl_address import PROTO_KERNEL, SCOPE_LINK, AddressRow
+from reconciler.kinds.address import Address
+from reconciler.model.marks import PROTOCOL
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.prefix import Prefix
+from reconciler.observe.link import Devices
+from reconciler.observe.question import Question
+
+Declared = Mapping[TunnelName, tuple[Prefix, ...]]
+
+_FIRST_WITH_PROTOCOL = (5, 18)  # IFA_PROTO: Linux 5.18
+
+
+def look(machine: Machine, devices: Devices, question: Question) -> tuple[dict[IfName, tuple[Prefix, ...]], list[Address]]:
+    """Every link's addresses; as resources those on links of our tunnels. NotObserved.
+
+    Where the kernel keeps no protocol of an address, ours are those that the tunnel of the link has in its intent.
+    """
+    rows = [row for row in machine.rtnl.addresses() if row.ifindex in devices]  # else of a link that came after its look
+    by_dev: dict[IfName, list[Prefix]] = {}
+    for row in rows:
+        by_dev.setdefault(devices[row.ifindex][0], []).append(Prefix(row.packed, row.length))
+    declared = None if keeps_protocols(rows) else {intent.name: intent.tunnel.addresses for intent in question.intents}
+    found = [address for row in rows if (address := _address(row, devices, declared))]
+    return {dev: tuple(prefixes) for dev, prefixes in by_dev.items()}, found
+
+
+def keeps_protocols(rows: Sequence[AddressRow], release: str = "") -> bool:
+    """Does this kernel (uname -r, the running one by default) know whose an address is?"""
+    if any(row.protocol is not None for row in rows):
+        return True
+    numbers = re.match(r"(\d+)\.(\d+)", release or os.uname().release)
+    return numbers is None or (int(numbers[1]), int(numbers[2])) >= _FIRST_WITH_PROTOCOL
+
+
+def _address(row: AddressRow, devices: Devices, declared: Declared | None) -> Address | None:
+    dev, tunnel = devices[row.ifindex]
+    if not tunnel or _is_the_kernels(row):
+        return None
+    if declared is None:
+        ours = row.protocol == PROTOCOL
+    else:
+        ours = (row.packed, row.length) in declared.get(tunnel, ())
+    return Address(tunnel if ours else None, dev, row.packed, row.length)
+
+
+def _is_the_kernels(row: AddressRow) -> bool:
+    """The link-local address that the kernel gives to every link (fe80::/10)."""
+    if row.packed[0] != 0xFE or row.packed[1] & 0xC0 != 0x80 or len(row.packed) != 16:
+        return False
+    return row.protocol in PROTO_KERNEL or (row.protocol is None and row.scope == SCOPE_LINK)

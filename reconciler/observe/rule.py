@@ -1,0 +1,30 @@
+"""Our policy rules, both families: those of protocol 115 in our range of priorities that say nothing we never say."""
+
+from __future__ import annotations
+
+from reconciler.host.machine import Machine
+from reconciler.host.nl_rule import RuleRow
+from reconciler.kinds.rule import USER_RULES, Rule
+from reconciler.model.marks import PROTOCOL
+from reconciler.model.names import HOST, TunnelName
+from reconciler.model.prefix import AF_INET, AF_INET6
+from reconciler.observe.question import Question
+
+
+def look(machine: Machine, question: Question) -> list[Rule]:
+    """All rules of ours. NotObserved."""
+    numbers = question.numbers
+    by_table = {numbers.table(intent.slot): intent.name for intent in question.intents}
+    by_priority: dict[int, TunnelName] = {}
+    for intent in question.intents:
+        by_priority.setdefault(numbers.priority_base + USER_RULES[(intent.slot - 1) % len(USER_RULES)], intent.name)
+    return [
+        Rule(by_table.get(row.table) or by_priority.get(row.priority, HOST), *row[:8])
+        for family in (AF_INET, AF_INET6)
+        for row in machine.rtnl.rules(family)
+        if _is_ours(row, question)
+    ]
+
+
+def _is_ours(row: RuleRow, question: Question) -> bool:
+    return row.protocol == PROTOCOL and row.plain and question.numbers.owns_priority(row.priority)
