@@ -1,0 +1,55 @@
+"""Endpoint names → addresses, all at once and within a bound. getaddrinfo itself has none: it can take half a minute."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable
+
+from reconciler.host.bounded import Call
+from reconciler.model.facts import Unknown
+from reconciler.model.prefix import pton
+
+TIMEOUT_S = 3.0
+_NOT_NOW = "not looked up"
+Addresses = tuple[bytes, ...]  # packed, IPv4 before IPv6, sorted: the resolver's own order changes with every answer
+
+
+def resolve(hosts: Iterable[str], *, names: bool = True, timeout_s: float = TIMEOUT_S) -> dict[str, Addresses | Unknown]:
+    """For each host its addresses, or why they are not known. `names` False: only what needs no look-up."""
+    found: dict[str, Addresses | Unknown] = {}
+    calls: dict[str, Call[Addresses]] = {}
+    for host in dict.fromkeys(hosts):
+        literal = _literal(host)
+        if literal is not None:
+            found[host] = (literal,)
+        elif not names:
+            found[host] = Unknown(_NOT_NOW)
+        else:
+            calls[host] = Call(lambda host=host: _look_up(host))  # type: ignore[misc]
+    deadline = time.monotonic() + timeout_s
+    for host, call in calls.items():
+        found[host] = _outcome(call, deadline - time.monotonic(), timeout_s)
+    return found
+
+
+def _outcome(call: Call[Addresses], left_s: float, timeout_s: float) -> Addresses | Unknown:
+    try:
+        return call.result(left_s) or Unknown("it has no address")
+    except TimeoutError:
+        return Unknown(f"no answer within {timeout_s:g} s")
+    except (OSError, UnicodeError) as error:
+        return Unknown(str(getattr(error, "strerror", None) or error))
+
+
+def _literal(host: str) -> bytes | None:
+    try:
+        return pton(host)
+    except ValueError:
+        return None
+
+
+def _look_up(host: str) -> Addresses:
+    rows = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    packed = {pton(str(row[4][0]).partition("%")[0]) for row in rows}
+    return tuple(sorted(packed, key=lambda address: (len(address), address)))

@@ -1,0 +1,133 @@
+"""Gathers what the machine is like now, as far as it decides what is wanted. Reads only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from reconciler.errors import NotObserved, TunctlError
+from reconciler.host import kernel_wireguard, keys
+from reconciler.host.machine import Machine
+from reconciler.host.netlink import KernelError
+from reconciler.host.resolve import resolve as look_up
+from reconciler.model.facts import Facts, Unknown
+from reconciler.model.found import LinkState
+from reconciler.model.intent import Intent
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.tunnel import WireGuard
+
+_PRIVILEGE = Unknown("only root may read it", privilege=True)
+
+
+def gather(
+    machine: Machine, intents: Iterable[Intent], links: Mapping[IfName, LinkState], *, resolve: bool, privileged: bool
+) -> Facts:
+    """The facts of this moment. `resolve`: look endpoint names up (bounded, 3 s); `privileged`: try to read secrets."""
+    intents = tuple(intents)
+    engines = [intent.tunnel.wireguard for intent in intents if intent.tunnel.wireguard]
+    private = dict.fromkeys(engine.private_key_file for engine in engines)
+    preshared = dict.fromkeys(peer.preshared_key_file for e in engines for peer in e.peers if peer.preshared_key_file)
+    return Facts(
+        boot_id=machine.handles.boot_id,
+        run_dir=str(machine.run_dir),
+        now_us=time.time_ns() // 1000,
+        kernel_wireguard=_kernel_wireguard(engines, links),
+        public_keys={file: _from_key(file, keys.public_key, privileged=privileged) for file in private},
+        preshared={file: _from_key(file, keys.preshared_digest, privileged=privileged) for file in preshared},
+        resolved=look_up((peer.endpoint.host for e in engines for peer in e.peers if peer.endpoint), names=resolve),
+        users={name: _user(name) for name in _users(intents)},
+        groups={i.tunnel.tun.group: _group(i.tunnel.tun.group) for i in intents if i.tunnel.tun and i.tunnel.tun.group},
+        interfaces=interfaces(machine, intents, links),
+        working_endpoints=_endpoints_set(machine, intents),
+    )
+
+
+def _kernel_wireguard(engines: Iterable[WireGuard], links: Mapping[IfName, LinkState]) -> bool | Unknown:
+    """Asked only when a tunnel wants to know. A module that is not loaded yet counts: making a link loads it."""
+    if all(engine.backend == "userspace" for engine in engines):
+        return False
+    if any(link.type == "wireguard" for link in links.values()) or kernel_wireguard.is_known_to_the_kernel():
+        return True
+    probe = kernel_wireguard.KernelWireGuard()
+    try:
+        return probe.family() is not None
+    except (KernelError, NotObserved) as error:
+        return Unknown(str(error))
+    finally:
+        probe.close()
+
+
+def _from_key(file: str, derive: Callable[[keys.Key], str], *, privileged: bool) -> str | Unknown:
+    if not privileged:
+        return _PRIVILEGE
+    try:
+        return derive(keys.read(file))
+    except PermissionError:
+        return Unknown(f"{file}: may not be read", privilege=True)
+    except TunctlError as error:
+        return Unknown(error.message)
+
+
+def _users(intents: Iterable[Intent]) -> Iterator[str]:
+    for intent in intents:
+        settings, device = intent.tunnel.exec_, intent.tunnel.tun
+        if settings and settings.user:
+            yield settings.user
+        if device and device.owner:
+            yield device.owner
+
+
+def _user(name: str) -> tuple[int, int] | Unknown:
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return Unknown("this machine has no such user")
+    return entry.pw_uid, entry.pw_gid
+
+
+def _group(name: str) -> int | Unknown:
+    import grp
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return Unknown("this machine has no such group")
+
+
+def interfaces(machine: Machine, intents: Iterable[Intent], links: Mapping[IfName, LinkState]) -> dict[TunnelName, IfName]:
+    """What `interface = "auto"` means for each tunnel that says so: the link with its mark, else the name it had if that
+    is still free, else the first free tunN (tapN)."""
+    intents = tuple(intents)
+    automatic = [intent for intent in intents if intent.tunnel.interface is None]
+    taken = set(links) | {intent.tunnel.interface for intent in intents if intent.tunnel.interface}
+    marked = {link.mark: link.name for link in links.values() if link.mark}
+    chosen = {intent.name: marked[intent.mark] for intent in automatic if intent.mark in marked}
+    for intent in automatic:
+        if intent.name in chosen:
+            continue
+        handle = machine.handles.get(intent.name)
+        before = handle.interface if handle and handle.id == intent.mark.id else None
+        name = before if before and before not in taken else _first_free(intent, taken)
+        chosen[intent.name] = name
+        taken.add(name)
+    return chosen
+
+
+def _first_free(intent: Intent, taken: set[IfName]) -> IfName:
+    stem = intent.tunnel.tun.mode if intent.tunnel.tun else "tun"
+    number = 0
+    while f"{stem}{number}" in taken:
+        number += 1
+    return IfName(f"{stem}{number}")
+
+
+def _endpoints_set(machine: Machine, intents: Iterable[Intent]) -> dict[str, str]:
+    """The endpoint texts that were set in this boot; whether they work is for the loop to say, it has seen the peers."""
+    found = {}
+    for intent in intents:
+        handle = machine.handles.get(intent.name) if intent.tunnel.wireguard else None
+        for public_key, text in (handle.endpoints if handle else {}).items():
+            found[f"{intent.name} {public_key}"] = text
+    return found
