@@ -64,8 +64,8 @@ def fetch(connection: sqlite3.Connection) -> tuple[Rows, Rows, Rows, Rows]:
     )
 
 
-def decode(rows: tuple[Rows, Rows, Rows, Rows], path: str) -> Stored:
-    """Rows → values; StoreError names what is damaged."""
+def decode(rows: tuple[Rows, Rows, Rows, Rows], path: str, names: frozenset[str] | None = None) -> Stored:
+    """Rows → values, of all intents or of these; StoreError names what is damaged."""
     ids, sources, intents, lists = rows
     try:
         ((store_id,),) = ids
@@ -74,7 +74,7 @@ def decode(rows: tuple[Rows, Rows, Rows, Rows], path: str) -> Stored:
             exists=True,
             store_id=store_id,
             sources=tuple([_source(row) for row in sources]),
-            intents=tuple([_intent(row, store_id, packed) for row in intents]),
+            intents=tuple([_intent(row, store_id, packed) for row in intents if names is None or row[0] in names]),
         )
     except ValueError as error:
         raise failure.damaged(path, error) from error

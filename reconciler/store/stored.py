@@ -63,10 +63,23 @@ class Actor(NamedTuple):
     name: str
 
 
+TUNCTL = Actor(None, "tunctl")  # nobody asked
+
+
+class Terms(NamedTuple):
+    """How a desired file is saved."""
+
+    take_over: frozenset[TunnelName] = frozenset()
+    keep_holds: bool = False
+    boot_id: str = ""
+    generation: int = 1  # the number of this save, if it changes anything
+    now_us: int = 0
+
+
 class Saved(NamedTuple):
     """What a save changed in the store; names in the order of the file."""
 
-    generation: int | None  # None: no intent differs from what was stored
+    generation: int | None = None  # None: no intent differs from what was stored
     created: tuple[TunnelName, ...] = ()
     changed: tuple[TunnelName, ...] = ()  # taken over and declared again ones too
     unchanged: tuple[TunnelName, ...] = ()

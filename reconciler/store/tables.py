@@ -10,6 +10,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -30,7 +31,12 @@ metadata = MetaData(
 _HEX4 = "GLOB '[0-9a-f][0-9a-f][0-9a-f][0-9a-f]'"
 
 # As alembic makes it: so a store that is created in one go can be migrated later.
-alembic_version = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))
+alembic_version = Table(
+    "alembic_version",
+    metadata,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 meta = Table(
     "meta",
