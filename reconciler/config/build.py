@@ -1,0 +1,137 @@
+"""Checked tables → the values that the rest of the house knows."""
+
+from __future__ import annotations
+
+from reconciler.config.declared import Declared, Routed
+from reconciler.config.references import References, absolute
+from reconciler.config.schema import ExecTable, HostTable, PeerTable, RouteTable, RuleTable, TunTable, WireGuardTable
+from reconciler.model.prefix import Prefix
+from reconciler.model.tunnel import Exec, Host, PeerSettings, Restart, RouteSettings, RuleSettings, Tun, Tunnel, WireGuard
+
+
+def host(table: HostTable | None) -> Host:
+    if table is None:
+        return Host()
+    return Host(
+        lan=table.lan,
+        lan_except=None if table.lan_except is None else tuple(table.lan_except),
+        uplink=table.uplink,
+        reconcile_interval_s=table.reconcile_interval,
+        runtime_file=table.runtime_file,
+        mark=table.mark,
+        table_base=table.table_base,
+        priority_base=table.priority_base,
+        link_group=table.link_group,
+    )
+
+
+def tunnel(declared: Declared, references: References) -> Tunnel:
+    table = declared.table
+    return Tunnel(
+        name=declared.name,
+        driver=table.driver,
+        interface=declared.interface,
+        description=table.description,
+        enabled=table.enabled,
+        autostart=table.autostart,
+        addresses=tuple(table.addresses),
+        mtu=table.mtu,
+        table=table.table,
+        metric=table.metric,
+        src=table.src,
+        wireguard=_wireguard(declared, table.wireguard) if table.wireguard else None,
+        exec_=_exec(declared, table.exec, references) if table.exec else None,
+        tun=_tun(table.tun or TunTable()) if table.driver == "tun" else None,
+        routes=tuple(_route(entry, references, at) for at, entry in enumerate(table.routes)),
+        rules=tuple(_rule(entry) for entry in table.rules),
+        restart=_restart(declared),
+    )
+
+
+def _secret(declared: Declared, reference: str) -> str:
+    """As it is kept: absolute, or `credential:NAME`, whose directory differs from start to start."""
+    return reference if reference.startswith("credential:") else absolute(declared, reference)
+
+
+def _wireguard(declared: Declared, table: WireGuardTable) -> WireGuard:
+    return WireGuard(
+        private_key_file=_secret(declared, table.private_key_file),
+        listen_port=table.listen_port,
+        backend=table.backend,
+        userspace_command=tuple(table.userspace_command),
+        route_allowed_ips=table.route_allowed_ips,
+        peers=tuple(_peer(declared, peer) for peer in table.peers),
+    )
+
+
+def _peer(declared: Declared, table: PeerTable) -> PeerSettings:
+    return PeerSettings(
+        public_key=table.public_key,
+        allowed_ips=tuple(sorted(set(table.allowed_ips))),
+        name=table.name,
+        preshared_key_file=_secret(declared, table.preshared_key_file) if table.preshared_key_file else None,
+        endpoint=table.endpoint,
+        keepalive_s=table.keepalive,
+    )
+
+
+def _exec(declared: Declared, table: ExecTable, references: References) -> Exec:
+    return Exec(
+        command=tuple(table.command),
+        device=table.device or ("tunctl" if table.user else "program"),
+        environment=tuple(sorted(table.environment.items())),
+        user=table.user,
+        restart_on=tuple(absolute(declared, name) for name in table.restart_on),
+        restart_digest=references.restart_digest,
+        ready_timeout_s=table.ready_timeout,
+        stop_grace_s=table.stop_grace,
+    )
+
+
+def _tun(table: TunTable) -> Tun:
+    return Tun(table.mode, table.owner, table.group, table.multi_queue)
+
+
+def _route(entry: RouteTable, references: References, at: int) -> RouteSettings:
+    return RouteSettings(
+        to=tuple(entry.to or ()),
+        to_file=references.prefix_files[at][0] if at in references.prefix_files else None,
+        metric=entry.metric,
+        table=entry.table,
+        via=entry.via,
+        src=entry.src,
+        type=entry.type,
+    )
+
+
+def _rule(entry: RuleTable) -> RuleSettings:
+    return RuleSettings(
+        lookup=entry.lookup,
+        from_=tuple(dict.fromkeys(entry.from_ or ())),
+        to=tuple(dict.fromkeys(entry.to or ())),
+        iif=entry.iif,
+        fwmark=entry.fwmark,
+        uid_range=entry.uid_range,
+    )
+
+
+def _restart(declared: Declared) -> Restart:
+    table = declared.table.restart
+    return Restart(table.base, table.factor, table.max, table.attempts) if table else Restart()
+
+
+def routed(declared: Declared, references: References) -> list[Routed]:
+    """Everything of a tunnel that becomes routes, with the key it stands at."""
+    table = declared.table
+    result: list[Routed] = []
+    if table.wireguard is not None and table.wireguard.route_allowed_ips:
+        for at, peer in enumerate(table.wireguard.peers):
+            prefixes: tuple[Prefix, ...] = tuple(dict.fromkeys(peer.allowed_ips))
+            result.append(Routed(("wireguard", "peers", at, "allowed_ips"), prefixes, table.metric, table.table))
+    for at, entry in enumerate(table.routes):
+        metric = table.metric if entry.metric is None else entry.metric
+        number = entry.table or table.table
+        result.append(Routed(("routes", at, "to"), entry.to or (), metric, number))
+        if at in references.prefix_files:
+            result.append(Routed(("routes", at, "to_file"), references.prefix_files[at][1], metric, number))
+    return result

@@ -1,0 +1,228 @@
+"""What is wrong within one tunnel although each of its values is good. What it refers to outside the file: ``references``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from reconciler.config.declared import Declared
+from reconciler.config.lines import Path
+from reconciler.config.placeholders import KNOWN, LISTEN, REFUSED, placeholders
+from reconciler.config.routechecks import check_routes, check_rules
+from reconciler.config.schema import ExecTable, ListenTable, WireGuardTable
+from reconciler.config.values import MTU_IPV6, did_you_mean, duration_text, shown
+from reconciler.model.names import ifname_problem, is_tunnel_name
+from reconciler.model.prefix import Prefix
+
+_REQUIRED = {"wireguard": "private_key_file", "exec": "command"}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_WILDCARDS = (b"\0" * 4, b"\0" * 16)
+
+
+def check(tunnel: Declared) -> None:
+    """All of it; errors go to the tunnel's findings."""
+    for one in _CHECKS:
+        one(tunnel)
+
+
+def name_problem(name: str) -> str | None:
+    """Why no tunnel can be called so."""
+    if is_tunnel_name(name):
+        return None
+    lower = re.sub(r"[^a-z0-9_-]", "-", name.lower()).lstrip("_-")[:32]
+    hint = f", did you mean {lower!r}?" if is_tunnel_name(lower) else ""
+    return f"{shown(name)} is no name for a tunnel: a-z, 0-9, _ and -, at most 32, beginning with a letter or digit{hint}"
+
+
+def _driver_tables(tunnel: Declared) -> None:
+    driver = tunnel.table.driver
+    for other in ("wireguard", "exec", "tun", "openvpn", "openconnect"):
+        if other != driver and getattr(tunnel.table, other) is not None:
+            tunnel.error((other,), f"the driver is {driver!r}: [tunnels.{tunnel.name}.{other}] says nothing to it")
+    if driver in _REQUIRED and getattr(tunnel.table, driver) is None:
+        key = _REQUIRED[driver]
+        tunnel.error((driver, key), f"missing, it is required ({key} in [tunnels.{tunnel.name}.{driver}])")
+    if tunnel.table.accept is not None and driver not in ("openvpn", "openconnect"):
+        tunnel.error(("accept",), f"is for the drivers openvpn and openconnect, not for {driver!r}")
+
+
+def _interface(tunnel: Declared) -> None:
+    if tunnel.interface is None:
+        if tunnel.table.driver not in ("tun", "exec"):
+            tunnel.error(("interface",), f'"auto" is for the drivers tun and exec, not for {tunnel.table.driver!r}')
+    elif tunnel.table.interface is None and is_tunnel_name(tunnel.name):
+        problem = ifname_problem(tunnel.interface)
+        if problem:
+            tunnel.error(("interface",), f"missing: the tunnel's name cannot be the interface's, {problem}")
+
+
+def _mtu(tunnel: Declared) -> None:
+    mtu = tunnel.table.mtu
+    if mtu is not None and mtu < MTU_IPV6 and any(len(packed) == 16 for packed, _ in tunnel.table.addresses):
+        tunnel.error(("mtu",), f"invalid MTU {mtu} (must be >= {MTU_IPV6} with an IPv6 address)")
+
+
+def _addresses(tunnel: Declared) -> None:
+    seen: dict[bytes, Prefix] = {}
+    for at, prefix in enumerate(tunnel.table.addresses):
+        first = seen.setdefault(prefix.packed, prefix)
+        if first is not prefix:
+            other = "" if first == prefix else f" (as {first})"
+            tunnel.error(("addresses", at), f"{prefix} stands in the list already{other}")
+
+
+def _tables(tunnel: Declared) -> None:
+    numbers: list[tuple[Path, int | None]] = [(("table",), tunnel.table.table)]
+    numbers += [(("routes", at, "table"), entry.table) for at, entry in enumerate(tunnel.table.routes)]
+    numbers += [(("rules", at, "lookup"), entry.lookup) for at, entry in enumerate(tunnel.table.rules)]
+    base = tunnel.manner.numbers.table_base
+    for path, number in numbers:
+        if number is not None and base <= number <= base + 999:
+            tunnel.error(
+                path, f"tables {base} to {base + 999} are tunctl's own ([host] table_base): leave it out, or take another"
+            )
+
+
+def _wireguard(tunnel: Declared) -> None:
+    table = tunnel.table.wireguard
+    if table is None:
+        return
+    _peers(tunnel, table)
+    path: Path = ("wireguard", "userspace_command")
+    command = table.userspace_command
+    if not command or not command[0]:
+        tunnel.error(path, "must not be empty")
+        return
+    if "/" in command[0] and not command[0].startswith("/"):
+        tunnel.error((*path, 0), f"expected an absolute path, or a name without slashes, got {shown(command[0])}")
+    if "interface" not in _placeholders(tunnel, path, command, ("interface",)):
+        tunnel.error(path, "{interface} must stand in it: the engine has to be told the name of the device")
+
+
+def _peers(tunnel: Declared, table: WireGuardTable) -> None:
+    keys: dict[str, int] = {}
+    allowed: dict[Prefix, int] = {}
+    for at, peer in enumerate(table.peers):
+        path: Path = ("wireguard", "peers", at)
+        first = keys.setdefault(peer.public_key, at)
+        if first != at:
+            tunnel.error((*path, "public_key"), f"is the key of peers[{first}] too ({tunnel.place((*path[:-1], first))})")
+        for index, prefix in enumerate(peer.allowed_ips):
+            first = allowed.setdefault(prefix, at)
+            if first != at:
+                place = tunnel.place((*path[:-1], first, "allowed_ips"))
+                tunnel.error((*path, "allowed_ips", index), f"{prefix} is an allowed prefix of peers[{first}] too ({place})")
+        if peer.endpoint is not None and peer.endpoint_manifest is not None:
+            tunnel.error((*path, "endpoint"), "stands beside endpoint_manifest: only one of them can say where the peer is")
+
+
+def _exec(tunnel: Declared) -> None:
+    table = tunnel.table.exec
+    if table is None:
+        return
+    if not table.command:
+        tunnel.error(("exec", "command"), "must not be empty")
+    elif not table.command[0].startswith("/"):
+        tunnel.error(("exec", "command", 0), f"expected the absolute path of a program, got {shown(table.command[0])}")
+    _placeholders(tunnel, ("exec", "command"), table.command, KNOWN)
+    _environment(tunnel, table)
+
+
+def _environment(tunnel: Declared, table: ExecTable) -> None:
+    for name in table.environment:
+        path: Path = ("exec", "environment", name)
+        if not _VARIABLE.fullmatch(name):
+            tunnel.error(path, f"{shown(name)} is no name of an environment variable")
+        elif name in ("PATH", "TUNCTL_TUNNEL"):
+            tunnel.error(path, f"{name} is set by tunctl")
+        elif name.startswith("LD_"):
+            tunnel.error(path, f"{shown(name)} would change what the dynamic linker loads: not allowed")
+
+
+def _placeholders(tunnel: Declared, path: Path, command: list[str], known: tuple[str, ...]) -> set[str]:
+    """Checks those of a command; what is valid but not built yet is refused here, where it stands."""
+    found: set[str] = set()
+    for at, word in enumerate(command):
+        try:
+            names = list(placeholders(word))
+        except ValueError as error:
+            tunnel.error((*path, at), str(error))
+            continue
+        found.update(names)
+        for name in names:
+            if name not in known:
+                _other_placeholder(tunnel, (*path, at), name, known)
+    return found
+
+
+def _other_placeholder(tunnel: Declared, path: Path, name: str, known: tuple[str, ...]) -> None:
+    listen = LISTEN.fullmatch(name)
+    if known is not KNOWN or not (listen or name in REFUSED):
+        words = (*known, *REFUSED, "listen.udp.port", "listen.udp.address") if known is KNOWN else known
+        shown_name = "{" + name[:40] + "}"
+        listed = " ".join("{" + word + "}" for word in known)
+        near = did_you_mean(name[:40], words) or f" (known: {listed}; '{{{{' is a brace)"
+        tunnel.error(path, f"unknown placeholder {shown_name}{near}")
+    elif listen and not any(entry.transport == listen[1] for entry in tunnel.table.listen):
+        tunnel.error(path, f"{{{name}}}: this tunnel has no `listen` with transport = {listen[1]!r}")
+    else:
+        tunnel.refuse(path, f"the placeholder {{{name}}} is not supported by this version of tunctl yet")
+
+
+def _listen(tunnel: Declared) -> None:
+    wireguard = tunnel.table.wireguard
+    taken: dict[tuple[str, bytes, int], int] = {}
+    for at, entry in enumerate(tunnel.table.listen):
+        path: Path = ("listen", at)
+        if entry.port + entry.scan - 1 > 65535:
+            tunnel.error((*path, "scan"), f"port {entry.port} and {entry.scan - 1} more go beyond 65535")
+        first = taken.setdefault((entry.transport, entry.address, entry.port), at)
+        if first != at:
+            tunnel.error(path, f"the same as listen[{first}] ({tunnel.place(('listen', first))})")
+        if wireguard is not None:
+            _wireguard_listen(tunnel, path, entry, wireguard)
+
+
+def _wireguard_listen(tunnel: Declared, path: Path, entry: ListenTable, wireguard: WireGuardTable) -> None:
+    if entry.transport != "udp":
+        tunnel.error((*path, "transport"), "WireGuard listens on udp only")
+        return
+    if entry.address not in _WILDCARDS:
+        tunnel.error((*path, "address"), 'WireGuard listens on all addresses: "0.0.0.0" or "::"')
+    if wireguard.listen_port is not None:
+        tunnel.error(("wireguard", "listen_port"), "stands beside a udp `listen`: only one of them can say the port")
+
+
+def _restart(tunnel: Declared) -> None:
+    table = tunnel.table.restart
+    if table is not None and table.max < table.base:
+        tunnel.error(("restart", "max"), f"{duration_text(table.max)} is less than base ({duration_text(table.base)})")
+
+
+def _health(tunnel: Declared) -> None:
+    health = tunnel.table.health
+    if health is not None and health.handshake_max_age is not None and tunnel.table.driver != "wireguard":
+        tunnel.error(("health", "handshake_max_age"), f"is for the driver wireguard, not for {tunnel.table.driver!r}")
+
+
+def check_dns(tunnel: Declared, *, is_full: bool) -> None:
+    """Which names go to the servers must be said, or follow from the tunnel being full; asked when its prefixes are known."""
+    dns = tunnel.table.dns
+    if dns is not None and not is_full and not dns.search and not dns.domains:
+        tunnel.error(("dns",), 'domains or search is required: which names go to these servers? ["."]: all of them')
+
+
+_CHECKS: tuple[Callable[[Declared], None], ...] = (
+    _driver_tables,
+    _interface,
+    _mtu,
+    _addresses,
+    _tables,
+    _wireguard,
+    _exec,
+    check_routes,
+    check_rules,
+    _listen,
+    _restart,
+    _health,
+)

@@ -1,0 +1,115 @@
+"""What two tunnels, or two keys that route, cannot both have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+from reconciler.config.declared import Declared, Routed
+from reconciler.config.lines import Path
+from reconciler.config.problems import path_text
+from reconciler.model.prefix import Prefix
+
+MAIN = 254  # RT_TABLE_MAIN
+MOST_REPEATS = 20  # of one pair of keys
+_DEFAULT_METRIC = {4: 0, 16: 1024}  # IP6_RT_PRIO_USER
+
+
+class Whole(NamedTuple):
+    """A tunnel whose own tables are good, and all that it routes."""
+
+    declared: Declared
+    routed: Sequence[Routed]
+
+
+def check(tunnels: Sequence[Whole]) -> None:
+    """All of it; errors go to the findings of the later of the two tunnels."""
+    for path, value, words in _SINGLE:
+        _unique(tunnels, path, value, words)
+    _addresses(tunnels)
+    _routes(tunnels)
+
+
+def _listen_port(tunnel: Declared) -> int | None:
+    return tunnel.table.wireguard.listen_port if tunnel.table.wireguard else None
+
+
+_SINGLE: tuple[tuple[Path, Callable[[Declared], Hashable], str], ...] = (
+    (("interface",), lambda tunnel: tunnel.interface, "interface"),
+    (("wireguard", "listen_port"), _listen_port, "listen port"),
+    (("table",), lambda tunnel: tunnel.table.table, "table"),
+)
+
+
+def _unique(tunnels: Sequence[Whole], path: Path, value: Callable[[Declared], Hashable], words: str) -> None:
+    first: dict[Hashable, Declared] = {}
+    for tunnel, _ in tunnels:
+        wanted = value(tunnel)
+        other = first.setdefault(wanted, tunnel) if wanted is not None else tunnel
+        if other is not tunnel:
+            tunnel.error(path, f"{words} {wanted} is that of {path_text(other.path)} already ({other.place(path)})")
+
+
+def _addresses(tunnels: Sequence[Whole]) -> None:
+    first: dict[bytes, Declared] = {}
+    for tunnel, _ in tunnels:
+        for at, prefix in enumerate(tunnel.table.addresses):
+            other = first.setdefault(prefix.packed, tunnel)
+            if other is not tunnel:
+                path: Path = ("addresses", at)
+                tunnel.warn(
+                    path, f"{prefix.address} is an address of {path_text(other.path)} too ({other.place(('addresses',))})"
+                )
+
+
+def _routes(tunnels: Sequence[Whole]) -> None:
+    """One prefix, table and metric is one route in the kernel, whatever device it leads to."""
+    places: dict[tuple[int, int | str, int], list[tuple[Declared, Routed]]] = {}
+    for tunnel, all_routed in tunnels:
+        for routed in all_routed:
+            if routed.path[-1] == "to":
+                _repeated(tunnel, routed)
+            table = routed.table or (f"own {tunnel.name}" if tunnel.has_own_table else MAIN)
+            for size, default in _DEFAULT_METRIC.items():
+                metric = default if routed.metric is None else routed.metric or default
+                places.setdefault((size, table, metric), []).append((tunnel, routed))
+    for (size, _, _), several in places.items():
+        if len(several) > 1:
+            _same_routes(size, several)
+
+
+def _repeated(tunnel: Declared, routed: Routed) -> None:
+    if len(set(routed.prefixes)) == len(routed.prefixes):
+        return
+    seen: set[Prefix] = set()
+    for at, prefix in enumerate(routed.prefixes):
+        if prefix in seen:
+            tunnel.error((*routed.path, at), f"{prefix} stands in the list already")
+        seen.add(prefix)
+
+
+def _same_routes(size: int, several: list[tuple[Declared, Routed]]) -> None:
+    seen: dict[Prefix, tuple[Declared, Routed]] = {}
+    shared: dict[tuple[int, int], list[Prefix]] = {}
+    by_id = {id(entry): entry for entry in several}
+    for entry in several:
+        for prefix in entry[1].prefixes:
+            if len(prefix[0]) == size:
+                first = seen.setdefault(prefix, entry)
+                if first is not entry:
+                    shared.setdefault((id(first), id(entry)), []).append(prefix)
+    for (first_id, second_id), prefixes in shared.items():
+        _tell(by_id[first_id], by_id[second_id], prefixes)
+
+
+def _tell(first: tuple[Declared, Routed], second: tuple[Declared, Routed], prefixes: list[Prefix]) -> None:
+    (other, there), (tunnel, here) = first, second
+    key = f"{path_text((*other.path, *there.path))} ({other.place(there.path)})"
+    if other is tunnel:
+        for prefix in prefixes[:MOST_REPEATS]:
+            tunnel.error(here.path, f"{prefix} is routed by {key} already, in the same table with the same metric")
+        if len(prefixes) > MOST_REPEATS:
+            tunnel.error(here.path, f"{len(prefixes) - MOST_REPEATS} more prefixes are routed by {key} already")
+    elif tunnel.table.enabled and other.table.enabled:
+        more = f" and {len(prefixes) - 1} more" if len(prefixes) > 1 else ""
+        tunnel.warn(here.path, f"{prefixes[0]}{more} routed by {key} too, in the same table with the same metric")

@@ -1,0 +1,68 @@
+"""A tunnel as it stands in a file, on its way to a `model.tunnel.Tunnel`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from reconciler.config.lines import Path
+from reconciler.config.problems import Document, Findings
+from reconciler.config.schema import TunnelTable
+from reconciler.model.marks import Numbers
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.prefix import Prefix
+from reconciler.model.tunnel import PrefixFile
+
+
+class Manner(NamedTuple):
+    """How a file is judged."""
+
+    lenient: bool  # referenced files and users that are absent are warnings
+    numbers: Numbers  # as `[host]` of this file moves them
+
+
+class Routed(NamedTuple):
+    """One key of a tunnel that routes prefixes."""
+
+    path: Path
+    prefixes: Sequence[Prefix]
+    metric: int | None
+    table: int | None  # None: its own table, or `main`
+    file: PrefixFile | None = None
+
+
+class Declared(NamedTuple):
+    """One `[tunnels.NAME]`."""
+
+    name: TunnelName
+    table: TunnelTable
+    document: Document
+    findings: Findings
+    manner: Manner
+
+    @property
+    def path(self) -> Path:
+        return ("tunnels", self.name)
+
+    @property
+    def interface(self) -> IfName | None:
+        """None: the kernel chooses."""
+        name = self.table.interface
+        return None if name == "auto" else IfName(name or self.name)
+
+    @property
+    def has_own_table(self) -> bool:
+        return any(rule.lookup is None for rule in self.table.rules)
+
+    def error(self, path: Path, message: str) -> None:
+        """`path` begins below the tunnel's table."""
+        self.findings.error(self.document, (*self.path, *path), message)
+
+    def refuse(self, path: Path, message: str) -> None:
+        self.findings.refuse(self.document, (*self.path, *path), message)
+
+    def warn(self, path: Path, message: str) -> None:
+        self.findings.warn(self.document, (*self.path, *path), message)
+
+    def place(self, path: Path) -> str:
+        return self.document.place((*self.path, *path))

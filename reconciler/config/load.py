@@ -1,0 +1,163 @@
+"""desired.toml → `Desired`: everything that is wrong at once, or all of it.
+
+Three sieves: the shape (`schema`), what belongs together (`checks`, `references`, `crosschecks`), what is built
+(`refusals`). A file that fails the first two is invalid (65); the third is asked only of valid ones (69).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path as FilePath
+from typing import BinaryIO, NamedTuple
+
+from reconciler.config import build, checks, crosschecks, refusals, shape
+from reconciler.config.crosschecks import Whole
+from reconciler.config.declared import Declared, Manner
+from reconciler.config.problems import MOST, Document, Findings
+from reconciler.config.references import References, Shelf, resolve
+from reconciler.config.shape import Shaped
+from reconciler.config.source import STDIN, STDIN_NAME, absolute, documents, printable
+from reconciler.errors import InvalidFile, Problem, Unavailable
+from reconciler.model.marks import Numbers
+from reconciler.model.names import TunnelName
+from reconciler.model.tunnel import Desired, Host, Tunnel
+
+
+class _Judged(NamedTuple):
+    """A tunnel that has been looked at by itself, and what it refers to."""
+
+    declared: Declared
+    references: References
+
+
+def load(
+    location: str,
+    *,
+    stdin: BinaryIO | None = None,
+    base_dir: FilePath | None = None,
+    lenient_files: bool = False,
+) -> Desired:
+    """Reads a desired file, a directory of them, or ``-``.
+
+    `base_dir`: what relative paths are relative to, instead of the place of their file. `lenient_files`: referenced files
+    and users that are absent are warnings. InvalidFile (65) and Unavailable (69) carry one Problem for each thing.
+    """
+    path = absolute(location)
+    findings = Findings()
+    read = documents(location, stdin=stdin, base_dir=None if base_dir is None else os.path.abspath(base_dir), findings=findings)
+    shaped = shape.shaped(read, findings)
+    source = _source(path, shaped, findings)
+    host_of = _host(shaped, findings)
+    host = build.host(host_of.host if host_of else None)
+    manner = Manner(lenient_files, _numbers(host))
+    shelf = Shelf()
+    judged = [_judge(declared, shelf) for declared in _declared(shaped, manner, findings)]
+    whole = _whole(judged, shaped)
+    if findings.errors:
+        raise _invalid(location, findings, read)
+    _refuse(location, host_of, whole, findings)
+    tunnels = tuple(build.tunnel(declared, references) for declared, references in judged)
+    return Desired(source, path, host, tunnels, _emptied(tunnels), tuple(findings.warnings))
+
+
+def _source(path: str, shaped: Sequence[Shaped], findings: Findings) -> str:
+    """The key `source` of one of the documents, else the path."""
+    named = [one for one in shaped if "source" in one.document.tree]
+    for one in named[1:]:
+        findings.error(one.document, ("source",), f"is given already ({named[0].document.place(('source',))})")
+    if named:
+        return named[0].source or ""
+    if path == STDIN and shaped:
+        findings.error(shaped[0].document, ("source",), "missing: what comes from standard input has to name its source")
+    elif not path.isprintable():  # bytes that are no UTF-8 among others: the store, JSON and a terminal could not have it
+        findings.errors.append(Problem(ascii(path), 0, "source", "missing: the path cannot be a name, so `source` is required"))
+    return path
+
+
+def _host(shaped: Sequence[Shaped], findings: Findings) -> Shaped | None:
+    """The document with `[host]`."""
+    hosts = [one for one in shaped if "host" in one.document.tree]
+    for one in hosts[1:]:
+        findings.error(one.document, ("host",), f"[host] is given already ({hosts[0].document.place(('host',))})")
+    return hosts[0] if hosts else None
+
+
+def _numbers(host: Host) -> Numbers:
+    default = Numbers()
+    return default._replace(table_base=default.table_base if host.table_base is None else host.table_base)
+
+
+def _declared(shaped: Sequence[Shaped], manner: Manner, findings: Findings) -> Iterator[Declared]:
+    """The tunnels in the order of the documents; a name that comes twice is an error."""
+    first: dict[str, Document] = {}
+    for one in shaped:
+        names = one.document.tree.get("tunnels")
+        for name in names if isinstance(names, dict) else ():
+            path = ("tunnels", name)
+            problem = checks.name_problem(name)
+            if problem:
+                findings.errors.append(one.document.problem(path, problem))
+            other = first.setdefault(name, one.document)
+            if other is not one.document:
+                findings.error(one.document, path, f"the tunnel {name!r} is declared already ({other.place(path)})")
+            elif name in one.tunnels:
+                yield Declared(TunnelName(name), one.tunnels[name], one.document, findings, manner)
+
+
+def _judge(declared: Declared, shelf: Shelf) -> _Judged:
+    checks.check(declared)
+    return _Judged(declared, resolve(declared, shelf))
+
+
+def _whole(judged: Sequence[_Judged], shaped: Sequence[Shaped]) -> list[Whole]:
+    """The tunnels of which nothing had to be left out, checked against each other."""
+    broken = {(one.document.file, name) for one in shaped for name in one.broken}
+    whole = [
+        Whole(declared, build.routed(declared, references))
+        for declared, references in judged
+        if (declared.document.file, declared.name) not in broken
+    ]
+    crosschecks.check(whole)
+    for declared, routed in whole:
+        checks.check_dns(declared, is_full=refusals.is_full(declared, routed))
+    return whole
+
+
+def _invalid(location: str, findings: Findings, read: Sequence[Document]) -> InvalidFile:
+    files = {document.file: at for at, document in enumerate(read)}
+    problems = sorted(findings.errors, key=lambda problem: (files.get(problem.file, len(files)), problem.file, problem.line))
+    problems = list(dict.fromkeys(problems))
+    count = len(problems)
+    if count > MOST:
+        problems = [*problems[:MOST], Problem(problems[0].file, 0, "", f"{count - MOST} more problems")]
+    if count == 1 and not problems[0].line:
+        return InvalidFile(str(problems[0]), details=tuple(problems))
+    words = "1 problem" if count == 1 else f"{count} problems"
+    return InvalidFile(f"{_named(location)} is not valid: {words}", hint="Nothing was changed.", details=tuple(problems))
+
+
+def _refuse(location: str, host_of: Shaped | None, whole: Sequence[Whole], findings: Findings) -> None:
+    """Unavailable for all that is valid and not built yet."""
+    if host_of is not None and host_of.host is not None:
+        refusals.refuse_host(host_of.host, host_of.document, findings)
+    for declared, routed in whole:
+        refusals.refuse(declared, routed)
+    if findings.refusals:
+        keys = ", ".join(dict.fromkeys(problem.key for problem in findings.refusals[:8]))
+        more = ", …" if len(findings.refusals) > 8 else ""
+        message = f"{_named(location)} asks for what this version of tunctl does not do yet: {keys}{more}"
+        raise Unavailable(message, hint="Nothing was changed; remove these keys.", details=tuple(findings.refusals))
+
+
+def _named(location: str) -> str:
+    return STDIN_NAME if location == STDIN else printable(location)
+
+
+def _emptied(tunnels: Sequence[Tunnel]) -> tuple[tuple[TunnelName, str], ...]:
+    return tuple(
+        (tunnel.name, entry.to_file.path)
+        for tunnel in tunnels
+        for entry in tunnel.routes
+        if entry.to_file is not None and not entry.to_file.packed
+    )

@@ -1,0 +1,20 @@
+"""``{interface}`` and its like in commands. ``{{`` is a brace; a closing brace by itself is one too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+KNOWN = ("interface", "mtu", "run_dir")
+REFUSED = ("endpoint",)  # valid, but of something that is not built yet; so is listen.T.address, listen.T.port
+LISTEN = re.compile(r"listen\.(udp|tcp|quic)\.(address|port)")
+_BRACE = re.compile(r"\{\{|\{([^{}]*)\}|\{")
+
+
+def placeholders(text: str) -> Iterator[str]:
+    """The names between braces; ValueError when one is not closed."""
+    for match in _BRACE.finditer(text):
+        if match[0] == "{":
+            raise ValueError("a '{' is not closed (write '{{' for a brace)")
+        if match[0] != "{{":
+            yield match[1]

@@ -1,0 +1,59 @@
+"""Files with one prefix a line: 100 000 of them in a fraction of a second, and every bad line found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import NamedTuple
+
+from reconciler.config import files
+from reconciler.config.netvalues import network
+from reconciler.model.prefix import Prefix, pack
+from reconciler.model.tunnel import PrefixFile
+
+MOST_PREFIXES = 100_000
+MOST_PROBLEMS = 20
+
+
+class Listed(NamedTuple):
+    """What a prefix file says."""
+
+    prefixes: tuple[Prefix, ...]  # in the order of the file, each once
+    repeated: int  # lines that said nothing new
+    bad: tuple[tuple[int, str], ...]  # (line, message): the first MOST_PROBLEMS
+    more_bad: int
+
+    def stored(self, path: str) -> PrefixFile:
+        packed = pack(self.prefixes)
+        return PrefixFile(path, sha256(packed).hexdigest(), packed)
+
+
+def read(path: str) -> Listed:
+    """Reads and parses the file; files.Unreadable when it cannot be."""
+    return parsed(files.decoded(files.read(path, files.PREFIX_FILE_BYTES)))
+
+
+def parsed(text: str) -> Listed:
+    """Every line: a prefix (an address alone is a host), a comment, a prefix and a comment, or nothing."""
+    lines = text.split("\n")
+    found: list[Prefix] = []
+    bad: list[tuple[int, str]] = []
+    for number, line in enumerate(lines, 1):
+        word = line.partition("#")[0].strip()
+        if not word:
+            continue
+        try:
+            found.append(network(word))
+        except ValueError as error:
+            bad.append((number, _message(word, error)))
+    unique = tuple(dict.fromkeys(found))
+    if len(unique) > MOST_PREFIXES:
+        bad.append((len(lines), f"{len(unique)} prefixes, at most {MOST_PREFIXES} may stand in a file"))
+    return Listed(unique, len(found) - len(unique), tuple(bad[:MOST_PROBLEMS]), max(0, len(bad) - MOST_PROBLEMS))
+
+
+def _message(word: str, error: ValueError) -> str:
+    return "expected one prefix a line" if len(word.split()) > 1 else str(error)
+
+
+Reader = Callable[[str], Listed]

@@ -1,0 +1,168 @@
+"""What a tunnel refers to outside its file: keys, prefix files, watched files, users."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from typing import NamedTuple
+
+from reconciler.config import files, prefixfile
+from reconciler.config.declared import Declared
+from reconciler.config.files import Unreadable
+from reconciler.config.lines import Path
+from reconciler.config.prefixfile import Listed
+from reconciler.config.routechecks import check_families
+from reconciler.errors import Problem
+from reconciler.model.prefix import Prefix
+from reconciler.model.tunnel import PrefixFile
+
+
+class References(NamedTuple):
+    """What was found there."""
+
+    prefix_files: dict[int, tuple[PrefixFile, tuple[Prefix, ...]]]  # by the index of the route
+    restart_digest: str
+
+
+class Shelf:
+    """Prefix files already read: several tunnels may name the same."""
+
+    def __init__(self) -> None:
+        self._listed: dict[str, Listed] = {}
+
+    def listed(self, path: str) -> Listed:
+        if path not in self._listed:
+            self._listed[path] = prefixfile.read(path)
+        return self._listed[path]
+
+
+def resolve(tunnel: Declared, shelf: Shelf) -> References:
+    """Looks at everything that the tunnel names; errors and warnings go to its findings."""
+    _secrets(tunnel)
+    _not_built_yet(tunnel, shelf)
+    _users(tunnel)
+    found = {}
+    for at, entry in enumerate(tunnel.table.routes):
+        if entry.to_file is not None:
+            path: Path = ("routes", at, "to_file")
+            listed = _prefix_file(tunnel, path, entry.to_file, shelf)
+            if listed is not None:
+                check_families(tunnel, path[:-1], entry, listed.prefixes)
+                found[at] = (listed.stored(absolute(tunnel, entry.to_file)), listed.prefixes)
+    return References(found, _restart_digest(tunnel))
+
+
+def absolute(tunnel: Declared, path: str) -> str:
+    return os.path.join(tunnel.document.base, path)
+
+
+def _secrets(tunnel: Declared) -> None:
+    table = tunnel.table.wireguard
+    if table is None:
+        return
+    _secret(tunnel, ("wireguard", "private_key_file"), table.private_key_file, is_key=True)
+    for at, peer in enumerate(table.peers):
+        if peer.preshared_key_file is not None:
+            _secret(tunnel, ("wireguard", "peers", at, "preshared_key_file"), peer.preshared_key_file, is_key=True)
+
+
+def _secret(tunnel: Declared, path: Path, reference: str, *, is_key: bool) -> None:
+    lenient = tunnel.manner.lenient
+    if lenient and reference.startswith("credential:") and not os.environ.get("CREDENTIALS_DIRECTORY"):
+        return  # systemd hands it out when the daemon runs
+    try:
+        place = files.secret_path(reference, tunnel.document.base)
+    except Unreadable as error:
+        tunnel.error(path, str(error))
+        return
+    try:
+        problem = files.secret_problem(place, check_owner=not lenient, is_wireguard_key=is_key)
+    except Unreadable as error:
+        _unreadable(tunnel, path, place, error, forgive_denied=True)
+        return
+    if problem:
+        tunnel.error(path, problem)
+
+
+def _unreadable(tunnel: Declared, path: Path, place: str, error: Unreadable, *, forgive_denied: bool) -> None:
+    if error.denied and forgive_denied:
+        tunnel.warn(path, f"{place}: {error}: not compared")
+    elif error.absent and tunnel.manner.lenient:
+        tunnel.warn(path, f"{place}: {error}")
+    else:
+        tunnel.error(path, f"{place}: {error}")
+
+
+def _prefix_file(tunnel: Declared, path: Path, name: str, shelf: Shelf) -> Listed | None:
+    place = absolute(tunnel, name)
+    try:
+        listed = shelf.listed(place)
+    except Unreadable as error:
+        _unreadable(tunnel, path, place, error, forgive_denied=False)
+        return None
+    key = ".".join(str(part) for part in tunnel.path) + "." + str(path[0]) + f"[{path[1]}]." + str(path[-1])
+    for line, message in listed.bad:
+        tunnel.findings.errors.append(Problem(place, line, key, message))
+    if listed.more_bad:
+        tunnel.error(path, f"{place}: {listed.more_bad} more lines are wrong")
+    if listed.repeated:
+        tunnel.warn(path, f"{place}: {listed.repeated} lines repeat a prefix; each counts once")
+    return None if listed.bad else listed
+
+
+def _restart_digest(tunnel: Declared) -> str:
+    table = tunnel.table.exec
+    if table is None or not table.restart_on:
+        return ""
+    whole = sha256()
+    for at, name in enumerate(table.restart_on):
+        place = absolute(tunnel, name)
+        try:
+            whole.update(files.digest(place).encode())
+        except Unreadable as error:
+            whole.update(b"unreadable " + os.fsencode(place))
+            _unreadable(tunnel, ("exec", "restart_on", at), place, error, forgive_denied=True)
+    return whole.hexdigest()
+
+
+def _users(tunnel: Declared) -> None:
+    exec_, tun = tunnel.table.exec, tunnel.table.tun
+    if exec_ is not None and exec_.user is not None:
+        _known(tunnel, ("exec", "user"), exec_.user)
+    if tun is not None and tun.owner is not None:
+        _known(tunnel, ("tun", "owner"), tun.owner)
+    if tun is not None and tun.group is not None:
+        _known(tunnel, ("tun", "group"), tun.group)
+
+
+def _known(tunnel: Declared, path: Path, name: str) -> None:
+    import grp
+    import pwd
+
+    is_group = path[-1] == "group"
+    try:
+        if is_group:
+            grp.getgrnam(name)
+        else:
+            pwd.getpwnam(name)
+    except KeyError:
+        say = tunnel.warn if tunnel.manner.lenient else tunnel.error
+        say(path, f"there is no {'group' if is_group else 'user'} {name!r} on this machine")
+
+
+def _not_built_yet(tunnel: Declared, shelf: Shelf) -> None:
+    """Files of parts that are refused anyway: judged where they are there, not missed where they are not."""
+    table = tunnel.table
+    secrets: list[tuple[Path, str | None]] = []
+    if table.openvpn is not None:
+        secrets.append((("openvpn", "credentials_file"), table.openvpn.credentials_file))
+    if table.openconnect is not None:
+        keys = ("password_file", "totp_secret_file", "key_file")
+        secrets += [(("openconnect", key), getattr(table.openconnect, key)) for key in keys]
+    for path, name in secrets:
+        if name is not None and (name.startswith("credential:") or os.path.exists(absolute(tunnel, name))):
+            _secret(tunnel, path, name, is_key=False)
+    for side in ("vpn", "direct"):
+        for at, entry in enumerate(getattr(table.split, side, ())):
+            if entry.cidr_file is not None and os.path.exists(absolute(tunnel, entry.cidr_file)):
+                _prefix_file(tunnel, ("split", side, at, "cidr_file"), entry.cidr_file, shelf)

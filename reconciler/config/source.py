@@ -1,0 +1,144 @@
+"""A location (file, directory, ``-``) → its TOML documents. Says what is wrong with files as such, not with what is in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tomllib
+from typing import BinaryIO
+
+from reconciler.config import files
+from reconciler.config.files import Unreadable
+from reconciler.config.problems import Document, Findings
+from reconciler.errors import InvalidFile, Problem
+
+STDIN = "-"
+STDIN_NAME = "<stdin>"
+_AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+_PLAINER = (  # tomllib's words → ours
+    (re.compile(r"Cannot overwrite a value"), "a key of this name stands here already"),
+    (re.compile(r"Cannot declare \((.*)\) twice"), "this table stands here already"),
+    (re.compile(r"Cannot mutate immutable namespace .*"), "this table is complete already (it was written inline)"),
+)
+
+
+def absolute(location: str) -> str:
+    """The location as typed, made absolute; links are not followed."""
+    if location == STDIN:
+        return STDIN
+    try:
+        return os.path.abspath(location)
+    except OSError as error:
+        raise InvalidFile(f"{location}: the working directory is gone ({error.strerror})") from None
+
+
+def documents(location: str, *, stdin: BinaryIO | None, base_dir: str | None, findings: Findings) -> list[Document]:
+    """All of them that could be parsed; what could not be is in `findings`."""
+    if location == STDIN:
+        content = _read_stdin(stdin if stdin is not None else sys.stdin.buffer)
+        return _parsed([(STDIN_NAME, base_dir or os.path.abspath("."), content)], findings)
+    read = []
+    for name in _names(location, findings):
+        try:
+            _refuse_if_others_can_write(name)
+            content = files.read(name, files.TOML_BYTES)
+        except (Unreadable, OSError) as error:
+            findings.errors.append(Problem(printable(name), 0, "", _words(error)))
+            continue
+        if not content and name != location:  # a file that was cut to nothing withdraws its tunnels; a comment says it is meant
+            findings.errors.append(Problem(printable(name), 0, "", "is empty; remove it, or leave a comment in it"))
+            continue
+        read.append((printable(name), base_dir or os.path.dirname(absolute(name)), content))
+    return _parsed(read, findings)
+
+
+def _read_stdin(stdin: BinaryIO) -> bytes:
+    try:
+        content = stdin.read(files.TOML_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise InvalidFile(f"{STDIN_NAME}: cannot be read ({error})") from None
+    if len(content) > files.TOML_BYTES:
+        raise InvalidFile(f"{STDIN_NAME}: too large (more than {files.TOML_BYTES >> 20} MiB)")
+    return content
+
+
+def _names(location: str, findings: Findings) -> list[str]:
+    """The files of a location: itself, or the `*.toml` of a directory in byte order, without hidden ones."""
+    if not _is_directory(location):
+        return [location]
+    try:
+        _refuse_if_others_can_write(location, directory=True)
+        names = sorted(os.fsencode(name) for name in os.listdir(location))
+    except (Unreadable, OSError) as error:
+        findings.errors.append(Problem(printable(location), 0, "", _words(error)))
+        return []
+    chosen = [
+        os.path.join(location, os.fsdecode(name)) for name in names if name.endswith(b".toml") and not name.startswith(b".")
+    ]
+    if not chosen:
+        findings.errors.append(Problem(printable(location), 0, "", "there is no *.toml file in this directory"))
+    return chosen
+
+
+def _is_directory(location: str) -> bool:
+    try:
+        return os.path.isdir(location)
+    except ValueError:
+        return False
+
+
+def _refuse_if_others_can_write(name: str, *, directory: bool = False) -> None:
+    """What everybody can write must not tell root what to do."""
+    if os.geteuid() != 0:
+        return
+    if not directory:
+        files.status(name)
+    problem = files.others_can_write(name, directory=directory)
+    if problem:
+        raise Unreadable(problem)
+
+
+def _parsed(read: list[tuple[str, str, bytes]], findings: Findings) -> list[Document]:
+    result = []
+    for file, base, content in read:
+        try:
+            text = files.decoded(content)
+            result.append(Document(file, base, text, tomllib.loads(text)))
+        except Unreadable as error:
+            findings.errors.append(Problem(file, _line_in(str(error)), "", str(error)))
+        except RecursionError:
+            findings.errors.append(Problem(file, 0, "", "arrays or tables are nested too deeply"))
+        except ValueError as error:  # TOMLDecodeError, and a number with more digits than Python converts
+            findings.errors.append(_syntax_problem(file, content, error))
+    return result
+
+
+def _line_in(message: str) -> int:
+    match = re.search(r"in line (\d+)\)$", message)
+    return int(match[1]) if match else 0
+
+
+def _syntax_problem(file: str, content: bytes, error: ValueError) -> Problem:
+    message = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number has too many digits"
+    place = _AT.search(message)
+    line = content.count(b"\n") + (not content.endswith(b"\n"))
+    column = ""
+    if place:
+        message = message[: place.start()]
+        if place[1]:
+            line, column = int(place[1]), f", column {place[2]}"
+    for pattern, ours in _PLAINER:
+        message = pattern.sub(ours, message)
+    message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    return Problem(file, max(line, 1), "", f"not valid TOML: {message[:1].lower()}{message[1:]}{column}")
+
+
+def _words(error: Exception) -> str:
+    return (error.strerror or "cannot be read").lower() if isinstance(error, OSError) else str(error)
+
+
+def printable(name: str) -> str:
+    """A file name that can be written anywhere: bytes that are no UTF-8, and control characters, as escapes."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
