@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import errno
-
 from reconciler.actuate.errnos import ALREADY_GONE, failed
 from reconciler.errors import StepFailed
 from reconciler.host import nl_rule
 from reconciler.host.machine import Machine
-from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, KernelError, Message
+from reconciler.host.netlink import NLM_F_CREATE, KernelError, Message
 from reconciler.host.nl_rule import RuleRow
 from reconciler.kinds.rule import Rule
 from reconciler.model.marks import PROTOCOL
 
 
 def create(machine: Machine, wanted: Rule) -> None:
-    """A new rule. EEXIST is success: the protocol is part of what must be equal, so it is ours."""
+    """A new rule, unless it is there. The protocol is part of what must be equal, so an equal one is ours.
+
+    Looked for by ourselves: with NLM_F_EXCL the kernel takes a rule with `from` for one without.
+    """
+    row = _row(wanted)
+    if row in machine.rtnl.rules(wanted.family):
+        return
     try:
-        machine.rtnl.request(nl_rule.RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, nl_rule.wanted(_row(wanted)))
+        machine.rtnl.request(nl_rule.RTM_NEWRULE, NLM_F_CREATE, nl_rule.wanted(row))
     except KernelError as error:
-        if error.errno != errno.EEXIST:
-            raise failed(wanted, error) from error
+        raise failed(wanted, error) from error
 
 
 def change(machine: Machine, wanted: Rule, found: Rule, fields: tuple[str, ...]) -> None:

@@ -1,0 +1,82 @@
+"""The machine → found + facts. Reads only; one file a kind, as in kinds and actuate.
+
+A look that fails is `unobserved`, with its reason: unknown, never "none".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from typing import TypeVar
+
+from reconciler.errors import TunctlError
+from reconciler.host.machine import Machine
+from reconciler.kinds import address as address_kind
+from reconciler.kinds.address import Address
+from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
+from reconciler.kinds.route import Route
+from reconciler.kinds.rule import Rule
+from reconciler.model.found import Found, LinkState, Unobserved
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.prefix import Prefix
+from reconciler.model.resource import Resource
+from reconciler.observe import address, link, owner, route, rule, wireguard
+from reconciler.observe.question import Question
+
+T = TypeVar("T")
+
+
+def look(machine: Machine, question: Question) -> Found:
+    """One look at everything that is ours, and at the links and addresses of everybody."""
+    blind: list[Unobserved] = []
+    states, links = _try("link", blind, lambda: link.look(machine, question), (dict[IfName, LinkState](), list[Link]()))
+    if blind:
+        return Found((), {}, {}, tuple(blind))
+    owners, blind_owners = owner.look(machine, question, states)
+    blind += blind_owners
+    links = _held(states, links, owners, question)
+    devices = link.devices(states, links)
+    addresses, on_links = _try(
+        "address",
+        blind,
+        lambda: address.look(machine, devices, question),
+        (dict[IfName, tuple[Prefix, ...]](), list[Address]()),
+    )
+    routes = _try("route", blind, lambda: route.look(machine, devices, question), list[Route]())
+    rules = _try("rule", blind, lambda: rule.look(machine, question), list[Rule]())
+    engines, peers, blind_engines = wireguard.look(machine, question, links, owners)
+    resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules]
+    return Found(tuple(resources), states, addresses, (*blind, *blind_engines))
+
+
+def foreign_routes(machine: Machine, keys: Set[route.Key]) -> list[Route]:
+    """What others have in these places."""
+    return route.foreign(machine, keys)
+
+
+def unobserved(kind: str, error: TunctlError, tunnel: TunnelName | None = None) -> Unobserved:
+    """A look that failed, as a value."""
+    return Unobserved(tunnel, kind, error.message, privilege=error.exit_code == 77)
+
+
+def _try(kind: str, blind: list[Unobserved], look_: Callable[[], T], nothing: T) -> T:
+    try:
+        return look_()
+    except TunctlError as error:
+        blind.append(unobserved(kind, error))
+        return nothing
+
+
+def _held(states: dict[IfName, LinkState], links: list[Link], owners: list[Owner], question: Question) -> list[Link]:
+    """A TUN without a mark that a program of ours holds is its tunnel's: we were cut off before we marked it."""
+    marked = {one.tunnel for one in links}
+    holders = {
+        one.holds: one.tunnel
+        for one in owners
+        if one.holds and one.tunnel and one.tunnel not in marked and question.interfaces.get(one.tunnel, one.holds) == one.holds
+    }
+    found = [one for one in links if one.name not in holders]
+    for name, tunnel in holders.items():
+        if name in states and states[name].mark is None:
+            found.append(link.as_found(states[name], tunnel))
+    return [*found, *(one for one in links if one.name in holders and states[one.name].mark is not None)]

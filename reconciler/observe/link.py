@@ -22,7 +22,7 @@ def look(machine: Machine, question: Question) -> tuple[dict[IfName, LinkState],
 
 def by_interface(question: Question) -> dict[IfName, TunnelName]:
     """The tunnels that name their interface, by that name."""
-    return {intent.tunnel.interface: intent.name for intent in question.intents if intent.tunnel.interface}
+    return {name: tunnel for tunnel, name in question.interfaces.items()}
 
 
 def devices(states: Mapping[IfName, LinkState], links: Iterable[Link]) -> Devices:

@@ -1,0 +1,141 @@
+"""Addresses on the real kernel: absent, present, twice, taken over, deleted, foreign beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.actuate import address as actuate
+from reconciler.actuate import link as actuate_link
+from reconciler.errors import Foreign, StepFailed
+from reconciler.host.machine import Machine
+from reconciler.kinds.address import Address
+from reconciler.model.names import IfName
+from reconciler.model.prefix import parse_prefix
+from reconciler.observe import address as observe
+from reconciler.observe import link as observe_link
+from tests.netns.test_link import NAME, QUESTION, WANTED, settled
+from tests.netns.world import Host
+
+DEV = WANTED.name
+TEXTS = ["10.8.0.2/32", "10.9.0.2/24", "0.0.0.1/8", "fd00:8::2/128", "fd00:9::2/64", "fe80::7/64"]
+
+
+def wanted(text: str, dev: str = DEV) -> Address:
+    return Address(NAME, IfName(dev), *parse_prefix(text))
+
+
+@pytest.fixture
+def machine(host: Host, tmp_path: Path) -> Iterator[Machine]:
+    with host.inside(), Machine(tmp_path) as machine:
+        actuate_link.create(machine, WANTED)
+        yield machine
+
+
+def found(machine: Machine) -> list[Address]:
+    return observe.look(machine, observe_link.devices(*observe_link.look(machine, QUESTION)), QUESTION)[1]
+
+
+def test_absent(machine: Machine) -> None:
+    everything, ours = observe.look(machine, observe_link.devices(*observe_link.look(machine, QUESTION)), QUESTION)
+    assert ours == []  # the link-local one of the kernel's is none of ours
+    assert parse_prefix("127.0.0.1/8") in everything[IfName("lo")]
+    assert [p.length for p in everything[DEV]] == [64]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_create_twice_and_delete_twice(machine: Machine, host: Host, text: str) -> None:
+    before = settled(host)
+    address = wanted(text)
+    actuate.create(machine, address)
+    assert found(machine) == [address]
+    actuate.create(machine, address)
+    assert found(machine) == [address]
+    actuate.delete(machine, address)
+    assert found(machine) == []
+    actuate.delete(machine, address)
+    assert settled(host) == before
+
+
+def test_all_together(machine: Machine) -> None:
+    for text in TEXTS:
+        actuate.create(machine, wanted(text))
+    assert set(found(machine)) == {wanted(text) for text in TEXTS}
+
+
+@pytest.mark.parametrize("text", ["10.9.0.2/24", "fd00:9::2/64"])
+@pytest.mark.parametrize("more", ["", "noprefixroute", "metric 77"])
+def test_take_over_keeps_what_it_had(machine: Machine, host: Host, text: str, more: str) -> None:
+    host.ip(f"addr add {text} dev {DEV} {more}")
+    before = settled(host)
+    (foreign,) = found(machine)
+    address = wanted(text)
+    assert foreign.tunnel is None
+    assert foreign.key == address.key
+    with pytest.raises(Foreign):
+        actuate.create(machine, address)
+    actuate.change(machine, address, foreign, ("protocol",))
+    assert found(machine) == [address]
+    assert settled(host) == before
+    actuate.change(machine, address, foreign, ("protocol",))
+    actuate.delete(machine, address)
+    assert found(machine) == []
+
+
+def test_take_over_of_a_peer_address(machine: Machine, host: Host) -> None:
+    host.ip(f"addr add 10.8.0.2 peer 10.7.0.1/32 dev {DEV}")
+    before = settled(host)
+    address = wanted("10.8.0.2/32")
+    actuate.change(machine, address, found(machine)[0], ("protocol",))
+    assert found(machine) == [address]
+    assert settled(host) == before
+    actuate.delete(machine, address)
+    assert found(machine) == []
+
+
+def test_change_of_one_that_went_makes_it(machine: Machine) -> None:
+    address = wanted("10.8.0.2/32")
+    actuate.change(machine, address, address._replace(tunnel=None), ("protocol",))
+    assert found(machine) == [address]
+
+
+def test_foreign_addresses_on_our_link_are_seen_as_such(machine: Machine, host: Host) -> None:
+    actuate.create(machine, wanted("10.8.0.2/32"))
+    host.ip(f"addr add 10.77.0.1/24 dev {DEV}")
+    assert {a.tunnel for a in found(machine)} == {NAME, None}
+
+
+def test_delete_leaves_another_length(machine: Machine, host: Host) -> None:
+    host.ip(f"addr add 10.8.0.2/24 dev {DEV}")
+    address = wanted("10.8.0.2/32")
+    actuate.create(machine, address)
+    actuate.delete(machine, address)
+    assert [str(a) for a in found(machine)] == [f"address 10.8.0.2/24 dev {DEV}"]
+
+
+def test_no_link(machine: Machine) -> None:
+    with pytest.raises(StepFailed, match="there is no link gone"):
+        actuate.create(machine, wanted("10.8.0.2/32", "gone"))
+    actuate.delete(machine, wanted("10.8.0.2/32", "gone"))
+
+
+def test_ipv6_switched_off(machine: Machine, host: Host) -> None:
+    host.sysctl(f"net/ipv6/conf/{DEV}/disable_ipv6", 1)
+    assert found(machine) == []
+    with pytest.raises(StepFailed, match="IPv6 is switched off on this link"):
+        actuate.create(machine, wanted("fd00:8::2/128"))
+    actuate.delete(machine, wanted("fd00:8::2/128"))
+
+
+def test_only_links_of_ours_have_resources(machine: Machine, host: Host) -> None:
+    host.ip("addr add 10.1.1.1/32 dev lo")
+    assert found(machine) == []
+
+
+@pytest.mark.parametrize(
+    ("release", "expected"), [("5.17.0", False), ("5.18.0-rc1", True), ("6.1.0-50-amd64", True), ("x", True)]
+)
+def test_which_kernels_keep_the_protocol(release: str, expected: bool) -> None:
+    assert observe.keeps_protocols([], release) is expected
