@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
-from reconciler.kinds import address as address_kind
 from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner

@@ -1,0 +1,89 @@
+"""`key generate` and `key public`: WireGuard keys as `wg` writes them, and PEM keys for manifests."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+
+import click
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from reconciler.cli.options import Context, global_options
+from reconciler.errors import InvalidFile
+
+_MODE = 0o600
+_KEY_LIMIT = 16384  # bytes; a PEM key has 119
+_PEM = serialization.Encoding.PEM
+
+
+@click.group()
+def key() -> None:
+    """Make keys, and tell the public key of one."""
+
+
+@key.command()
+@click.option(
+    "--type", "kind", type=click.Choice(["x25519", "ed25519"]), required=True, help="x25519: WireGuard; ed25519: manifests."
+)
+@click.option("--out", metavar="FILE", help="Mode 0600, never overwritten; else stdout.")
+@global_options
+def generate(_ctx: Context, *, kind: str, out: str | None) -> int:
+    """Make a private key."""
+    if kind == "x25519":
+        text = base64.b64encode(X25519PrivateKey.generate().private_bytes_raw()) + b"\n"
+    else:
+        form = (_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        text = Ed25519PrivateKey.generate().private_bytes(*form)
+    _write(out, text)
+    return 0
+
+
+@key.command()
+@click.option("--in", "source", metavar="FILE", help="The private key; else stdin.")
+@click.option("--out", metavar="FILE", help="Never overwritten; else stdout.")
+@global_options
+def public(_ctx: Context, *, source: str | None, out: str | None) -> int:
+    """Tell the public key of a private key, in the same form."""
+    _write(out, _public(_read(source), source or "stdin"))
+    return 0
+
+
+def _public(text: bytes, name: str) -> bytes:
+    try:
+        if text.lstrip().startswith(b"-----BEGIN"):
+            private = serialization.load_pem_private_key(text, None)
+            return private.public_key().public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        raw = base64.b64decode(text.strip(), validate=True)
+        return base64.b64encode(X25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()) + b"\n"
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise InvalidFile(f"{name}: not a private key (base64 of 32 bytes, or PEM)") from None
+
+
+def _read(path: str | None) -> bytes:
+    try:
+        if path is None:
+            return sys.stdin.buffer.read(_KEY_LIMIT)
+        with open(path, "rb") as file:
+            return file.read(_KEY_LIMIT)
+    except OSError as error:
+        raise InvalidFile(f"{path}: {error.strerror}") from error
+
+
+def _write(path: str | None, text: bytes) -> None:
+    if path is None:
+        sys.stdout.write(text.decode())
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, _MODE)
+            file.write(text)
+    except OSError as error:
+        raise InvalidFile(f"{path}: {error.strerror}", hint="a key that is there is never overwritten") from error
+
+
+COMMANDS = (key,)

@@ -1,0 +1,83 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from reconciler.cli import changes, keys, looks, reserved
+from reconciler.cli.interrupt import Interrupted, TimeIsUp
+from reconciler.cli.options import group_options
+from reconciler.cli.output import Output
+from reconciler.errors import Bug, NotConverged, TunctlError, UsageError
+
+GOES_ON = "tunctl reconcile goes on where this stopped"
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=SETTINGS)
+@group_options
+@click.pass_context
+def tunctl(ctx: click.Context, /, **words: Any) -> None:
+    """Keeps the tunnels of a Linux host as one file says.
+
+    Exit codes: 0 done, 1 not everything could be made so, 64 usage, 65 the file, 69 something is lacking,
+    70 a bug, 73 something foreign stands in the way, 74 the store, 75 locked, 77 not permitted.
+    """
+    ctx.obj = words
+
+
+for command in (*changes.COMMANDS, *looks.COMMANDS, *keys.COMMANDS, *reserved.COMMANDS):
+    tunctl.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parses and carries out; returns the exit code. No traceback reaches the user without --debug."""
+    output = Output(as_json="--json" in arguments, debug="--debug" in arguments)
+    _signals()
+    try:
+        code = tunctl.main(args=list(arguments), prog_name="tunctl", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        return _say(output, UsageError(error.format_message(), hint=_usage(error)))
+    except click.Abort:
+        return 128 + signal.SIGINT
+    except Interrupted as interrupted:
+        name = signal.Signals(interrupted.number).name
+        _say(output, NotConverged(f"interrupted by {name}", hint=GOES_ON))
+        return 128 + interrupted.number
+    except TimeIsUp as late:
+        return _say(output, NotConverged(f"not done within {late.timeout_s:g} s", hint=GOES_ON))
+    except TunctlError as error:
+        return _say(output, error)
+    except Exception as error:
+        if output.debug:
+            raise
+        return _say(output, Bug(f"{type(error).__name__}: {error}", hint="please report this with the output of --debug"))
+
+
+def _say(output: Output, error: TunctlError) -> int:
+    output.error(error)
+    return error.exit_code
+
+
+def _usage(error: click.ClickException) -> str:
+    ctx = getattr(error, "ctx", None)
+    return f"{ctx.command_path} --help" if ctx else "tunctl --help"
+
+
+def _signals() -> None:
+    """A closed terminal never stops a change half-way; SIGTERM and SIGINT stop it at once, wherever it is."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)

@@ -1,0 +1,77 @@
+"""Data to stdout, everything else to stderr. A reader that went away never stops a change half-way."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+from reconciler.errors import TunctlError
+from reconciler.report import plain
+from reconciler.report.paint import Paint
+
+
+class Output:
+    """How this command talks."""
+
+    def __init__(
+        self, *, as_json: bool = False, colour: bool | None = None, debug: bool = False, log_json: bool = False
+    ) -> None:
+        self.as_json = as_json
+        self.debug = debug
+        self.log_json = log_json
+        wanted = colour if colour is not None else "NO_COLOR" not in os.environ
+        self.paint = Paint(on=wanted and not as_json and sys.stdout.isatty())
+        self.closed = False  # whoever read our data went away
+        self.paint_err = Paint(on=wanted and not log_json and sys.stderr.isatty())
+
+    def data(self, lines: Iterable[str]) -> None:
+        """Text for people, unless JSON was asked for."""
+        if not self.as_json:
+            for line in lines:
+                self._write(sys.stdout, line)
+
+    def document(self, document: dict[str, Any]) -> None:
+        """The one JSON document of this command, on one line."""
+        if self.as_json:
+            self._write(sys.stdout, json.dumps(document))
+
+    def note(self, level: str, message: str, tunnel: str | None = None) -> None:
+        """A word beside the data: info, warning, error."""
+        if self.log_json:
+            self._write(sys.stderr, json.dumps({"level": level, "tunnel": tunnel, "message": message}))
+        else:
+            colour = {"error": "red", "warning": "yellow"}.get(level)
+            text = f"{tunnel}: {message}" if tunnel else message
+            line = text if level == "info" else f"{level}: {text}"
+            self._write(sys.stderr, self.paint_err(line, colour) if colour else line)
+
+    def error(self, error: TunctlError) -> None:
+        """Why a command could not do its work, with every place in a file, and one hint."""
+        self.document(plain.error(error))
+        for problem in error.details:
+            self.note("error", str(problem))
+        if not error.details or error.message:
+            self.note("error", error.message)
+        if error.hint:
+            self.note("info", f"hint: {error.hint}")
+        if self.debug and error.__cause__ is not None:
+            import traceback
+
+            self._write(sys.stderr, "".join(traceback.format_exception(error.__cause__)))
+
+    def _write(self, stream: TextIO, line: str) -> None:
+        """One line; what cannot be shown is escaped, and a closed pipe is nobody's error."""
+        encoding = stream.encoding or "utf-8"
+        try:
+            stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+            stream.flush()
+        except BrokenPipeError:
+            self.closed = self.closed or stream is sys.stdout
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, stream.fileno())
+            os.close(devnull)
+        except OSError:
+            return  # a full disk behind a redirection: the work goes on, and the exit code tells how it went

@@ -1,0 +1,85 @@
+"""`status` and `version` without click: a prompt or a monitoring check must not wait. Anything unusual goes the long way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+STATE_DIR, RUN_DIR = "/var/lib/tunctl", "/run/tunctl"
+
+_FLAGS = {"--json": "as_json", "--no-color": "no_color", "--debug": "debug"}
+_VALUES = {"--state-dir": "state_dir", "--run-dir": "run_dir", "--lock-timeout": "", "--log-format": ""}
+
+
+class Words(NamedTuple):
+    """The words of a `status` command line."""
+
+    names: tuple[str, ...] = ()
+    state_dir: str = ""
+    run_dir: str = ""
+    as_json: bool = False
+    no_color: bool = False
+    debug: bool = False
+
+
+def run_short(arguments: Sequence[str]) -> int | None:
+    """The exit code, or None when the command line is not one of ours."""
+    if list(arguments) in (["version"], ["--version"]):
+        from reconciler import __version__
+
+        print(f"tunctl {__version__}")  # noqa: T201 - the one line that this command is for
+        return 0
+    words = _parse(arguments)
+    return None if words is None else status(words)
+
+
+def _parse(arguments: Sequence[str]) -> Words | None:
+    """None for everything that is not plainly a `status` with known words: click then says what is wrong with it."""
+    values: dict[str, str | bool] = {}
+    names: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        key, equals, value = word.partition("=")
+        if word in _FLAGS:
+            values[_FLAGS[word]] = True
+        elif _VALUES.get(key) and (equals or rest):
+            values[_VALUES[key]] = value if equals else rest.pop(0)
+        elif word.startswith("-"):
+            return None
+        else:
+            names.append(word)
+    if not names or names[0] != "status":
+        return None
+    return Words(tuple(names[1:]), **values)  # type: ignore[arg-type]
+
+
+def status(words: Words) -> int:
+    """Prints the status and returns its exit code."""
+    from reconciler.cli.output import Output
+    from reconciler.errors import Bug, TunctlError
+    from reconciler.loop.look import look
+    from reconciler.report import status as report
+
+    output = Output(as_json=words.as_json, colour=False if words.no_color else None, debug=words.debug)
+    try:
+        seen = look(directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"), words.names)
+    except TunctlError as error:
+        output.error(error)
+        return error.exit_code
+    except Exception as error:
+        if words.debug:
+            raise
+        bug = Bug(f"{type(error).__name__}: {error}", hint="please report this with the output of --debug")
+        output.error(bug)
+        return bug.exit_code
+    output.data(report.status_text(seen, output.paint))
+    output.document(report.status_json(seen))
+    return seen.exit_code
+
+
+def directory(given: str, which: str) -> Path:
+    """The state or run directory: the option, else the environment, else the default."""
+    return Path(given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR))

@@ -1,0 +1,73 @@
+"""Steps → the machine, one outcome each. A failed step stops the creations of its own tunnel only; removals go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from reconciler import actuate
+from reconciler.errors import Bug, TunctlError
+from reconciler.host.machine import Machine
+from reconciler.loop.fault import Fault
+from reconciler.model.names import TunnelName
+from reconciler.model.plan import Outcome, Step
+from reconciler.model.resource import Verb
+
+Tell = Callable[[Outcome], None]
+
+
+def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell, first: int = 1) -> list[Outcome]:
+    """Does the steps in their order. `first` is the number of the first one, for faults."""
+    outcomes: list[Outcome] = []
+    failed: set[TunnelName] = set()
+    for group in _groups(steps, single=fault is not None):
+        due = [step for step in group if step.verb is Verb.DELETE or step.tunnel not in failed]
+        if not due:
+            done = [Outcome(step, None, 0.0, skipped=True) for step in group]
+        else:
+            done = _perform(machine, due, fault, first + len(outcomes))
+            done += [Outcome(step, None, 0.0, skipped=True) for step in group if step not in due]
+        for outcome in done:
+            if outcome.error is not None:
+                failed.add(outcome.step.tunnel)
+            tell(outcome)
+        outcomes += done
+    return outcomes
+
+
+def _groups(steps: Sequence[Step], *, single: bool) -> Iterator[list[Step]]:
+    """Runs of steps that one call can carry out; with a fault every step is on its own."""
+    group: list[Step] = []
+    for step in steps:
+        kind = step.resource.kind
+        if group and (single or kind not in actuate.BULK or kind != group[0].resource.kind):
+            yield group
+            group = []
+        group.append(step)
+    if group:
+        yield group
+
+
+def _perform(machine: Machine, steps: list[Step], fault: Fault | None, number: int) -> list[Outcome]:
+    begun = time.monotonic()
+    errors: Sequence[TunctlError | None]
+    injected = fault.before(number) if fault is not None else None
+    if injected is not None:
+        errors = [injected]
+    else:
+        try:
+            errors = actuate.perform(machine, steps)
+        except TunctlError as error:
+            errors = [error] * len(steps)
+        except Exception as error:
+            errors = [_bug(error, steps[0])] * len(steps)
+    if fault is not None:
+        fault.after(number)
+    seconds = (time.monotonic() - begun) / len(steps)
+    return [Outcome(step, error, seconds) for step, error in zip(steps, errors, strict=True)]
+
+
+def _bug(error: Exception, step: Step) -> Bug:
+    bug = Bug(f"{step}: {type(error).__name__}: {error}", hint="please report this with the output of --debug")
+    bug.__cause__ = error
+    return bug

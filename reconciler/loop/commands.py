@@ -1,0 +1,280 @@
+"""What the commands do: each is a change to the store and one pass, or only a look."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler.config import load
+from reconciler.errors import Foreign, InvalidFile, NotConverged, StoreError, TunctlError, UsageError
+from reconciler.host.lock import hold
+from reconciler.host.machine import Machine
+from reconciler.host.privilege import require_net_admin
+from reconciler.loop.act import act
+from reconciler.loop.fault import Fault, point
+from reconciler.loop.guard import refuse_withdrawal
+from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
+from reconciler.loop.survey import Survey, intent_of, survey
+from reconciler.model.names import HOST, TunnelName
+from reconciler.model.plan import Plan
+from reconciler.model.tunnel import Desired
+from reconciler.plan import plan as plan_steps
+from reconciler.store.conflicts import conflicts
+from reconciler.store.preview import preview
+from reconciler.store.read import read
+from reconciler.store.stored import Actor, Stored
+from reconciler.store.write import Store
+
+
+class Session(NamedTuple):
+    """Where a command works, and for whom."""
+
+    state_dir: Path
+    run_dir: Path
+    lock_timeout_s: float = 2.0
+    fault: Fault | None = None
+
+
+class Done(NamedTuple):
+    """A command that changes something has come to its end."""
+
+    result: Pass
+    held: tuple[TunnelName, ...] = ()
+    notes: tuple[str, ...] = ()  # for people, on stderr
+    declared: frozenset[TunnelName] = frozenset()  # apply: what the file declares enabled
+
+
+class Planned(NamedTuple):
+    """A plan, and what is not in it."""
+
+    plan: Plan
+    held: tuple[TunnelName, ...]
+    errors: tuple[tuple[TunnelName, TunctlError], ...]  # what this machine cannot have, or could not be looked at
+
+
+class ApplyOptions(NamedTuple):
+    """The words after `apply`."""
+
+    allow_withdraw: bool = False
+    take_over: bool = False
+    adopt: bool = False
+    keep_holds: bool = False
+
+
+@contextmanager
+def writing(session: Session, command: str) -> Iterator[tuple[Machine, Store, tuple[str, ...]]]:
+    """The lock, the open machine and the store, in this order."""
+    require_net_admin(command)
+    with hold(session.run_dir, session.lock_timeout_s) as held, Machine(session.run_dir) as machine:
+        store = Store.open(session.state_dir)
+        store.ensure_writable()
+        yield machine, store, held.warnings
+
+
+def actor() -> Actor:
+    """Who asks: the user behind sudo, if any."""
+    uid = int(os.environ["SUDO_UID"]) if os.environ.get("SUDO_UID", "").isdigit() else os.getuid()
+    try:
+        return Actor(uid, pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return Actor(uid, str(uid))
+
+
+def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher) -> Done:
+    """Stores what the file says, makes it so, and looks again."""
+    desired = load(location)
+    with writing(session, "apply") as (machine, store, warnings):
+        before = store.stored()
+        check_against(before, desired, options)
+        declared = frozenset(tunnel.name for tunnel in desired.tunnels)
+        saved = store.save(
+            desired,
+            actor=actor(),
+            cause="apply",
+            take_over=declared if options.take_over else frozenset(),
+            keep_holds=options.keep_holds,
+            boot_id=machine.handles.boot_id,
+        )
+        point(session.fault, "stored")
+        stored = store.stored()
+        scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | declared | {HOST}
+        request = Request(scope, adopt=declared if options.adopt else frozenset(), cause="apply")
+        result = reconcile(machine, store, stored, request, watch, session.fault)
+        enabled = frozenset(tunnel.name for tunnel in desired.tunnels if tunnel.enabled)
+        return Done(result, saved.still_held, (*warnings, *desired.warnings), enabled)
+
+
+def check_against(stored: Stored, desired: Desired, options: ApplyOptions) -> None:
+    """What other sources declare differently (73), and what would be withdrawn by mistake (65)."""
+    declared = frozenset(tunnel.name for tunnel in desired.tunnels)
+    clashes = conflicts(stored, desired, declared if options.take_over else frozenset())
+    if clashes:
+        raise Foreign("; ".join(clashes), hint="--take-over moves tunnels of the same name here; nothing was done")
+    if not options.allow_withdraw:
+        refuse_withdrawal(stored, desired)
+
+
+def plan(session: Session, location: str | None, options: ApplyOptions) -> Planned:
+    """What `apply` of this file, or `reconcile`, would do. Changes nothing, needs no lock."""
+    stored = read(session.state_dir)
+    warnings: tuple[str, ...] = ()
+    scope: frozenset[TunnelName] | None = None
+    adopt: frozenset[TunnelName] = frozenset()
+    if location is not None:
+        desired = load(location)
+        check_against(stored, desired, options)
+        declared = frozenset(tunnel.name for tunnel in desired.tunnels)
+        stored = preview(stored, desired, keep_holds=options.keep_holds, boot_id=Machine(session.run_dir).handles.boot_id)
+        scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | {HOST}
+        adopt = declared if options.adopt else frozenset()
+        warnings = desired.warnings
+    with Machine(session.run_dir) as machine:
+        seen = survey(machine, stored, resolve=True, privileged=os.geteuid() == 0, adopt=adopt)
+    left = seen.plan if scope is None else seen.plan.only(scope)
+    names = {i.name for i in stored.intents} if scope is None else scope
+    return Planned(
+        left._replace(warnings=(*warnings, *_not_compared(seen))),
+        tuple(i.name for i in stored.intents if i.name in names and i.held and i.tunnel.enabled and not i.withdrawn),
+        tuple((name, error) for name, error in (*seen.wanted.impossible, *_blind(seen, left)) if name in names),
+    )
+
+
+def _not_compared(seen: Survey) -> Iterator[str]:
+    """What only root could have compared, or what no file could tell."""
+    for blind in seen.found.unobserved:
+        if blind.privilege:
+            yield f"{blind.tunnel or 'all tunnels'}: {blind.kind} not compared: {blind.reason}"
+    for path, key in (*seen.facts.public_keys.items(), *seen.facts.preshared.items()):
+        if not isinstance(key, str):
+            yield f"{path}: not compared: {key.reason}"
+
+
+def _blind(seen: Survey, left: Plan) -> Iterator[tuple[TunnelName, TunctlError]]:
+    """A look that failed for another reason than privilege is no plan without changes."""
+    for blind in seen.found.unobserved:
+        if not blind.privilege:
+            names = [i.name for i in seen.stored.intents] if blind.tunnel is None else [blind.tunnel]
+            for name in names:
+                yield name, NotConverged(f"{blind.kind} could not be read: {blind.reason}")
+
+
+def check_names(stored: Stored, names: Iterable[str]) -> frozenset[TunnelName]:
+    """The names, if all of them are declared; else UsageError with those that exist."""
+    there = {intent.name for intent in stored.intents}
+    unknown = [name for name in names if name not in there]
+    if unknown:
+        raise UsageError(
+            f"no tunnel {', '.join(repr(name) for name in unknown)} is declared",
+            hint=f"there are: {', '.join(sorted(there))}" if there else "nothing is declared",
+        )
+    return frozenset(TunnelName(name) for name in names)
+
+
+def reconcile_all(session: Session, watch: Watcher) -> Done:
+    """One pass over all intents, as a timer makes it."""
+    with writing(session, "reconcile") as (machine, store, warnings):
+        stored = store.stored()
+        result = reconcile(machine, store, stored, Request(None, requested=False, cause="reconcile"), watch, session.fault)
+        return Done(result, tuple(i.name for i in stored.intents if i.held), warnings)
+
+
+def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:
+    """Ends the hold and a `failed`, and brings up. No names: all that are enabled."""
+    with writing(session, "up") as (machine, store, warnings):
+        stored = store.stored()
+        chosen = check_names(stored, names) if names else frozenset(i.name for i in stored.intents if i.tunnel.enabled)
+        disabled = [name for name in chosen if (intent := intent_of(stored, name)) and not intent.tunnel.enabled]
+        if disabled:
+            raise InvalidFile(
+                f"{', '.join(sorted(disabled))}: enabled = false in the desired file", hint="change it there, then tunctl apply"
+            )
+        store.unhold(chosen, machine.handles.boot_id, actor=actor(), cause="up")
+        point(session.fault, "stored")
+        result = reconcile(machine, store, store.stored(), Request(chosen, cause="up"), watch, session.fault)
+        return Done(result, (), warnings)
+
+
+def down(session: Session, names: Sequence[str], watch: Watcher) -> Done:
+    """Takes down and holds. No names: all of them."""
+    with writing(session, "down") as (machine, store, warnings):
+        stored = store.stored()
+        chosen = check_names(stored, names) if names else frozenset(i.name for i in stored.intents)
+        idle = [i.name for i in stored.intents if i.name in chosen and i.progress.state in ("pending", "removed")]
+        store.hold(chosen, actor=actor(), cause="down")
+        point(session.fault, "stored")
+        scope = chosen if names else chosen | {HOST}
+        result = reconcile(machine, store, store.stored(), Request(scope, cause="down"), watch, session.fault)
+        quiet = () if result.plan.steps else tuple(f"{name}: not connected" for name in idle)
+        return Done(result, (), (*warnings, *quiet))
+
+
+def forget(session: Session, names: Sequence[str], source: str | None, watch: Watcher) -> Done:
+    """Takes down and deletes from the store. No names and no source: everything."""
+    with writing(session, "forget") as (machine, store, warnings):
+        stored = store.stored()
+        if source is not None and source not in {s.name for s in stored.sources}:
+            raise UsageError(f"no source {source!r}", hint=f"there are: {', '.join(s.name for s in stored.sources)}")
+        if names:
+            chosen = check_names(stored, names)
+        else:
+            chosen = frozenset(i.name for i in stored.intents if source in (None, i.source))
+        store.withdraw(chosen, sources=_emptied(stored, chosen, source), actor=actor(), cause="forget")
+        point(session.fault, "stored")
+        result = reconcile(machine, store, store.stored(), Request(chosen, cause="forget"), watch, session.fault)
+        return Done(result, (), warnings)
+
+
+def _emptied(stored: Stored, chosen: frozenset[TunnelName], source: str | None) -> tuple[str, ...]:
+    """Sources that lose their last tunnel, or that were named: their [host] goes too."""
+    kept = {i.source for i in stored.intents if i.name not in chosen and not i.withdrawn}
+    return tuple(s.name for s in stored.sources if s.name not in kept and source in (None, s.name))
+
+
+def down_without_store(session: Session, cause: StoreError, watch: Watcher) -> Done:
+    """The store is lost: everything that carries a mark of tunctl goes. What only the ledger knew cannot be given back."""
+    require_net_admin("down")
+    with hold(session.run_dir, session.lock_timeout_s) as held, Machine(session.run_dir) as machine:
+        result = _remove_marked(session, machine, Stored(exists=False), watch, orphans_of=None)
+        notes = (*held.warnings, "what the ledger had (sysctls, resolv.conf) cannot be given back")
+        errors = (*result.errors, (HOST, cause))
+        return Done(result._replace(errors=errors), (), notes)
+
+
+def down_orphans(session: Session, watch: Watcher) -> Done:
+    """Removes what carries another store's mark."""
+    require_net_admin("down")
+    with hold(session.run_dir, session.lock_timeout_s) as held, Machine(session.run_dir) as machine:
+        stored = read(session.state_dir)
+        return Done(_remove_marked(session, machine, stored, watch, orphans_of=stored.store_id or ""), (), held.warnings)
+
+
+def _remove_marked(session: Session, machine: Machine, stored: Stored, watch: Watcher, *, orphans_of: str | None) -> Pass:
+    """Removes all that is marked; with `orphans_of` only links and owners whose mark is of another store than that."""
+
+    def doomed(seen: Survey) -> Plan:
+        found = seen.found.resources
+        if orphans_of is None:
+            return plan_steps((), found, blind=seen.found.is_unobserved)
+        alien = {name for name, state in seen.found.links.items() if state.mark and state.mark.store_id != orphans_of}
+        kept = [
+            r
+            for r in found
+            if (r.kind == "link" and r.dev in alien) or (r.kind == "owner" and r.mark.store_id != orphans_of)  # type: ignore[attr-defined]
+        ]
+        return plan_steps((), kept, blind=seen.found.is_unobserved)
+
+    nobody = Stored(exists=False, sources=stored.sources)
+    before = survey(machine, nobody, resolve=False, privileged=True, every_mark=True)
+    steps = doomed(before)
+    watch.planned(steps)
+    outcomes = act(machine, steps.steps, session.fault, watch.done)
+    after = survey(machine, nobody, resolve=False, privileged=True, every_mark=True)
+    left = doomed(after)
+    errors = [(outcome.step.tunnel, outcome.error) for outcome in outcomes if outcome.error]
+    if not errors:
+        errors = [(step.tunnel, NotConverged(f"still to do after a second look: {step}")) for step in left.steps]
+    return Pass(steps, tuple(outcomes), after, left, tuple(errors))

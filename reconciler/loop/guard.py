@@ -1,0 +1,31 @@
+"""A half-written file is often valid TOML: what would withdraw much needs a word from the user."""
+
+from __future__ import annotations
+
+from reconciler.errors import InvalidFile, Problem
+from reconciler.model.tunnel import Desired
+from reconciler.store.stored import Stored
+
+HINT = "if that is meant, say --allow-withdraw"
+
+
+def refuse_withdrawal(stored: Stored, desired: Desired) -> None:
+    """InvalidFile when the file would withdraw all tunnels of its source, or three or more that are more than half
+    of it, or when a prefix file that had prefixes has become empty."""
+    before = [i for i in stored.intents if i.source == desired.source and not i.withdrawn]
+    declared = {tunnel.name for tunnel in desired.tunnels}
+    going = [intent.name for intent in before if intent.name not in declared]
+    if going and (len(going) == len(before) or (len(going) >= 3 and len(going) * 2 > len(before))):
+        raise InvalidFile(
+            f"{desired.path} would withdraw {len(going)} of {len(before)} tunnels: {', '.join(going)}",
+            hint=HINT,
+            details=tuple(Problem(desired.path, 0, f"tunnels.{name}", "no longer declared") for name in going),
+        )
+    had = {intent.name for intent in before if any(route.to_file for route in intent.tunnel.routes)}
+    emptied = [(name, path) for name, path in desired.emptied if name in had]
+    if emptied:
+        raise InvalidFile(
+            f"{', '.join(path for _, path in emptied)}: no prefix is left in it",
+            hint=HINT,
+            details=tuple(Problem(path, 0, f"tunnels.{name}.routes", "the prefix file became empty") for name, path in emptied),
+        )

@@ -1,0 +1,106 @@
+"""The short way: store read, observe, verdict. What `status` prints, and nothing that changes anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from reconciler.host.machine import Machine
+from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
+from reconciler.kinds.peer import Peer
+from reconciler.kinds.route import Route
+from reconciler.loop.survey import Survey, survey
+from reconciler.model.intent import Intent
+from reconciler.model.names import TunnelName
+from reconciler.model.plan import Plan
+from reconciler.model.verdict import Judgement, Verdict
+from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStatus
+from reconciler.store.read import read
+from reconciler.verdict import judge, worst
+
+TUNNEL_TYPES = ("tun", "tap", "wireguard")
+STORE_WAIT_S = 0.4  # status answers within a second whatever hangs
+
+
+def look(state_dir: Path, run_dir: Path, names: Sequence[str] = ()) -> HostStatus:
+    """The state of the host as it is now. Raises StoreError when what should be cannot be known."""
+    with Machine(run_dir) as machine:
+        stored = read(state_dir, STORE_WAIT_S)
+        seen = survey(machine, stored, resolve=False, privileged=os.geteuid() == 0)
+        tunnels = tuple(_tunnel(machine, seen, intent) for intent in seen.stored.intents if not names or intent.name in names)
+        known = {tunnel.name for tunnel in tunnels}
+        unknown = tuple(_undeclared(name) for name in names if name not in known)
+        return HostStatus(
+            (*tunnels, *unknown), _unmanaged(seen), _orphans(seen), seen.facts.now_us,
+            worst((t.judgement for t in (*tunnels, *unknown)), named=bool(names)),
+            (*seen.found.warnings, *machine.handles.warnings()), bool(seen.stored.intents),
+        )  # fmt: skip
+
+
+def _undeclared(name: str) -> TunnelStatus:
+    return TunnelStatus(TunnelName(name), Judgement(Verdict.NOT_CONNECTED, (f"no tunnel {name!r} is declared",)))
+
+
+def judgement_of(seen: Survey, intent: Intent) -> tuple[Judgement, Plan]:
+    """The verdict on one tunnel and what is left to do for it."""
+    left = seen.plan.only(frozenset((intent.name,)))
+    error = seen.error_of(intent.name)
+    return judge(intent, seen.found, left, seen.facts, error.message if error else ""), left
+
+
+def _tunnel(machine: Machine, seen: Survey, intent: Intent) -> TunnelStatus:
+    judgement, left = judgement_of(seen, intent)
+    mine = [r for r in seen.found.resources if r.tunnel == intent.name]
+    link = next((r for r in mine if isinstance(r, Link)), None)
+    state = seen.found.links.get(link.name) if link else None
+    return TunnelStatus(
+        intent.name, judgement, intent,
+        interface=state.name if state else intent.tunnel.interface,
+        ifindex=state.ifindex if state else None,
+        addresses=tuple(str(p) for p in seen.found.addresses.get(state.name, ()) if not _is_link_local(p.packed)) if state else (),
+        mtu=state.mtu if state else None,
+        owner=_owner(machine, intent, next((r for r in mine if isinstance(r, Owner)), None)),
+        counters=state.counters if state else None,
+        peers=tuple(_peer(r) for r in mine if isinstance(r, Peer)),
+        routes=sum(isinstance(r, Route) for r in mine),
+        pending=left.steps,
+    )  # fmt: skip
+
+
+def _is_link_local(packed: bytes) -> bool:
+    """fe80::/10: the kernel gives one to every interface with IPv6; it says nothing about the tunnel."""
+    return len(packed) == 16 and packed[0] == 0xFE and packed[1] & 0xC0 == 0x80
+
+
+def _owner(machine: Machine, intent: Intent, found: Owner | None) -> OwnerLine | None:
+    """What the kernel shows; what a handle remembers is told beside it, never instead of it."""
+    handle = machine.handles.get(intent.name)
+    recorded = handle.pid if handle else None
+    if found is not None and found.pid is not None:
+        return OwnerLine(found.pid, True, " ".join(found.argv), recorded if recorded not in (None, found.pid) else None)
+    return OwnerLine(recorded, False, "") if recorded is not None else None
+
+
+def _peer(peer: Peer) -> PeerLine:
+    endpoint = str(peer.endpoints[0]) if peer.endpoints else None
+    return PeerLine(peer.name, peer.public_key, endpoint, peer.latest_handshake_s, peer.rx_bytes, peer.tx_bytes)
+
+
+def _unmanaged(seen: Survey) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Tunnel devices of somebody else."""
+    ours = {r.name for r in seen.found.resources if isinstance(r, Link) and r.tunnel is not None}
+    return tuple(
+        (state.name, state.type, tuple(str(p) for p in seen.found.addresses.get(state.name, ())))
+        for state in seen.found.links.values()
+        if state.type in TUNNEL_TYPES and state.mark is None and state.name not in ours
+    )
+
+
+def _orphans(seen: Survey) -> tuple[tuple[str, str], ...]:
+    """What carries the mark of another store; all marks, when there is no store."""
+    mine = seen.stored.store_id
+    return tuple(
+        (state.name, state.mark.alias) for state in seen.found.links.values() if state.mark and state.mark.store_id != mine
+    )

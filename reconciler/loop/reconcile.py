@@ -1,0 +1,138 @@
+"""One pass: look, plan, act, look again, remember. Reads like the sentence that runs the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from reconciler.errors import Foreign, NotConverged, TunctlError
+from reconciler.host.machine import Machine
+from reconciler.loop import remember
+from reconciler.loop.act import act
+from reconciler.loop.fault import Fault, point
+from reconciler.loop.survey import Survey, survey
+from reconciler.model.names import HOST, TunnelName
+from reconciler.model.plan import Outcome, Plan
+from reconciler.store.stored import Stored
+from reconciler.store.write import Store
+
+ROUNDS = 3  # what the first round made may show what could not be known before (a name that the kernel chose)
+
+
+class Watcher(NamedTuple):
+    """Who is told while it happens."""
+
+    planned: Callable[[Plan], None] = lambda _plan: None
+    done: Callable[[Outcome], None] = lambda _outcome: None
+
+
+class Pass(NamedTuple):
+    """What one pass planned, did, and left."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    after: Survey
+    left: Plan  # what the last look would still do
+    errors: tuple[tuple[TunnelName, TunctlError], ...]
+
+    @property
+    def converged(self) -> bool:
+        return not self.errors
+
+    @property
+    def exit_code(self) -> int:
+        """0; the code of the errors if they all say the same; else 1."""
+        codes = {error.exit_code for _, error in self.errors}
+        return 0 if not codes else codes.pop() if len(codes) == 1 else 1
+
+
+class Request(NamedTuple):
+    """What a pass is about."""
+
+    scope: frozenset[TunnelName] | None = None  # None: all tunnels, and what of ours belongs to none
+    requested: bool = True  # by a user, not by a timer
+    adopt: frozenset[TunnelName] = frozenset()
+    cause: str = "apply"
+
+
+def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, watch: Watcher, fault: Fault | None) -> Pass:
+    """Makes the machine as the intents in scope say, and keeps in the store how each of them got on."""
+    before = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
+    scope = _scope(before, request)
+    first = _part(before.plan, scope)
+    watch.planned(first)
+    point(fault, "observed")
+    remember.owners(machine, before)
+    outcomes: list[Outcome] = []
+    now, left = before, first
+    for _ in range(ROUNDS):
+        if not left.steps:
+            break
+        done = act(machine, left.steps, fault, watch.done, 1 + len(outcomes))
+        outcomes += done
+        point(fault, "acted")
+        now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
+        left = _part(now.plan, scope)
+        if any(outcome.error for outcome in done):
+            break
+    errors = _errors(now, left, outcomes, scope)
+    point(fault, "verified")
+    now = _take_back(machine, now, {name for name, _ in errors}, watch, outcomes, fault)
+    remember.handles(machine, now, scope)
+    remember.progress(store, now, scope, outcomes, dict(errors), request)
+    point(fault, "recorded")
+    return Pass(first, tuple(outcomes), now, left, tuple(errors))
+
+
+def _scope(before: Survey, request: Request) -> frozenset[TunnelName]:
+    """The tunnels that this pass may touch. One that gave up waits for a user."""
+    if request.scope is not None:
+        return request.scope
+    every = {intent.name for intent in before.stored.intents} | {step.tunnel for step in before.plan.steps}
+    gave_up = {i.name for i in before.stored.intents if i.progress.state == "failed" and i.is_wanted_up(before.facts.boot_id)}
+    return frozenset(every | {HOST}) - (frozenset() if request.requested else gave_up)
+
+
+def _part(plan: Plan, scope: frozenset[TunnelName]) -> Plan:
+    return plan.only(scope)
+
+
+def _errors(
+    now: Survey, left: Plan, outcomes: Iterable[Outcome], scope: frozenset[TunnelName]
+) -> list[tuple[TunnelName, TunctlError]]:
+    """Why not all is as wanted, one reason a tunnel and error: the steps that failed, what is foreign, what is left."""
+    errors = [(outcome.step.tunnel, outcome.error) for outcome in outcomes if outcome.error]
+    errors += [(name, error) for name, error in now.wanted.impossible if name in scope]
+    errors += [(conflict.tunnel, Foreign(conflict.message)) for conflict in left.conflicts]
+    for blind in now.found.unobserved:
+        for name in (scope - {HOST}) if blind.tunnel is None else scope & {blind.tunnel}:
+            errors.append((name, NotConverged(f"{blind.kind} could not be read: {blind.reason}")))
+    known = {name for name, _ in errors}
+    for step in left.steps:
+        if step.tunnel not in known:
+            known.add(step.tunnel)
+            errors.append((step.tunnel, NotConverged(f"still to do after a second look: {step}")))
+    return errors
+
+
+def _take_back(
+    machine: Machine,
+    now: Survey,
+    failed: set[TunnelName],
+    watch: Watcher,
+    outcomes: list[Outcome],
+    fault: Fault | None,
+) -> Survey:
+    """Removes what a first bring-up that failed has made; a tunnel that worked before keeps what works."""
+    first = {
+        intent.name
+        for intent in now.stored.intents
+        if intent.name in failed and not intent.progress.worked and intent.is_wanted_up(now.facts.boot_id)
+    }
+    if not first:
+        return now
+    removal = survey(machine, now.stored, resolve=False, privileged=True, without=frozenset(first)).plan.only(frozenset(first))
+    if not removal.steps:
+        return now
+    outcomes += act(machine, removal.steps, fault, watch.done, 1 + len(outcomes))
+    return survey(machine, now.stored, resolve=True, privileged=True)

@@ -1,0 +1,102 @@
+"""Plans and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from reconciler.errors import TunctlError
+from reconciler.model.names import TunnelName
+from reconciler.model.plan import Conflict, Outcome, Plan, Step
+from reconciler.model.resource import Verb
+from reconciler.report.paint import PLAIN, Paint
+from reconciler.report.plain import VERSION, resource
+
+NO_CHANGES = "no changes"
+_COLOURS = {Verb.CREATE: "green", Verb.CHANGE: "yellow", Verb.REPLACE: "yellow", Verb.DELETE: "red"}
+
+
+def plan_text(plan: Plan, held: Sequence[TunnelName] = (), paint: Paint = PLAIN) -> Iterator[str]:
+    """One line a step, in the order in which they are done, in the idiom of `ip`."""
+    if not plan.steps and not plan.conflicts:
+        yield NO_CHANGES
+    for step in plan.steps:
+        yield step_line(step, paint)
+    for conflict in plan.conflicts:
+        yield paint(f"x {conflict.tunnel}: {conflict.message}", "red")
+    yield from (paint(f"# warning: {warning}", "yellow") for warning in plan.warnings)
+    yield from (paint(f"# {name} is held down (tunctl up {name})", "grey") for name in held)
+
+
+def step_line(step: Step, paint: Paint = PLAIN) -> str:
+    """``~ link tun-demo … (mtu 1300 → 1420)``"""
+    changes = f"  ({', '.join(_change(step, field) for field in step.fields)})" if step.found and step.fields else ""
+    return paint(f"{step.verb.value} {step.resource}", _COLOURS[step.verb]) + changes
+
+
+def _change(step: Step, field: str) -> str:
+    before, now = getattr(step.found, field, None), getattr(step.resource, field, None)
+    simple = isinstance(before, int | str | None) and isinstance(now, int | str) and len(str(now)) < 40
+    return f"{field} {before} → {now}" if simple else field.replace("_", " ")
+
+
+def step_json(step: Step) -> dict[str, Any]:
+    return {
+        "tunnel": step.tunnel or None,
+        "verb": step.verb.name.lower(),
+        "kind": step.resource.kind,
+        "text": str(step),
+        "wanted": None if step.verb is Verb.DELETE else resource(step.resource),
+        "found": resource(step.found),
+    }
+
+
+def conflict_json(conflict: Conflict) -> dict[str, Any]:
+    return {
+        "tunnel": conflict.tunnel,
+        "kind": conflict.wanted.kind,
+        "message": conflict.message,
+        "wanted": resource(conflict.wanted),
+        "found": resource(conflict.found),
+    }
+
+
+def plan_json(plan: Plan, held: Sequence[TunnelName]) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "changes": len(plan.steps),
+        "steps": [step_json(step) for step in plan.steps],
+        "conflicts": [conflict_json(conflict) for conflict in plan.conflicts],
+        "warnings": list(plan.warnings),
+        "held": list(held),
+    }
+
+
+def outcome_word(outcome: Outcome) -> str:
+    return "skipped" if outcome.skipped else "failed" if outcome.error else "done"
+
+
+def result_json(
+    plan: Plan, held: Sequence[TunnelName], outcomes: Iterable[Outcome], errors: Sequence[tuple[TunnelName, TunctlError]]
+) -> dict[str, Any]:
+    """As `plan_json`, with what became of each step that was done."""
+    steps = [
+        {
+            **step_json(outcome.step),
+            "outcome": outcome_word(outcome),
+            "seconds": round(outcome.seconds, 6),
+            "error": outcome.error.message if outcome.error else None,
+        }
+        for outcome in outcomes
+    ]
+    told = [{"tunnel": name or None, "code": error.exit_code, "message": error.message} for name, error in errors]
+    return {**plan_json(plan, held), "changes": len(steps), "steps": steps, "converged": not errors, "errors": told}
+
+
+def errors_text(errors: Iterable[tuple[TunnelName, TunctlError]], paint: Paint = PLAIN) -> Iterator[str]:
+    """Every error with its tunnel, each hint once."""
+    hints: dict[str, None] = {}
+    for name, error in errors:
+        yield paint(f"{name or 'host'}: {error.message}", "red")
+        hints.update({error.hint: None} if error.hint else {})
+    yield from (f"hint: {hint}" for hint in hints)

@@ -1,0 +1,45 @@
+"""Times and durations, for people and for machines."""
+
+from __future__ import annotations
+
+import time
+
+_UNITS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def rfc3339(us: int | None) -> str | None:
+    """Microseconds since the epoch → RFC 3339 UTC; None stays None."""
+    if us is None:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(us // 1_000_000)) + f".{us % 1_000_000:06d}Z"
+
+
+def duration(seconds: float) -> str:
+    """59 → ``59s``, 61 → ``1min 1s``, 3700 → ``1h 1min``, 172800 → ``2 days``; a clock that went back: ``just now``."""
+    left = int(seconds)
+    if left < 0:
+        return "just now"
+    parts = []
+    for size, unit in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(_part(count, unit))
+        if len(parts) == 2 or (parts and not count):
+            break
+    return " ".join(parts) or "0s"
+
+
+def _part(count: int, unit: str) -> str:
+    if unit == "day":
+        return "1 day" if count == 1 else f"{count} days"
+    return f"{count}{unit}"
+
+
+def size(count: int) -> str:
+    """Bytes for people: ``1.4 MiB``."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

@@ -1,0 +1,206 @@
+"""What `status` says, for people (as `systemctl status` reads) and for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from reconciler.model.found import Counters
+from reconciler.model.intent import Intent
+from reconciler.model.names import TunnelName
+from reconciler.model.plan import Step
+from reconciler.model.verdict import Judgement, Verdict
+from reconciler.report.changes import step_json
+from reconciler.report.moment import duration, rfc3339, size
+from reconciler.report.paint import PLAIN, Paint
+from reconciler.report.plain import VERSION
+
+
+class PeerLine(NamedTuple):
+    """One peer as it is now."""
+
+    name: str | None
+    public_key: str
+    endpoint: str | None
+    latest_handshake_s: int | None
+    rx_bytes: int | None
+    tx_bytes: int | None
+
+
+class OwnerLine(NamedTuple):
+    """The owner process that the kernel shows, or the one that a handle remembers."""
+
+    pid: int
+    running: bool
+    command: str
+    recorded_pid: int | None = None  # what the handle says, when that is somebody else
+
+
+class TunnelStatus(NamedTuple):
+    """All about one tunnel."""
+
+    name: TunnelName
+    judgement: Judgement
+    intent: Intent | None = None
+    interface: str | None = None
+    ifindex: int | None = None
+    addresses: tuple[str, ...] = ()
+    mtu: int | None = None
+    owner: OwnerLine | None = None
+    counters: Counters | None = None
+    peers: tuple[PeerLine, ...] = ()
+    routes: int = 0
+    pending: tuple[Step, ...] = ()
+
+
+class HostStatus(NamedTuple):
+    """All that `status` saw."""
+
+    tunnels: tuple[TunnelStatus, ...]
+    unmanaged: tuple[tuple[str, str, tuple[str, ...]], ...]  # interface, kind, addresses
+    orphans: tuple[tuple[str, str], ...]  # interface, mark of another store
+    now_us: int
+    exit_code: int
+    warnings: tuple[str, ...] = ()
+    declared: bool = True
+
+
+_DOTS = {
+    Verdict.CONNECTED: "green", Verdict.NOT_CONNECTED: "grey", Verdict.STALE: "yellow",
+    Verdict.DEGRADED: "yellow", Verdict.FAILED: "red", Verdict.UNKNOWN: "yellow",
+}  # fmt: skip
+
+
+def status_json(host: HostStatus) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "tunnels": [_tunnel_json(tunnel, host.now_us) for tunnel in host.tunnels],
+        "unmanaged": [{"interface": i, "kind": k, "addresses": list(a)} for i, k, a in host.unmanaged],
+        "orphans": [{"interface": interface, "mark": mark} for interface, mark in host.orphans],
+        "daemon": {"running": False, "pid": None},
+    }
+
+
+def _tunnel_json(tunnel: TunnelStatus, now_us: int) -> dict[str, Any]:
+    intent = tunnel.intent
+    progress = intent.progress if intent else None
+    since_us = _since(intent)
+    owner = tunnel.owner
+    return {
+        "name": tunnel.name,
+        "driver": intent.tunnel.driver if intent else None,
+        "verdict": tunnel.judgement.verdict.value,
+        "reasons": list(tunnel.judgement.reasons),
+        "unobserved": list(tunnel.judgement.unobserved),
+        "state": progress.state if progress else None,
+        "held": bool(intent and intent.held),
+        "interface": tunnel.interface,
+        "ifindex": tunnel.ifindex,
+        "addresses": list(tunnel.addresses),
+        "last_addresses": list(progress.last_addresses) if progress else [],
+        "mtu": tunnel.mtu,
+        "since": rfc3339(since_us),
+        "duration_seconds": None if since_us is None else max(0, (now_us - since_us) // 1_000_000),
+        "generation": intent.generation if intent else None,
+        "source": intent.source if intent else None,
+        "owner": {"pid": owner.pid, "running": owner.running, "command": owner.command} if owner else None,
+        "counters": tunnel.counters._asdict() if tunnel.counters else None,
+        "peers": [_peer_json(peer) for peer in tunnel.peers],
+        "listen": [],
+        "routes": tunnel.routes,
+        "excluded": [],
+        "dns": None,
+        "nat": [],
+        "attempt": progress.attempt if progress else 0,
+        "next_retry_at": rfc3339(progress.next_retry_us) if progress else None,
+        "pending": [step_json(step) for step in tunnel.pending],
+    }
+
+
+def _peer_json(peer: PeerLine) -> dict[str, Any]:
+    at = peer.latest_handshake_s
+    return {
+        "name": peer.name,
+        "public_key": peer.public_key,
+        "endpoint": peer.endpoint,
+        "latest_handshake": None if at is None else rfc3339(at * 1_000_000),
+        "rx_bytes": peer.rx_bytes,
+        "tx_bytes": peer.tx_bytes,
+    }
+
+
+def _since(intent: Intent | None) -> int | None:
+    if intent is None:
+        return None
+    return intent.progress.up_since_us or intent.progress.since_us
+
+
+def status_text(host: HostStatus, paint: Paint = PLAIN) -> Iterator[str]:
+    """One block a tunnel."""
+    if not host.declared:
+        yield "nothing is declared (tunctl apply desired.toml)"
+    for tunnel in host.tunnels:
+        yield from _block(tunnel, host.now_us, paint)
+    yield from (f"unmanaged: {i} ({kind}) {' '.join(addresses)}".rstrip() for i, kind, addresses in host.unmanaged)
+    yield from (f"orphan: {interface} carries the mark of another store, {mark}" for interface, mark in host.orphans)
+    yield from (paint(f"warning: {warning}", "yellow") for warning in host.warnings)
+
+
+def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
+    verdict = tunnel.judgement.verdict
+    since_us = _since(tunnel.intent)
+    since = "" if since_us is None else f" since {rfc3339(since_us)}; {_ago(now_us - since_us)}"
+    description = f" - {tunnel.intent.tunnel.description}" if tunnel.intent and tunnel.intent.tunnel.description else ""
+    yield f"{paint('●', _DOTS[verdict])} {paint(tunnel.name, 'bold')}{description}"
+    yield f"     Status: {paint(verdict.value, _DOTS[verdict])}{since}"
+    yield from (f"             {reason}" for reason in tunnel.judgement.reasons)
+    if tunnel.interface:
+        mtu = f" mtu {tunnel.mtu}" if tunnel.mtu else ""
+        yield f"  Interface: {tunnel.interface}{mtu} {' '.join(tunnel.addresses)}".rstrip()
+    yield from _owner_lines(tunnel.owner)
+    for peer in tunnel.peers:
+        yield f"       Peer: {_peer_line(peer, now_us)}"
+    if tunnel.counters:
+        c = tunnel.counters
+        yield f"    Traffic: {size(c.rx_bytes)} received, {size(c.tx_bytes)} sent; {tunnel.routes} routes"
+    yield from (f"   Not seen: {what}" for what in tunnel.judgement.unobserved)
+    tip = _tip(tunnel)
+    if tip:
+        yield paint(f"        Tip: {tip}", "grey")
+
+
+def _owner_lines(owner: OwnerLine | None) -> Iterator[str]:
+    if owner is None:
+        return
+    yield f"      Owner: pid {owner.pid} ({owner.command if owner.running else 'not running'})"
+    if owner.recorded_pid is not None:
+        yield f"             recorded pid {owner.recorded_pid} (not running)"
+
+
+def _peer_line(peer: PeerLine, now_us: int) -> str:
+    endpoint = f" at {peer.endpoint}" if peer.endpoint else ""
+    at = peer.latest_handshake_s
+    handshake = "no handshake yet" if at is None else f"handshake {_ago(now_us - at * 1_000_000)}"
+    traffic = f", {size(peer.rx_bytes or 0)} received, {size(peer.tx_bytes or 0)} sent"
+    return f"{peer.name or peer.public_key}{endpoint}: {handshake}{traffic}"
+
+
+def _ago(us: int) -> str:
+    text = duration(us / 1_000_000)
+    return text if text == "just now" else f"{text} ago"
+
+
+def _tip(tunnel: TunnelStatus) -> str:
+    verdict, name = tunnel.judgement.verdict, tunnel.name
+    if tunnel.intent is None:
+        return "tunctl status, without a name, lists what is declared"
+    if tunnel.intent.held:
+        return f"tunctl up {name}"
+    tips = {
+        Verdict.STALE: "tunctl reconcile",
+        Verdict.DEGRADED: f"tunctl reconcile, or tunctl show {name}" if tunnel.pending else f"tunctl show {name}",
+        Verdict.FAILED: f"remove what is in the way, then tunctl up {name}",
+        Verdict.NOT_CONNECTED: f"tunctl up {name}",
+        Verdict.UNKNOWN: "try again, or as root",
+    }
+    return tips.get(verdict, "")
