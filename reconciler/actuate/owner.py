@@ -157,7 +157,7 @@ def _wait_until_ready(machine: Machine, wanted: Owner, started: Started) -> None
         ended = status is not None or not process.is_alive(started.pid, started.start_ticks)
         if ended and not _has_heirs(wanted):
             raise StepFailed(_ending(status))
-        missing = _missing(machine, wanted)
+        missing = _missing(machine, wanted, started)
         if missing is None:
             return
         if time.monotonic() >= deadline:
@@ -177,14 +177,14 @@ def _ending(status: int | None) -> str:
     return f"exited with status {status}" if status >= 0 else f"was killed by signal {-status}"
 
 
-def _missing(machine: Machine, wanted: Owner) -> str | None:
+def _missing(machine: Machine, wanted: Owner, started: Started) -> str | None:
     """What it still lacks; None when it is ready. Cheap questions first: this is asked every few milliseconds."""
     link = machine.rtnl.link(name=wanted.dev)
     if link is None:
         return f"there is no interface {wanted.dev}"
     if not link.carrier:
         return f"{wanted.dev} has no carrier"
-    members = belonging(process.find_marked(), wanted.mark)
+    members = belonging(process.find_marked(), wanted.mark, (started.pid, started.start_ticks), wanted.dev)
     holder = next((one for one in members if wanted.dev in process.held_devices(one.pid)), None)
     if holder is None:
         return f"{wanted.dev} is not held by it"

@@ -1,0 +1,62 @@
+"""holder.py DEVICE [WORD…]: holds a TUN and does nothing, with bad habits by choice.
+
+stubborn: ignores SIGTERM · family: a child in a session of its own, that ignores it too · die: exits with 7 right after
+the device is there · never: opens no device · talk: prints 40 lines first · babble: prints 2 MiB of no UTF-8 ·
+persist: the device stays when it ends · background: the work is done by a child, the parent exits · rename: wipes its own
+command line and environment · environment: prints its environment
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+import time
+
+from tun_device import TUNSETPERSIST, open_tun
+
+
+def _wipe() -> None:
+    """What setproctitle does: /proc/PID/environ and cmdline read as blanks."""
+    fields = open("/proc/self/stat").read().rpartition(")")[2].split()
+    for start, end in ((int(fields[45]), int(fields[46])), (int(fields[47]), int(fields[48]))):
+        ctypes.memset(start, 0, end - start)
+
+
+def main() -> int:
+    device, words = sys.argv[1], sys.argv[2:]
+    if "environment" in words:
+        print(sorted(os.environ.items()), flush=True)
+    if "stubborn" in words:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "talk" in words:
+        for number in range(40):
+            print(f"line {number} \x1b[31m", flush=True)
+    if "babble" in words:
+        os.write(1, b"\xff\xfe babble\n" * (2 * 1024 * 1024 // 10))
+    if "family" in words and os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.fork() == 0:
+            os.setsid()
+        while True:
+            time.sleep(60)
+    if "background" in words and os.fork():
+        return 0
+    if "never" not in words:
+        descriptor = open_tun(device)
+        if "persist" in words:
+            fcntl.ioctl(descriptor, TUNSETPERSIST, 1)
+    if "die" in words:
+        print("dying", flush=True)
+        return 7
+    if "rename" in words:
+        _wipe()
+    while True:
+        time.sleep(60)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
