@@ -12,12 +12,11 @@ ALREADY_GONE = {  # a deletion that has nothing left to do, by kind
     "route": frozenset((errno.ESRCH,)),
     "rule": frozenset((errno.ENOENT,)),
 }
-NOT_PERMITTED = frozenset((errno.EPERM, errno.EACCES))
 
 
 def failed(what: object, error: OSError) -> TunctlError:
     """The error of a step: `what` it was about and the kernel's words."""
-    if error.errno in NOT_PERMITTED:
+    if error.errno == errno.EPERM:  # EACCES is something else here: "IPv6 is disabled on nexthop device"
         return NotPermitted(f"{what}: {words(error)}", hint="This needs CAP_NET_ADMIN; run it as root.")
     return StepFailed(f"{what}: {words(error)}")
 

@@ -253,5 +253,5 @@ def test_devices_say_whose_a_link_is(machine: Machine, host: Host) -> None:
     actuate.create(machine, WANTED)
     actuate.create(machine, WANTED._replace(name=IfName("theirs"), alias=Mark(NAME, "ffff", "0001").alias))
     states, links = observe.look(machine, QUESTION)
-    whose = {name: tunnel for name, tunnel in observe.devices(states, links).values()}
+    whose = dict(observe.devices(states, links).values())
     assert whose == {"lo": HOST, "tun-office": NAME, "theirs": None}

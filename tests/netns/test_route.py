@@ -1,0 +1,260 @@
+"""Routes on the real kernel: absent, present, twice, changed, deleted, foreign in the way; alone and in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.actuate import link as actuate_link
+from reconciler.actuate import route as actuate
+from reconciler.errors import Foreign, StepFailed
+from reconciler.host.machine import Machine
+from reconciler.kinds.route import Route
+from reconciler.model.marks import Mark
+from reconciler.model.names import HOST, IfName
+from reconciler.model.plan import Step
+from reconciler.model.prefix import parse_prefix, pton
+from reconciler.model.resource import Verb
+from reconciler.observe import link as observe_link
+from reconciler.observe import route as observe
+from tests.netns.test_link import NAME, QUESTION, WANTED, settled
+from tests.netns.world import Host
+
+DEV = WANTED.name
+OTHER = IfName("tun-other")
+
+
+def wanted(to: str, **fields: object) -> Route:
+    packed, length = parse_prefix(to)
+    plain = Route(NAME, packed, length, 254, 0 if len(packed) == 4 else 1024, "unicast", DEV)
+    return plain._replace(**fields)  # type: ignore[arg-type]
+
+
+ROUTES = [
+    wanted("10.20.0.0/16"),
+    wanted("10.20.0.1/32"),
+    wanted("0.0.0.0/0", metric=4_278_198_272),
+    wanted("0.0.0.0/1", table=20001),
+    wanted("10.20.0.0/16", metric=50),
+    wanted("10.21.0.0/16", table=200, metric=7, src=pton("10.8.0.2")),
+    wanted("10.22.0.0/16", via=pton("10.8.0.1")),
+    wanted("10.23.0.0/16", via=pton("fd00:8::1")),
+    wanted("2001:db8:1::/48"),
+    wanted("2001:db8:2::1/128", table=20001, metric=1),
+    wanted("::/0", metric=4_278_198_272),
+    wanted("2001:db8:3::/48", via=pton("fd00:8::1"), src=pton("fd00:8::2")),
+    *(
+        wanted("10.30.0.0/16", type=t, dev=None, table=n)
+        for n, t in enumerate(("blackhole", "unreachable", "prohibit", "throw"), 300)
+    ),
+    *(
+        wanted("fd30::/16", type=t, dev=None, table=n)
+        for n, t in enumerate(("blackhole", "unreachable", "prohibit", "throw"), 300)
+    ),
+]
+
+
+@pytest.fixture
+def machine(host: Host, tmp_path: Path) -> Iterator[Machine]:
+    with host.inside(), Machine(tmp_path) as machine:
+        actuate_link.create(machine, WANTED)
+        host.ip(f"addr add 10.8.0.2/24 dev {DEV}")
+        host.ip(f"addr add fd00:8::2/64 dev {DEV} nodad")
+        yield machine
+
+
+def found(machine: Machine) -> list[Route]:
+    return observe.look(machine, observe_link.devices(*observe_link.look(machine, QUESTION)), QUESTION)
+
+
+def as_seen(route: Route) -> Route:
+    """Without a device, only an own table says whose it is."""
+    return route if route.dev or route.table == 20001 else route._replace(tunnel=HOST)
+
+
+def steps(verb: Verb, routes: list[Route]) -> list[Step]:
+    return [Step(verb, route, None if verb is Verb.CREATE else route, NAME) for route in routes]
+
+
+def test_absent(machine: Machine) -> None:
+    assert found(machine) == []
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_create_twice_and_delete_twice(machine: Machine, host: Host, route: Route) -> None:
+    before = settled(host)
+    actuate.create(machine, route)
+    assert found(machine) == [as_seen(route)]
+    actuate.create(machine, route)
+    assert found(machine) == [as_seen(route)]
+    actuate.delete(machine, route)
+    assert found(machine) == []
+    actuate.delete(machine, route)
+    assert settled(host) == before
+
+
+def test_all_in_bulk(machine: Machine, host: Host) -> None:
+    before = settled(host)
+    assert actuate.perform(machine, steps(Verb.CREATE, ROUTES)) == [None] * len(ROUTES)
+    assert set(found(machine)) == {as_seen(route) for route in ROUTES}
+    assert actuate.perform(machine, steps(Verb.CREATE, ROUTES)) == [None] * len(ROUTES)
+    assert actuate.perform(machine, steps(Verb.CHANGE, ROUTES)) == [None] * len(ROUTES)
+    assert set(found(machine)) == {as_seen(route) for route in ROUTES}
+    assert actuate.perform(machine, steps(Verb.DELETE, ROUTES)) == [None] * len(ROUTES)
+    assert actuate.perform(machine, steps(Verb.DELETE, ROUTES)) == [None] * len(ROUTES)
+    assert settled(host) == before
+    assert actuate.perform(machine, []) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(wanted("10.20.0.0/16"), wanted("10.20.0.0/16", dev=OTHER), id="v4-dev"),
+        pytest.param(wanted("10.20.0.0/16"), wanted("10.20.0.0/16", via=pton("10.8.0.1")), id="v4-via"),
+        pytest.param(wanted("10.20.0.0/16"), wanted("10.20.0.0/16", src=pton("10.8.0.2")), id="v4-src"),
+        pytest.param(wanted("10.20.0.0/16"), wanted("10.20.0.0/16", type="unreachable", dev=None), id="v4-type"),
+        pytest.param(wanted("10.20.0.0/16", type="throw", dev=None), wanted("10.20.0.0/16"), id="v4-back"),
+        pytest.param(wanted("fd20::/16"), wanted("fd20::/16", dev=OTHER), id="v6-dev"),
+        pytest.param(wanted("fd20::/16"), wanted("fd20::/16", via=pton("fd00:8::1")), id="v6-via"),
+        pytest.param(wanted("fd20::/16", via=pton("fd00:8::1")), wanted("fd20::/16", via=pton("fd00:8::3")), id="v6-other-via"),
+        pytest.param(wanted("fd20::/16", via=pton("fd00:8::1")), wanted("fd20::/16"), id="v6-no-via"),
+        pytest.param(wanted("fd20::/16"), wanted("fd20::/16", src=pton("fd00:8::2")), id="v6-src"),
+        pytest.param(wanted("fd20::/16"), wanted("fd20::/16", type="blackhole", dev=None), id="v6-type"),
+        pytest.param(wanted("fd20::/16", type="prohibit", dev=None), wanted("fd20::/16"), id="v6-back"),
+    ],
+)
+@pytest.mark.parametrize("by_create", [False, True])
+def test_change_and_create_over_our_own(machine: Machine, before: Route, after: Route, by_create: bool) -> None:
+    actuate_link.create(machine, WANTED._replace(name=OTHER, alias=Mark(NAME, "00ab", "9999").alias))
+    neighbour = before._replace(metric=99)
+    for route in (before, neighbour):
+        actuate.create(machine, route)
+    if by_create:
+        actuate.create(machine, after)
+    else:
+        actuate.change(machine, after, before, after.differs_from(before))
+    assert set(found(machine)) == {as_seen(after), as_seen(neighbour)}
+
+
+@pytest.mark.parametrize("to", ["10.20.0.0/16", "fd20::/16"])
+def test_change_of_one_that_went_makes_it(machine: Machine, to: str) -> None:
+    actuate.change(machine, wanted(to), wanted(to), ("dev",))
+    assert found(machine) == [wanted(to)]
+
+
+@pytest.mark.parametrize("to", ["10.20.0.0/16", "fd20::/16"])
+def test_a_foreign_route_is_sacred(machine: Machine, host: Host, to: str) -> None:
+    route = wanted(to)
+    host.ip(f"route add {to} dev lo metric {route.metric}")
+    before = settled(host)
+    for act in (lambda: actuate.create(machine, route), lambda: actuate.change(machine, route, route, ("dev",))):
+        with pytest.raises(Foreign, match=r"a route that is not ours is there \(route .* dev lo, protocol 3\)"):
+            act()
+    actuate.delete(machine, route)
+    assert settled(host) == before
+    assert found(machine) == []
+    (there,) = observe.foreign(machine, {route[1:5]})
+    assert (there.tunnel, there.dev, there.key) == (None, "lo", route.key)
+
+
+@pytest.mark.parametrize("to", ["10.20.0.0/16", "fd20::/16"])
+def test_a_foreign_one_beside_ours_is_never_replaced(machine: Machine, host: Host, to: str) -> None:
+    route = wanted(to)
+    actuate.create(machine, route)
+    host.ip(f"route append {to} dev lo metric {route.metric}")
+    with pytest.raises(Foreign):
+        actuate.change(machine, route._replace(src=pton("10.8.0.2" if "." in to else "fd00:8::2")), route, ("src",))
+    assert found(machine) == [route]
+    actuate.delete(machine, route)
+    assert len(observe.foreign(machine, {route[1:5]})) == 1
+
+
+def test_foreign_finds_connected_routes_and_nothing_else(machine: Machine) -> None:
+    connected = [wanted("10.8.0.0/24"), wanted("fd00:8::/64", metric=256)]
+    others = [wanted("10.8.0.0/25"), wanted("10.8.0.0/24", metric=1), wanted("10.8.0.0/24", table=20001), wanted("fd00:8::/64")]
+    actuate.create(machine, others[0])
+    there = observe.foreign(machine, {route[1:5] for route in connected + others})
+    assert {route.key for route in there} == {route.key for route in connected}
+    assert {route.dev for route in there} == {DEV}
+
+
+def test_foreign_routes_of_odd_shapes(machine: Machine, host: Host) -> None:
+    host.ip("route add 10.40.0.0/16 nexthop via 10.8.0.1 nexthop via 10.8.0.3")
+    host.ip(f"route add 10.41.0.0/16 dev {DEV} tos 0x10")
+    host.ip(f"-6 route add fd41::/16 from fd00::/8 dev {DEV}")
+    host.ip("nexthop add id 7 blackhole")
+    host.ip("route add 10.42.0.0/16 nhid 7")
+    keys = {wanted(to)[1:5] for to in ("10.40.0.0/16", "10.41.0.0/16", "10.42.0.0/16", "fd41::/16")}
+    there = observe.foreign(machine, keys)
+    assert sorted(str(route) for route in there) == ["route 10.40.0.0/16", "route blackhole 10.42.0.0/16"]
+
+
+def test_one_wrong_step_fails_alone(machine: Machine, host: Host) -> None:
+    host.ip("route add 10.1.0.0/16 dev lo")
+    bad = wanted("10.2.0.0/16", via=pton("203.0.113.1"))
+    chosen = [
+        wanted("10.0.0.0/16"),
+        wanted("10.1.0.0/16"),
+        bad,
+        wanted("10.3.0.0/16", dev=IfName("gone")),
+        wanted("10.4.0.0/16"),
+    ]
+    errors = actuate.perform(machine, steps(Verb.CREATE, chosen))
+    assert [type(error) for error in errors] == [type(None), Foreign, StepFailed, StepFailed, type(None)]
+    assert "Network is unreachable: Nexthop has invalid gateway" in str(errors[2])
+    assert "there is no link gone" in str(errors[3])
+    assert set(found(machine)) == {chosen[0], chosen[4]}
+
+
+def test_verbs_are_done_in_their_order(machine: Machine) -> None:
+    one, two = wanted("10.0.0.0/16"), wanted("10.1.0.0/16")
+    mixed = [*steps(Verb.CREATE, [one]), *steps(Verb.DELETE, [one]), *steps(Verb.CREATE, [two]), *steps(Verb.CHANGE, [one])]
+    assert actuate.perform(machine, mixed) == [None] * 4
+    assert set(found(machine)) == {one, two}
+
+
+def test_delete_by_metric_zero_leaves_the_one_for_another_link(machine: Machine) -> None:
+    """To the kernel a deletion with metric 0 matches any metric: the device and the type are named, too."""
+    actuate_link.create(machine, WANTED._replace(name=OTHER, alias=Mark(NAME, "00ab", "9999").alias))
+    others = [wanted("10.0.0.0/8", metric=50, dev=OTHER), wanted("10.0.0.0/8", metric=60, type="unreachable", dev=None)]
+    for route in others:
+        actuate.create(machine, route)
+    actuate.delete(machine, wanted("10.0.0.0/8"))
+    assert set(found(machine)) == {as_seen(route) for route in others}
+
+
+def test_whose_it_is(machine: Machine, host: Host) -> None:
+    theirs = Mark(NAME, "ffff", "0001").alias
+    actuate_link.create(machine, WANTED._replace(name=OTHER, alias=theirs))
+    host.ip("link add v0 type veth peer name v1")
+    host.ip("link set v0 up")
+    host.ip("link set v1 up")
+    for words in (f"10.1.0.0/16 dev {OTHER}", "10.2.0.0/16 dev v0", "10.3.0.0/16 dev v0 table 20001", f"10.4.0.0/16 dev {DEV}"):
+        host.ip(f"route add {words} proto 115")
+    whose = {str(route): route.tunnel for route in found(machine)}
+    assert whose == {
+        f"route 10.1.0.0/16 dev {OTHER}": None,
+        "route 10.2.0.0/16 dev v0": HOST,
+        "route 10.3.0.0/16 dev v0 table 20001": NAME,
+        f"route 10.4.0.0/16 dev {DEV}": NAME,
+    }
+
+
+def test_ipv6_switched_off(machine: Machine, host: Host) -> None:
+    host.sysctl("net/ipv6/conf/all/disable_ipv6", 1)
+    route = wanted("fd20::/16")
+    assert found(machine) == []
+    with pytest.raises(StepFailed, match="IPv6 is disabled"):
+        actuate.create(machine, route)
+    actuate.delete(machine, route)
+    assert observe.foreign(machine, {route[1:5]}) == []
+
+
+def test_ten_thousand(machine: Machine) -> None:
+    routes = [wanted("0.0.0.0/32", packed=number.to_bytes(4, "big")) for number in range(0x0A000000, 0x0A000000 + 10_000)]
+    assert actuate.perform(machine, steps(Verb.CREATE, routes)) == [None] * len(routes)
+    assert set(found(machine)) == set(routes)
+    assert actuate.perform(machine, steps(Verb.DELETE, routes)) == [None] * len(routes)
+    assert found(machine) == []
