@@ -9,7 +9,8 @@ Standard library only: `status` reads documents.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from reconciler.model.names import TunnelName
@@ -41,14 +42,12 @@ def encode_tunnel(tunnel: Tunnel) -> str:
 
 def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
     """Document and prefix lists (digest → packed) → Tunnel. ValueError when either is damaged."""
-    document = _loads(text)
-    for route in document.get("routes", ()):
-        if "to_file" in route:
-            entry = route["to_file"]
-            if entry["digest"] not in lists:
-                raise ValueError(f"the prefix list of {entry['path']!r} is missing")
-            entry["packed"] = lists[entry["digest"]]
-    return _checked(Tunnel, document)
+    with _damage():
+        document = json.loads(text)
+        for route in document.get("routes", ()):
+            if "to_file" in route:
+                route["to_file"]["packed"] = lists[route["to_file"]["digest"]]
+        return _decode(Tunnel, document)
 
 
 def prefix_lists(tunnel: Tunnel) -> dict[str, bytes]:
@@ -63,21 +62,16 @@ def encode_host(host: Host) -> str:
 
 def decode_host(text: str) -> Host:
     """Document → Host. ValueError when it is damaged."""
-    return _checked(Host, _loads(text))
+    with _damage():
+        return _decode(Host, json.loads(text))
 
 
-def _loads(text: str) -> dict[str, Any]:
-    document = json.loads(text)
-    if not isinstance(document, dict):
-        raise ValueError("a stored document is not an object")
-    return document
-
-
-def _checked(make: type[T], document: dict[str, Any]) -> T:
+@contextmanager
+def _damage() -> Iterator[None]:
     try:
-        return _decode(make, document)
+        yield
     except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"a stored document does not fit this version ({error})") from error
+        raise ValueError(f"a stored document does not fit this version ({error!r})") from error
 
 
 def _encode(value: Any) -> dict[str, Any]:

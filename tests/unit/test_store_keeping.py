@@ -1,0 +1,150 @@
+"""History and ledger: bounded, and unable to name what tunctl never changes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import Bug, StoreError
+from reconciler.model.intent import Progress
+from reconciler.model.names import HOST, TunnelName
+from reconciler.store import chronicle
+from reconciler.store.read import ledger
+from reconciler.store.stored import is_ledger_key
+from reconciler.store.write import Store
+from tests.unit.store_of import ALICE, intents, mtime, put
+
+A, B = TunnelName("a"), TunnelName("b")
+FORWARD = "sysctl:net.ipv4.ip_forward"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "state") as store:
+        yield store
+
+
+def test_history_says_who_and_how_it_ended(store: Store) -> None:
+    saved = put(store, "a", "b")
+    store.record(saved.generation, "done", {B: "failed: no device"})
+    assert [(e.tunnel, e.event, e.generation, e.uid, e.actor, e.source, e.cause, e.outcome) for e in store.history()] == [
+        (None, "saved", 1, 1000, "alice", "gateway", "apply", "done"),
+        ("a", "created", 1, 1000, "alice", "gateway", "apply", "done"),
+        ("b", "created", 1, 1000, "alice", "gateway", "apply", "failed: no device"),
+    ]
+    before = mtime(store.state_dir)
+    store.record(saved.generation, "done", {B: "failed: no device"})
+    store.record(None, "done")
+    assert mtime(store.state_dir) == before
+
+
+def test_history_of_one_tunnel_outlives_it(store: Store) -> None:
+    put(store, "a", "b")
+    store.withdraw([A])
+    store.delete([A])
+    assert [event.event for event in store.history(A)] == ["created", "forgotten", "deleted"]
+    assert [event.event for event in store.history(A, limit=1)] == ["deleted"]
+
+
+def test_history_is_bounded(store: Store) -> None:
+    put(store, "a", "b")
+    with store._write() as connection:
+        note = chronicle.Note(1, A, "gateway", None, ALICE, "waiting", "retried")
+        chronicle.write_notes(connection, [note] * (chronicle.PER_TUNNEL + 50))
+    assert len(store.history(A, limit=100_000)) == chronicle.PER_TUNNEL
+    assert [event.event for event in store.history(B)] == ["created"]
+    with store._write() as connection:
+        notes = [chronicle.Note(1, TunnelName(f"t{n}"), "s", None, ALICE, "up", "") for n in range(500)]
+        for _ in range(chronicle.IN_ALL // 500 + 1):
+            chronicle.write_notes(connection, notes)
+    assert len(store.history(limit=100_000)) == chronicle.IN_ALL
+
+
+def test_words_of_a_program_are_bounded(store: Store) -> None:
+    put(store, "a")
+    store.progress(A, Progress("failed", 1, error="x" * 100_000), "gave_up")
+    assert len(intents(store)["a"].progress.error) == 4000
+
+
+class TestLedger:
+    def test_the_first_previous_value_stays(self, store: Store) -> None:
+        store.ledger_put(FORWARD, A, b"0\n", b"1\n")
+        store.ledger_put(FORWARD, B, b"1\n", b"1\n")
+        store.ledger_put(FORWARD, HOST, b"1\n", b"1\n")
+        (entry,) = store.ledger()
+        assert (entry.key, entry.previous, entry.value, entry.tunnels) == (FORWARD, b"0\n", b"1\n", (HOST, A, B))
+
+    def test_it_goes_with_the_last(self, store: Store) -> None:
+        store.ledger_put(FORWARD, A, b"0", b"1")
+        store.ledger_put(FORWARD, B, b"0", b"1")
+        store.ledger_remove(FORWARD, A)
+        assert store.ledger()[0].tunnels == (B,)
+        store.ledger_remove(FORWARD, B)
+        store.ledger_remove(FORWARD, B)
+        assert store.ledger() == ()
+
+    def test_the_same_again_writes_nothing(self, store: Store) -> None:
+        store.ledger_put(FORWARD, A, b"0", b"1")
+        before = mtime(store.state_dir)
+        store.ledger_put(FORWARD, A, b"7", b"1")
+        store.ledger_remove("file:/etc/resolv.conf", A)
+        assert mtime(store.state_dir) == before
+
+    def test_a_file_that_was_not_there_and_any_bytes(self, store: Store) -> None:
+        store.ledger_put("file:/etc/resolv.conf", A, None, b"\xff\x00")
+        assert (store.ledger()[0].previous, store.ledger()[0].value) == (None, b"\xff\x00")
+
+    def test_a_tunnel_that_owes_something_is_not_deleted(self, store: Store) -> None:
+        put(store, "a")
+        store.ledger_put(FORWARD, A, b"0", b"1")
+        store.withdraw([A])
+        assert store.delete([A]) == ()
+        store.ledger_remove(FORWARD, A)
+        assert store.delete([A]) == (A,)
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "sysctl:net.ipv4.ip_forward",
+            "sysctl:net.ipv4.conf.all.rp_filter",
+            "sysctl:net.ipv4.conf.eth0/100.forwarding",
+            "sysctl:net.ipv6.conf.wg-office.forwarding",
+            "file:/etc/resolv.conf",
+        ],
+    )
+    def test_allowed(self, key: str) -> None:
+        assert is_ledger_key(key)
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "",
+            "file:/etc/shadow",
+            "file:/etc/resolv.conf\n",
+            "file:/etc/resolv.conf/../shadow",
+            "sysctl:kernel.core_pattern",
+            "sysctl:net.ipv4.conf.//.rp_filter",
+            "sysctl:net.ipv4.conf.a.b.rp_filter",
+            "sysctl:net.ipv4.conf.a:b.rp_filter",
+            "sysctl:net.ipv4.conf.sixteen-letters-x.rp_filter",
+            "sysctl:net.ipv4.conf.eth0.accept_local",
+            "rule:inet filter FORWARD",
+        ],
+    )
+    def test_nothing_else_can_be_named(self, store: Store, key: str) -> None:
+        with pytest.raises(Bug):
+            store.ledger_put(key, A, b"0", b"1")
+
+    def test_a_planted_entry_is_refused(self, store: Store) -> None:
+        planted = sqlite3.connect(store.state_dir / "intent.db")
+        planted.execute("INSERT INTO ledger VALUES ('sysctl:net.ipv4.conf.//.rp_filter', x'30', x'31', 1)")
+        planted.execute("INSERT INTO ledger_user VALUES ('sysctl:net.ipv4.conf.//.rp_filter', 'a')")
+        planted.commit()
+        with pytest.raises(sqlite3.IntegrityError):
+            planted.execute("INSERT INTO ledger VALUES ('file:/etc/shadow', x'30', x'31', 1)")
+        planted.close()
+        with pytest.raises(StoreError, match="never changes"):
+            ledger(store.state_dir)
