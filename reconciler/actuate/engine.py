@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from reconciler.errors import InvalidFile, NotPermitted, StepFailed
 from reconciler.host import kernel_wireguard, keys, process, uapi
@@ -12,6 +13,7 @@ from reconciler.host.machine import Machine
 from reconciler.host.netlink import KernelError
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.wireguard import Device
+from reconciler.model.names import TunnelName
 
 _SET_TIMEOUT_S = 2.0  # wireguard-go takes 0.1 ms for a peer, and a second for 100 000 allowed prefixes
 
@@ -45,22 +47,23 @@ def read_key(resource: Device | Peer, reference: str) -> keys.Key:
 
 
 def _socket(machine: Machine, resource: Device | Peer) -> str:
-    """Of the owner process that has the device open now."""
+    """Of the owner process that has the device of this network namespace open now; the recorded one is asked first."""
     assert resource.tunnel
-    handle = machine.handles.get(resource.tunnel)
-    if handle and handle.pid and handle.start_ticks and _holds(handle.pid, resource.dev):
-        return uapi.socket_path(resource.dev, handle.pid)
-    for one in process.find_marked().processes:
-        if one.mark and one.mark.tunnel == resource.tunnel and _holds(one.pid, resource.dev):
-            return uapi.socket_path(resource.dev, one.pid)
+    here = process.network_namespace()
+    for pid in _candidates(machine, resource.tunnel):
+        with suppress(PermissionError):
+            if resource.dev in set(process.held_devices(pid)) and process.network_namespace(pid) == here:
+                return uapi.socket_path(resource.dev, pid)
     raise StepFailed(f"{resource}: no engine runs behind {resource.dev}", hint="the next pass starts it")
 
 
-def _holds(pid: int, dev: str) -> bool:
-    try:
-        return dev in set(process.held_devices(pid))
-    except PermissionError:
-        return False
+def _candidates(machine: Machine, tunnel: TunnelName) -> Iterator[int]:
+    handle = machine.handles.get(tunnel)
+    if handle and handle.pid and handle.start_ticks and process.is_alive(handle.pid, handle.start_ticks):
+        yield handle.pid
+    for one in process.find_marked().processes:
+        if one.mark and one.mark.tunnel == tunnel:
+            yield one.pid
 
 
 def _do(resource: Device | Peer, work: Callable[[], None]) -> None:

@@ -27,7 +27,8 @@ def test_a_started_owner_is_ready_and_found(host: Host) -> None:
     with machine_in(host, mark) as machine:
         owner.create(machine, wanted)
         link = machine.rtnl.link(name=DEV)
-        assert link and link.carrier
+        assert link
+        assert link.carrier
         (found,), blind = look(machine, wanted)
         assert not blind
         assert not wanted.differs_from(found)
@@ -71,7 +72,8 @@ def test_deleted_means_gone(host: Host) -> None:
         assert path is None or not os.path.exists(path)
         owner.delete(machine, found)  # twice is no error
         handle = machine.handles.get(mark.tunnel)
-        assert handle and handle.pid is None
+        assert handle
+        assert handle.pid is None
 
 
 def test_a_stubborn_family_is_ended_within_bounds(host: Host) -> None:
@@ -130,7 +132,7 @@ def test_one_that_never_becomes_ready_leaves_nothing(host: Host) -> None:
 def test_one_that_dies_right_after_leaves_nothing(host: Host, words: tuple[str, ...]) -> None:
     mark = new_mark()
     with machine_in(host, mark) as machine:
-        with pytest.raises(StepFailed, match="exited with status 7|ended at once") as caught:
+        with pytest.raises(StepFailed, match=r"exited with status 7|ended at once") as caught:
             for _ in range(20):  # it may live long enough to be seen ready
                 owner.create(machine, holder(mark, *words))
                 wait_until(lambda: not tree_of(mark))
@@ -139,7 +141,8 @@ def test_one_that_dies_right_after_leaves_nothing(host: Host, words: tuple[str, 
         assert tree_of(mark) == []
         assert machine.rtnl.link(name=DEV) is None
         handle = machine.handles.get(mark.tunnel)
-        assert handle and handle.pid is None
+        assert handle
+        assert handle.pid is None
 
 
 def test_the_last_words_are_bounded(host: Host) -> None:
@@ -162,7 +165,8 @@ def test_a_program_that_is_not_there(host: Host) -> None:
         with pytest.raises(StepFailed, match="Permission denied"):
             owner.create(machine, wanted._replace(argv=("/etc/passwd",)))
         handle = machine.handles.get(mark.tunnel)
-        assert handle and handle.pid is None
+        assert handle
+        assert handle.pid is None
 
 
 def test_an_innocent_process_with_the_recorded_pid_is_not_signalled(host: Host) -> None:
@@ -174,7 +178,9 @@ def test_an_innocent_process_with_the_recorded_pid_is_not_signalled(host: Host) 
         (found,), _ = look(machine, wanted)
         handle = machine.handles.get(mark.tunnel)
         other = process.stat(innocent.pid)
-        assert handle and other and found.pid
+        assert handle
+        assert other
+        assert found.pid
         for ticks in (found.start_ticks, other.start_ticks):
             machine.handles.put(handle._replace(pid=innocent.pid, start_ticks=ticks))
             (seen,), _ = look(machine, wanted)
@@ -375,7 +381,8 @@ def test_a_user_of_its_own_on_a_persistent_device(host: Host) -> None:
         assert "Groups:\t65534" in status
         owner.delete(machine, found)
         link = machine.rtnl.link(name=DEV)
-        assert link and not link.carrier, "the device was there before and stays"
+        assert link
+        assert not link.carrier, "the device was there before and stays"
 
 
 def _is_anywhere(host: Host, word: str) -> bool:

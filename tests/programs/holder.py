@@ -14,48 +14,66 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from tun_device import TUNSETPERSIST, open_tun
 
 
 def _wipe() -> None:
     """What setproctitle does: /proc/PID/environ and cmdline read as blanks."""
-    fields = open("/proc/self/stat").read().rpartition(")")[2].split()
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     for start, end in ((int(fields[45]), int(fields[46])), (int(fields[47]), int(fields[48]))):
         ctypes.memset(start, 0, end - start)
 
 
-def main() -> int:
-    device, words = sys.argv[1], sys.argv[2:]
+def _speak(words: list[str]) -> None:
     if "environment" in words:
         print(sorted(os.environ.items()), flush=True)
-    if "stubborn" in words:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "talk" in words:
         for number in range(40):
             print(f"line {number} \x1b[31m", flush=True)
     if "babble" in words:
         os.write(1, b"\xff\xfe babble\n" * (2 * 1024 * 1024 // 10))
-    if "family" in words and os.fork() == 0:
+
+
+def _have_family() -> None:
+    if os.fork() == 0:
         os.setsid()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if os.fork() == 0:
             os.setsid()
-        while True:
-            time.sleep(60)
+        _sleep()
+
+
+def _sleep() -> None:
+    while True:
+        time.sleep(60)
+
+
+def _open(device: str, words: list[str]) -> None:
+    descriptor = open_tun(device)
+    if "persist" in words:
+        fcntl.ioctl(descriptor, TUNSETPERSIST, 1)
+
+
+def main() -> int:
+    device, words = sys.argv[1], sys.argv[2:]
+    if "stubborn" in words:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _speak(words)
+    if "family" in words:
+        _have_family()
     if "background" in words and os.fork():
         return 0
     if "never" not in words:
-        descriptor = open_tun(device)
-        if "persist" in words:
-            fcntl.ioctl(descriptor, TUNSETPERSIST, 1)
+        _open(device, words)
     if "die" in words:
         print("dying", flush=True)
         return 7
     if "rename" in words:
         _wipe()
-    while True:
-        time.sleep(60)
+    _sleep()
+    return 0
 
 
 if __name__ == "__main__":
