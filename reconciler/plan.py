@@ -1,4 +1,4 @@
-"""Wanted, found → plan. Pure, generic, knows no kind.
+"""Wanted, found → plan. Pure and generic: of the kinds it knows their order, and which ones carry others.
 
 Equal values need nothing, and that is found out at the speed of sets: only what differs is looked at one by one.
 """
@@ -6,25 +6,17 @@ Equal values need nothing, and that is found out at the speed of sets: only what
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
 from reconciler.kinds import KINDS
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Plan, Step
 from reconciler.model.resource import Resource, Verb
 
-Gone = dict[TunnelName, set[str]]  # the kinds of a tunnel that are made anew in this plan
 Blind = Callable[[str, TunnelName | None], bool]  # is this kind unobserved for this tunnel?
 
-_CARRIERS = ("link", "owner", "wireguard")  # what other things hang on
-
-
-class _Matched(NamedTuple):
-    """One comparison of all wanted with all found."""
-
-    steps: list[Step]
-    conflicts: list[Conflict]
+CARRIERS = ("link", "owner", "wireguard")  # what other things hang on
+_ALL_CARRIERS = frozenset(CARRIERS)
 
 
 def plan(
@@ -37,107 +29,127 @@ def plan(
     """The steps that make found into wanted, in the order in which they are to be done.
 
     `blind` tells what could not be looked at: nothing is planned there, least of all a removal. `untouched`
-    tunnels (their wanted is not known) get no steps at all.
+    tunnels (what they want is not known) get no steps at all.
     """
-    gone = _gone(wanted, found, blind)
-    steps: list[Step] = []
-    conflicts: list[Conflict] = []
-    staying = {w.tunnel for w in wanted}
-    by_kind: dict[str, tuple[list[Resource], list[Resource]]] = {kind: ([], []) for kind in KINDS}
-    for w in wanted:
-        by_kind[w.kind][0].append(w)
-    for f in found:
-        by_kind[f.kind][1].append(f)
-    for kind, (wanted_ones, found_ones) in by_kind.items():
-        matched = _compare(kind, wanted_ones, found_ones, gone, blind, staying)
-        steps += matched.steps
-        conflicts += matched.conflicts
-    skip = set(untouched) | _stopped(conflicts, found)
-    return Plan(_ordered([step for step in steps if step.tunnel not in skip], staying), tuple(conflicts))
+    comparison = _Comparison(wanted, found, blind)
+    wanted_by_kind, found_by_kind = _by_kind(wanted), _by_kind(found)
+    for kind in KINDS:
+        comparison.compare(kind, wanted_by_kind[kind], found_by_kind[kind])
+    skipped = set(untouched) | comparison.stopped(found)
+    steps = [step for step in comparison.steps if step.tunnel not in skipped]
+    return Plan(_ordered(steps, comparison.staying), tuple(comparison.conflicts))
 
 
-def _gone(wanted: Iterable[Resource], found: Iterable[Resource], blind: Blind) -> Gone:
-    """Carriers that will be created or replaced, and carriers that hang on those: to the fixed point."""
-    there = {(f.kind, f.key): f for f in found if f.kind in _CARRIERS and f.tunnel is not None}
-    mine = [w for w in wanted if w.kind in _CARRIERS]
-    gone: Gone = defaultdict(set)
-    for w in mine:
-        f = there.get((w.kind, w.key))
-        anew = f is None or not w.replace_on.isdisjoint(w.differs_from(f))
-        if anew and w.tunnel is not None and not (f is None and blind(w.kind, w.tunnel)):
-            gone[w.tunnel].add(w.kind)
-    for _ in _CARRIERS:
-        for w in mine:
-            if w.tunnel in gone and not gone[w.tunnel].isdisjoint(w.hangs_on):
-                gone[w.tunnel].add(w.kind)
-    return gone
-
-
-def _compare(  # noqa: PLR0913, PLR0917 - the whole comparison in one place
-    kind: str, wanted: list[Resource], found: list[Resource], gone: Gone, blind: Blind, staying: set[TunnelName | None]
-) -> _Matched:
-    same = set(wanted) & set(found)
-    left: dict[Hashable, list[Resource]] = defaultdict(list)
-    occupied: dict[Hashable, Resource] = {}
-    for f in found:
-        if f not in same:
-            left[f.key].append(f)
-            occupied[f.place] = f
-    out = _Matched([], [])
-    seen: dict[Hashable, Resource] = {}
-    for w in wanted:
-        name = w.tunnel or HOST
-        if (first := seen.setdefault(w.key, w)) is not w:
-            out.conflicts.append(Conflict(name, w, first, f"{w}: tunnel {first.tunnel} wants the same"))
-            continue
-        anew = name in gone and (kind in gone[name] or not gone[name].isdisjoint(w.hangs_on))
-        if w in same and not anew:
-            continue
-        candidates = [w] if w in same else left.pop(w.key, [])
-        if blind(kind, name) and not anew:
-            continue
-        _match(w, candidates, occupied, gone[name] if anew else None, staying, out)
-    for rest in left.values():
-        out.steps.extend(_removals(rest, gone, blind, staying))
+def _by_kind(resources: Iterable[Resource]) -> defaultdict[str, list[Resource]]:
+    out: defaultdict[str, list[Resource]] = defaultdict(list)
+    for resource in resources:
+        out[resource.kind].append(resource)
     return out
 
 
-def _match(  # noqa: PLR0913, PLR0917
-    w: Resource,
-    candidates: list[Resource],
-    occupied: dict[Hashable, Resource],
-    gone: set[str] | None,  # None: it is not made anew
-    staying: set[TunnelName | None],
-    out: _Matched,
-) -> None:
-    """One wanted object and those that have its key."""
-    name = w.tunnel or HOST
-    ours = [f for f in candidates if f.tunnel is not None or f.yields]
-    foreign = [f for f in candidates if f not in ours]
-    occupant = occupied.get(w.place)
-    in_the_way = foreign[0] if foreign else occupant
-    if in_the_way is not None and in_the_way not in ours and _is_in_the_way(in_the_way, staying):
-        out.conflicts.append(Conflict(name, w, in_the_way, _refusal(in_the_way)))
-        return
-    if not ours:
-        out.steps.append(Step(Verb.CREATE, w, None, name))
-        return
-    best, *doubles = ours
-    out.steps.extend(Step(Verb.DELETE, f, f, name) for f in doubles)
-    fields = w.differs_from(best)
-    if gone is not None:
-        out.steps.append(_remake(w, best, fields, gone))
-    elif not w.replace_on.isdisjoint(fields):
-        out.steps.append(Step(Verb.REPLACE, w, best, name, fields))
-    elif fields:
-        out.steps.append(Step(Verb.CHANGE, w, best, name, fields))
+class _Comparison:
+    """All wanted with all found, one kind after the other."""
+
+    def __init__(self, wanted: Collection[Resource], found: Collection[Resource], blind: Blind) -> None:
+        self.blind = blind
+        self.staying = {w.tunnel for w in wanted}  # tunnels of which something is wanted
+        self.anew = _made_anew(wanted, found, blind)
+        self.steps: list[Step] = []
+        self.conflicts: list[Conflict] = []
+
+    def compare(self, kind: str, wanted: list[Resource], found: list[Resource]) -> None:
+        """Adds the steps and conflicts of one kind."""
+        same = set(wanted) & set(found)
+        left: dict[Hashable, list[Resource]] = defaultdict(list)  # found that is not exactly as wanted, by identity
+        occupants: dict[Hashable, Resource] = {}
+        for f in found:
+            if f not in same:
+                left[f.key].append(f)
+                occupants[f.place] = f
+        claimed: dict[Hashable, Resource] = {}
+        for w in wanted:
+            first = claimed.setdefault(w.key, w)
+            if first is not w:
+                self._refuse(w, first, f"{w}: tunnel {first.tunnel} wants the same")
+                continue
+            anew = self._is_made_anew(w)
+            if w in same:
+                if anew:
+                    self._meet(w, [w], None)
+            else:
+                candidates = left.pop(w.key, [])
+                if anew or not self.blind(kind, w.tunnel):
+                    self._meet(w, candidates, occupants.get(w.place))
+        for rest in left.values():
+            self.steps.extend(step for f in rest for step in self._removal(f))
+
+    def stopped(self, found: Iterable[Resource]) -> set[TunnelName]:
+        """Tunnels for which nothing is done: their link's place is taken, or they are not up and would not come up whole."""
+        up = {f.tunnel for f in found if f.kind == "link" and f.tunnel is not None}
+        return {c.tunnel for c in self.conflicts if c.wanted.kind == "link" or c.tunnel not in up}
+
+    def _is_made_anew(self, w: Resource) -> bool:
+        anew = self.anew.get(w.tunnel or HOST)
+        return anew is not None and (w.kind in anew or not anew.isdisjoint(w.hangs_on))
+
+    def _meet(self, w: Resource, candidates: list[Resource], occupant: Resource | None) -> None:
+        """One wanted object, those that have its identity, and who is in its place."""
+        ours = [f for f in candidates if f.tunnel is not None or f.yields]
+        in_the_way = next((f for f in (*candidates, occupant) if f is not None and f not in ours and self._stays(f)), None)
+        if in_the_way is not None:
+            self._refuse(w, in_the_way, _refusal(in_the_way))
+            return
+        name = w.tunnel or HOST
+        if not ours:
+            self.steps.append(Step(Verb.CREATE, w, None, name))
+            return
+        best, *doubles = ours
+        self.steps.extend(Step(Verb.DELETE, f, f, name) for f in doubles)
+        self._settle(w, best, name)
+
+    def _settle(self, w: Resource, found: Resource, name: TunnelName) -> None:
+        """What hangs on something that goes is gone with it; a process outlives that, and is ended first."""
+        fields = w.differs_from(found)
+        if self._is_made_anew(w) and w.kind != "owner" and not self.anew[name].isdisjoint(w.hangs_on):
+            self.steps.append(Step(Verb.CREATE, w, None, name))
+        elif self._is_made_anew(w) or not w.replace_on.isdisjoint(fields):
+            self.steps.append(Step(Verb.REPLACE, w, found, name, fields))
+        elif fields:
+            self.steps.append(Step(Verb.CHANGE, w, found, name, fields))
+
+    def _refuse(self, w: Resource, in_the_way: Resource, message: str) -> None:
+        self.conflicts.append(Conflict(w.tunnel or HOST, w, in_the_way, message))
+
+    def _stays(self, f: Resource) -> bool:
+        """Ours that is about to be removed is not in the way: removals of what leaves come first."""
+        return f.tunnel is None or f.tunnel in self.staying
+
+    def _removal(self, f: Resource) -> Iterator[Step]:
+        """Ours and no longer wanted. What hangs on something that is removed or made anew goes with it."""
+        if f.tunnel is None or self.blind(f.kind, f.tunnel):
+            return
+        leaves = f.tunnel != HOST and f.tunnel not in self.staying
+        dies_with = _ALL_CARRIERS if leaves else self.anew.get(f.tunnel, frozenset())
+        if f.kind in ("link", "owner") or dies_with.isdisjoint(f.hangs_on):
+            yield Step(Verb.DELETE, f, f, f.tunnel)
 
 
-def _remake(w: Resource, found: Resource, fields: tuple[str, ...], gone: set[str]) -> Step:
-    """Made anew: what hangs on something that goes is gone with it; a process outlives that, and is ended first."""
-    if w.kind != "owner" and not gone.isdisjoint(w.hangs_on):
-        return Step(Verb.CREATE, w, None, w.tunnel or HOST)
-    return Step(Verb.REPLACE, w, found, w.tunnel or HOST, fields)
+def _made_anew(wanted: Iterable[Resource], found: Iterable[Resource], blind: Blind) -> dict[TunnelName, frozenset[str]]:
+    """For each tunnel the carriers that will be created or replaced, and those that hang on these: the fixed point."""
+    there = {(f.kind, f.key): f for f in found if f.kind in CARRIERS and f.tunnel is not None}
+    carriers = [w for w in wanted if w.kind in CARRIERS and w.tunnel is not None]
+    anew: dict[TunnelName, frozenset[str]] = {}
+    for w in carriers:
+        f = there.get((w.kind, w.key))
+        absent = f is None and not blind(w.kind, w.tunnel)
+        if absent or (f is not None and not w.replace_on.isdisjoint(w.differs_from(f))):
+            anew[w.tunnel or HOST] = anew.get(w.tunnel or HOST, frozenset()) | {w.kind}
+    for _ in CARRIERS:
+        for w in carriers:
+            kinds = anew.get(w.tunnel or HOST)
+            if kinds is not None and not kinds.isdisjoint(w.hangs_on):
+                anew[w.tunnel or HOST] = kinds | {w.kind}
+    return anew
 
 
 def _refusal(found: Resource) -> str:
@@ -146,42 +158,19 @@ def _refusal(found: Resource) -> str:
     return f"{found} belongs to tunnel {found.tunnel}"
 
 
-def _is_in_the_way(f: Resource, staying: set[TunnelName | None]) -> bool:
-    """Ours that is about to be removed is not in the way: removals of what leaves come first."""
-    return f.tunnel is None or f.tunnel in staying
-
-
-def _removals(found: list[Resource], gone: Gone, blind: Blind, staying: set[TunnelName | None]) -> Iterable[Step]:
-    """Ours and no longer wanted. What hangs on something that is removed or made anew goes with it."""
-    for f in found:
-        if f.tunnel is None or blind(f.kind, f.tunnel):
-            continue
-        leaves = f.tunnel not in staying
-        dies_with = {"link", "owner", "wireguard"} if leaves and f.tunnel is not HOST else gone.get(f.tunnel, set())
-        if f.kind in ("link", "owner") or dies_with.isdisjoint(f.hangs_on):
-            yield Step(Verb.DELETE, f, f, f.tunnel)
-
-
-def _stopped(conflicts: Iterable[Conflict], found: Iterable[Resource]) -> set[TunnelName]:
-    """Tunnels for which nothing is done: their link's place is taken, or they are not up and would not come up whole."""
-    up = {f.tunnel for f in found if f.kind == "link" and f.tunnel is not None}
-    return {c.tunnel for c in conflicts if c.wanted.kind == "link" or c.tunnel not in up}
-
-
-def _ordered(steps: list[Step], staying: set[TunnelName | None]) -> tuple[Step, ...]:
+def _ordered(steps: Iterable[Step], staying: set[TunnelName | None]) -> tuple[Step, ...]:
     """First what leaves goes, then creations and changes by rising order, then what is left over goes.
 
     An owner whose link is replaced is stopped before and started after, in two steps.
     """
-    rank = {kind: -at for at, kind in enumerate(KINDS)}
-    replaced = {(s.tunnel, s.resource.kind) for s in steps if s.verb is Verb.REPLACE}
+    steps = list(steps)
+    removal = {kind: -at for at, kind in enumerate(KINDS)}
+    replaced = {step.tunnel for step in steps if step.verb is Verb.REPLACE and step.resource.kind == "link"}
     keyed: list[tuple[tuple[int, int], Step]] = []
     for step in steps:
-        kind = step.resource.kind
         if step.verb is Verb.DELETE:
-            phase = 3 if step.tunnel in staying else 0
-            keyed.append(((phase, rank[kind]), step))
-        elif step.verb is Verb.REPLACE and kind == "owner" and (step.tunnel, "link") in replaced and step.found:
+            keyed.append(((3 if step.tunnel in staying else 0, removal[step.resource.kind]), step))
+        elif step.verb is Verb.REPLACE and step.resource.kind == "owner" and step.tunnel in replaced and step.found:
             keyed.append(((1, 0), Step(Verb.DELETE, step.found, step.found, step.tunnel)))
             keyed.append(((2, step.resource.order), Step(Verb.CREATE, step.resource, None, step.tunnel)))
         else:
