@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from reconciler.errors import StoreError
+from reconciler.host import files
 from reconciler.store import failure, read, tables
 from reconciler.store.stored import SCHEMA
 
@@ -77,7 +78,7 @@ def migrate(path: str, found: str, target: str, directory: Path) -> None:
     config.set_main_option("script_location", str(directory).replace("%", "%%"))
     with transaction(engine(path, foreign_keys=False), path) as connection:  # tables are made anew: nothing may cascade
         if read.version(raw(connection)) != found:
-            return  # somebody else was faster
+            return
         config.attributes["connection"] = connection
         command.upgrade(config, target)
         broken = raw(connection).execute("PRAGMA foreign_key_check").fetchall()
@@ -125,11 +126,14 @@ def _back_up(path: str, found: str) -> None:
     final, partial = f"{path}.{found}.bak", f"{path}.{found}.part"
     connection = sqlite3.connect(read.uri(path, "ro"), timeout=read.BUSY_TIMEOUT_S, isolation_level=None, uri=True)
     try:
+        if read.version(connection) != found:
+            return  # somebody else was faster: their backup is the right one
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
         connection.execute("VACUUM INTO ?", (partial,))
         os.chmod(partial, 0o600)
         os.replace(partial, final)
+        files.sync_directory(Path(final).parent)
     except sqlite3.Error as error:
         raise failure.translated(error, path) from error
     except OSError as error:
