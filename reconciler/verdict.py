@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from reconciler.kinds.link import Link
 from reconciler.kinds.peer import Peer
 from reconciler.model.facts import Facts
-from reconciler.model.found import Found, Unobserved
+from reconciler.model.found import Unobserved
 from reconciler.model.intent import Intent
 from reconciler.model.plan import Plan, Step
-from reconciler.model.resource import Verb
+from reconciler.model.resource import Resource, Verb
 from reconciler.model.verdict import Judgement, Verdict
 
 HANDSHAKE_MAX_AGE_S = 180  # REJECT_AFTER_TIME of the WireGuard paper: a session is dead after that
@@ -19,23 +20,34 @@ REASONS_SHOWN = 12
 _BASIC = ("link", "address", "route", "rule")
 
 
-def judge(intent: Intent, found: Found, plan: Plan, facts: Facts, impossible: str = "") -> Judgement:
-    """The verdict on one tunnel. `plan` is what is left to do for it and nothing else."""
-    blind = [u for u in found.unobserved if u.tunnel in (None, intent.name)]
+class Evidence(NamedTuple):
+    """What a verdict on one tunnel rests on: only what concerns it."""
+
+    found: Sequence[Resource]
+    left: Plan  # what is still to do
+    unobserved: Sequence[Unobserved]
+    facts: Facts
+    impossible: str = ""  # why this machine cannot have it
+
+
+def judge(intent: Intent, seen: Evidence) -> Judgement:
+    """The verdict on one tunnel."""
+    plan, facts = seen.left, seen.facts
+    blind = [u for u in seen.unobserved if u.tunnel in (None, intent.name)]
     unseen = tuple(dict.fromkeys(f"{u.kind}: {u.reason}" for u in blind if u.privilege))
     lost = [u for u in blind if not u.privilege or u.kind in _BASIC]
     if lost:
         return Judgement(Verdict.UNKNOWN, _unknown(lost), unseen)
-    link = next((r for r in found.resources if isinstance(r, Link) and r.tunnel == intent.name), None)
+    link = next((r for r in seen.found if isinstance(r, Link)), None)
     if not intent.is_wanted_up(facts.boot_id):
         return _when_down(intent, link, plan, unseen)
     if plan.conflicts:
         return Judgement(Verdict.FAILED, tuple(f"foreign: {conflict}" for conflict in plan.conflicts), unseen)
-    if intent.progress.state == "failed" or impossible:
-        return Judgement(Verdict.FAILED, (impossible or intent.progress.error or "gave up",), unseen)
+    if intent.progress.state == "failed" or seen.impossible:
+        return Judgement(Verdict.FAILED, (seen.impossible or intent.progress.error or "gave up",), unseen)
     if link is None:
         return _when_absent(intent, plan, unseen)
-    reasons = [*_drift(plan.steps), *_carrier(link, plan.steps), *_peers(intent, found, facts)]
+    reasons = [*_drift(plan.steps), *_carrier(link, plan.steps), *_peers(intent, seen.found, facts)]
     if not reasons:
         return Judgement(Verdict.CONNECTED, (), unseen)
     if not intent.progress.worked and plan.steps:
@@ -103,11 +115,11 @@ def _carrier(link: Link, steps: Sequence[Step]) -> list[str]:
     return ["no process attached" if link.type in ("tun", "tap") else "no carrier"]
 
 
-def _peers(intent: Intent, found: Found, facts: Facts) -> list[str]:
+def _peers(intent: Intent, found: Iterable[Resource], facts: Facts) -> list[str]:
     settings = intent.tunnel.wireguard
     if settings is None:
         return []
-    there = {r.public_key: r for r in found.resources if isinstance(r, Peer) and r.tunnel == intent.name}
+    there = {r.public_key: r for r in found if isinstance(r, Peer)}
     up_s = (facts.now_us - (intent.progress.up_since_us or facts.now_us)) // 1_000_000
     reasons = []
     for peer in settings.peers:

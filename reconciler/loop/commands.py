@@ -18,7 +18,7 @@ from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.guard import refuse_withdrawal
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
-from reconciler.loop.survey import Survey, intent_of, survey
+from reconciler.loop.survey import Survey, survey
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Plan
 from reconciler.model.tunnel import Desired
@@ -187,7 +187,7 @@ def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:
     with writing(session, "up") as (machine, store, warnings):
         stored = store.stored()
         chosen = check_names(stored, names) if names else frozenset(i.name for i in stored.intents if i.tunnel.enabled)
-        disabled = [name for name in chosen if (intent := intent_of(stored, name)) and not intent.tunnel.enabled]
+        disabled = [intent.name for intent in stored.intents if intent.name in chosen and not intent.tunnel.enabled]
         if disabled:
             raise InvalidFile(
                 f"{', '.join(sorted(disabled))}: enabled = false in the desired file", hint="change it there, then tunctl apply"

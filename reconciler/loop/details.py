@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-from reconciler.errors import UsageError
 from reconciler.host.machine import Machine
 from reconciler.loop.commands import Session, check_names
-from reconciler.loop.survey import intent_of, survey
+from reconciler.loop.survey import survey
 from reconciler.report.details import Details
 from reconciler.store.read import ledger, read
 
@@ -16,16 +15,13 @@ def details(session: Session, name: str) -> Details:
     """Looks at the machine; UsageError when no such tunnel is declared."""
     stored = read(session.state_dir)
     (known,) = check_names(stored, [name])
-    intent = intent_of(stored, known)
-    if intent is None:
-        raise UsageError(f"no tunnel {name!r} is declared")
     with Machine(session.run_dir) as machine:
         seen = survey(machine, stored, resolve=False, privileged=os.geteuid() == 0)
         return Details(
-            intent,
+            seen.intents[known],
             tuple(r for r in seen.wanted.resources if r.tunnel == known),
-            tuple(r for r in seen.found.resources if r.tunnel == known),
+            tuple(seen.found_of(known)),
             machine.handles.get(known),
             tuple(entry for entry in ledger(session.state_dir) if known in entry.tunnels),
-            seen.plan.only(frozenset((known,))),
+            seen.plan_of(known),
         )

@@ -13,12 +13,11 @@ from reconciler.kinds.peer import Peer
 from reconciler.kinds.route import Route
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.intent import Intent
-from reconciler.model.names import TunnelName
-from reconciler.model.plan import Plan
+from reconciler.model.names import IfName, TunnelName
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStatus
 from reconciler.store.read import read
-from reconciler.verdict import judge, worst
+from reconciler.verdict import Evidence, judge, worst
 
 TUNNEL_TYPES = ("tun", "tap", "wireguard")
 STORE_WAIT_S = 0.4  # status answers within a second whatever hangs
@@ -43,35 +42,37 @@ def _undeclared(name: str) -> TunnelStatus:
     return TunnelStatus(TunnelName(name), Judgement(Verdict.NOT_CONNECTED, (f"no tunnel {name!r} is declared",)))
 
 
-def judgement_of(seen: Survey, intent: Intent) -> tuple[Judgement, Plan]:
-    """The verdict on one tunnel and what is left to do for it."""
-    left = seen.plan.only(frozenset((intent.name,)))
-    error = seen.error_of(intent.name)
-    return judge(intent, seen.found, left, seen.facts, error.message if error else ""), left
+def judgement_of(seen: Survey, intent: Intent) -> Judgement:
+    """The verdict on one tunnel."""
+    error = seen.errors.get(intent.name)
+    evidence = Evidence(
+        seen.found_of(intent.name), seen.plan_of(intent.name), seen.found.unobserved, seen.facts, error.message if error else ""
+    )
+    return judge(intent, evidence)
 
 
 def _tunnel(machine: Machine, seen: Survey, intent: Intent) -> TunnelStatus:
-    judgement, left = judgement_of(seen, intent)
-    mine = [r for r in seen.found.resources if r.tunnel == intent.name]
-    link = next((r for r in mine if isinstance(r, Link)), None)
+    judgement = judgement_of(seen, intent)
+    mine = seen.found_of(intent.name)
+    link = seen.link_of(intent.name)
     state = seen.found.links.get(link.name) if link else None
     return TunnelStatus(
         intent.name, judgement, intent,
         interface=state.name if state else intent.tunnel.interface,
         ifindex=state.ifindex if state else None,
-        addresses=tuple(str(p) for p in seen.found.addresses.get(state.name, ()) if not _is_link_local(p.packed)) if state else (),
+        addresses=_addresses(seen, state.name) if state else (),
         mtu=state.mtu if state else None,
-        owner=_owner(machine, intent, next((r for r in mine if isinstance(r, Owner)), None)),
+        owner=_owner(machine, intent, seen.owner_of(intent.name)),
         counters=state.counters if state else None,
         peers=tuple(_peer(r) for r in mine if isinstance(r, Peer)),
         routes=sum(isinstance(r, Route) for r in mine),
-        pending=left.steps,
+        pending=seen.plan_of(intent.name).steps,
     )  # fmt: skip
 
 
-def _is_link_local(packed: bytes) -> bool:
-    """fe80::/10: the kernel gives one to every interface with IPv6; it says nothing about the tunnel."""
-    return len(packed) == 16 and packed[0] == 0xFE and packed[1] & 0xC0 == 0x80
+def _addresses(seen: Survey, dev: IfName) -> tuple[str, ...]:
+    """Without the link-local ones that the kernel gives to every link: they say nothing about a tunnel."""
+    return tuple(str(prefix) for prefix in seen.found.addresses.get(dev, ()) if not prefix.is_link_local)
 
 
 def _owner(machine: Machine, intent: Intent, found: Owner | None) -> OwnerLine | None:

@@ -59,7 +59,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     """Makes the machine as the intents in scope say, and keeps in the store how each of them got on."""
     before = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
     scope = _scope(before, request)
-    first = _part(before.plan, scope)
+    first = before.plan.only(scope)
     watch.planned(first)
     point(fault, "observed")
     remember.owners(machine, before)
@@ -72,14 +72,16 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
         outcomes += done
         point(fault, "acted")
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
-        left = _part(now.plan, scope)
+        left = now.plan.only(scope)
         if any(outcome.error for outcome in done):
             break
     errors = _errors(now, left, outcomes, scope)
     point(fault, "verified")
     now = _take_back(machine, now, {name for name, _ in errors}, watch, outcomes, fault)
-    remember.handles(machine, now, scope)
-    remember.progress(store, now, scope, outcomes, dict(errors), request)
+    acted = frozenset(outcome.step.tunnel for outcome in outcomes if not outcome.skipped)
+    passed = remember.Passed(now, scope, acted, dict(errors), request.requested, request.cause)
+    remember.handles(machine, passed)
+    remember.progress(store, passed)
     point(fault, "recorded")
     return Pass(first, tuple(outcomes), now, left, tuple(errors))
 
@@ -91,10 +93,6 @@ def _scope(before: Survey, request: Request) -> frozenset[TunnelName]:
     every = {intent.name for intent in before.stored.intents} | {step.tunnel for step in before.plan.steps}
     gave_up = {i.name for i in before.stored.intents if i.progress.state == "failed" and i.is_wanted_up(before.facts.boot_id)}
     return frozenset(every | {HOST}) - (frozenset() if request.requested else gave_up)
-
-
-def _part(plan: Plan, scope: frozenset[TunnelName]) -> Plan:
-    return plan.only(scope)
 
 
 def _errors(

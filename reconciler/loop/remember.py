@@ -3,57 +3,51 @@ that was so already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from reconciler.errors import StepFailed, TunctlError
 from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
-from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
+from reconciler.kinds.owner import fingerprint as fingerprint_of
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
-from reconciler.model.plan import Outcome
 from reconciler.store.write import Store
-
-if TYPE_CHECKING:
-    from reconciler.loop.reconcile import Request
 
 
 def owners(machine: Machine, now: Survey) -> None:
     """Handles of owners that are found but not remembered: as they run, they are taken to be as they are wanted."""
     for found in now.found.resources:
         if isinstance(found, Owner) and found.tunnel and found.fingerprint is None and found.pid:
-            wanted = next((w for w in now.wanted.resources if isinstance(w, Owner) and w.tunnel == found.tunnel), None)
+            wanted = now.owners_wanted.get(found.tunnel)
             if wanted is not None and not wanted.differs_from(found):
-                _put(machine, now, found.tunnel)
+                _put(machine, now, found.tunnel, peers_are_set=False)
 
 
-def handles(machine: Machine, now: Survey, scope: Iterable[TunnelName]) -> None:
+def handles(machine: Machine, passed: Passed) -> None:
     """After a pass the handles say what the kernel says; those of tunnels that are gone go too."""
-    intents = {intent.name for intent in now.stored.intents}
-    there = {r.tunnel for r in now.found.resources if r.tunnel}
-    for name in scope:
-        if name in there and name in intents:
-            _put(machine, now, name)
-        elif name and name not in there:
+    now = passed.now
+    for name in passed.scope:
+        if name in now.found_by_tunnel and name in now.intents:
+            _put(machine, now, name, peers_are_set=name not in passed.errors)
+        elif name and name not in now.found_by_tunnel:
             _drop(machine, name)
 
 
-def _put(machine: Machine, now: Survey, name: TunnelName) -> None:
-    intent = next(i for i in now.stored.intents if i.name == name)
-    link = next((r for r in now.found.resources if isinstance(r, Link) and r.tunnel == name), None)
-    owner = next((r for r in now.found.resources if isinstance(r, Owner) and r.tunnel == name), None)
-    wanted = next((r for r in now.wanted.resources if isinstance(r, Owner) and r.tunnel == name), None)
+def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool) -> None:
+    intent = now.intents[name]
+    link, owner, wanted = now.link_of(name), now.owner_of(name), now.owners_wanted.get(name)
     known = machine.handles.get(name)
     fingerprint = owner.fingerprint if owner else None
     if owner is not None and fingerprint is None and wanted is not None:
-        fingerprint = owner_fingerprint(wanted)
+        fingerprint = fingerprint_of(wanted)
     handle = Handle(
         name, intent.mark.id, now.facts.boot_id, link.name if link else None, link.ifindex if link else None,
         owner.pid if owner else None, owner.start_ticks if owner else None, fingerprint,
-        _endpoints(intent, known), known.bound if known else {},
+        _endpoints(intent) if peers_are_set else known.endpoints if known else {},
+        known.bound if known else {},
     )  # fmt: skip
     try:
         machine.handles.put(handle)
@@ -61,14 +55,8 @@ def _put(machine: Machine, now: Survey, name: TunnelName) -> None:
         raise StepFailed(f"{machine.run_dir}: handles of {name} could not be written: {error.strerror}") from error
 
 
-def owner_fingerprint(wanted: Owner) -> str:
-    from reconciler.kinds.owner import fingerprint
-
-    return fingerprint(wanted)
-
-
-def _endpoints(intent: Intent, known: Handle | None) -> dict[str, str]:
-    """The endpoint texts that now stand in the engine: whatever was configured when the pass ended."""
+def _endpoints(intent: Intent) -> dict[str, str]:
+    """The endpoint texts that stand in the engine after a pass without errors."""
     peers = intent.tunnel.wireguard.peers if intent.tunnel.wireguard else ()
     return {peer.public_key: str(peer.endpoint) for peer in peers if peer.endpoint}
 
@@ -80,54 +68,54 @@ def _drop(machine: Machine, name: TunnelName) -> None:
         return  # a scratch file that stays costs nothing: the kernel no longer ties it to anything
 
 
-def progress(
-    store: Store,
-    now: Survey,
-    scope: frozenset[TunnelName],
-    outcomes: Iterable[Outcome],
-    errors: Mapping[TunnelName, TunctlError],
-    request: Request,
-) -> None:
+class Passed(NamedTuple):
+    """What a pass left, as far as it must be remembered."""
+
+    now: Survey
+    scope: frozenset[TunnelName]
+    acted: frozenset[TunnelName]  # for which steps were done
+    errors: Mapping[TunnelName, TunctlError]
+    requested: bool  # by a user, not by a timer
+    cause: str
+
+
+def progress(store: Store, passed: Passed) -> None:
     """How each tunnel got on. Rows of withdrawn tunnels go when nothing of them is left."""
-    acted = {outcome.step.tunnel for outcome in outcomes if not outcome.skipped}
-    there = {r.tunnel for r in now.found.resources if r.tunnel}
+    there = passed.now.found_by_tunnel
     vanished = []
-    for intent in now.stored.intents:
-        if intent.name not in scope:
+    for intent in passed.now.stored.intents:
+        if intent.name not in passed.scope:
             continue
-        if intent.withdrawn and intent.name not in there and intent.name not in errors:
+        if intent.withdrawn and intent.name not in there and intent.name not in passed.errors:
             vanished.append(intent.name)
             continue
-        error = errors.get(intent.name)
-        moved = _moved(intent, now, intent.name in there, intent.name in acted, error, request.requested)
+        moved = _moved(intent, passed, there=intent.name in there)
         if moved is not None and moved[0] != intent.progress:
-            store.progress(intent.name, moved[0], moved[1] or request.cause)
+            store.progress(intent.name, moved[0], moved[1] or passed.cause)
     if vanished:
-        store.delete(tuple(vanished))
+        store.delete(vanished, cause=passed.cause)
 
 
-def _moved(
-    intent: Intent,
-    now: Survey,
-    there: bool,
-    acted: bool,
-    error: TunctlError | None,
-    requested: bool,  # noqa: FBT001
-) -> tuple[Progress, str] | None:
+def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, str] | None:
     """The new progress and the events that led to it; None when all is as it was (the usual case, kept cheap)."""
-    up = intent.is_wanted_up(now.facts.boot_id)
+    facts = passed.now.facts
+    up = intent.is_wanted_up(facts.boot_id)
+    error = passed.errors.get(intent.name)
+    acted = intent.name in passed.acted
     state = intent.progress.state
-    addresses = _addresses(now, intent) if up else ()
+    addresses = _addresses(passed.now, intent) if up else ()
     settled = state == "up" and not acted and error is None and addresses == intent.progress.last_addresses
     if settled if up else (state == "removed" or (state == "pending" and not there)):
         return None
     from reconciler import lifecycle  # 60 ms, and most passes change nothing
 
-    seen = lifecycle.Seen(up, there, error is None, acted, error.message if error else "", requested, addresses)
-    new, moves = lifecycle.after(intent.progress, seen, intent.tunnel.restart, now.facts.now_us)
+    seen = lifecycle.Seen(up, there, error is None, acted, error.message if error else "", passed.requested, addresses)
+    new, moves = lifecycle.after(intent.progress, seen, intent.tunnel.restart, facts.now_us)
     return new, " → ".join(f"{move.event} {move.state}" for move in moves)
 
 
 def _addresses(now: Survey, intent: Intent) -> tuple[str, ...]:
-    link = next((r for r in now.found.resources if isinstance(r, Link) and r.tunnel == intent.name), None)
-    return tuple(str(prefix) for prefix in now.found.addresses.get(link.name, ())) if link else ()
+    """Without the link-local ones that the kernel gives to every link."""
+    link = now.link_of(intent.name)
+    found = now.found.addresses.get(link.name, ()) if link else ()
+    return tuple(str(prefix) for prefix in found if not prefix.is_link_local)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from functools import cached_property
 
 from reconciler import observe, plan
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
+from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.route import Route
 from reconciler.model.facts import Facts
@@ -15,7 +17,7 @@ from reconciler.model.found import Found
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import TunnelName
-from reconciler.model.plan import Plan
+from reconciler.model.plan import Conflict, Plan, Step
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import Host
 from reconciler.observe import facts as observe_facts
@@ -25,19 +27,69 @@ from reconciler.verdict import HANDSHAKE_MAX_AGE_S
 from reconciler.wanted import Wanted, wanted
 
 
-class Survey(NamedTuple):
-    """What is, what should be, and the difference."""
+class Survey:
+    """What is, what should be, and the difference. By tunnel too: there may be a thousand of them."""
 
-    stored: Stored
-    numbers: Numbers
-    facts: Facts
-    found: Found
-    wanted: Wanted
-    plan: Plan
+    def __init__(
+        self, stored: Stored, numbers: Numbers, facts: Facts, found: Found, wanted: Wanted, plan: Plan
+    ) -> None:
+        self.stored = stored
+        self.numbers = numbers
+        self.facts = facts
+        self.found = found
+        self.wanted = wanted
+        self.plan = plan
 
-    def error_of(self, tunnel: TunnelName) -> TunctlError | None:
-        """Why this machine cannot have the tunnel at all."""
-        return next((error for name, error in self.wanted.impossible if name == tunnel), None)
+    @cached_property
+    def intents(self) -> dict[TunnelName, Intent]:
+        return {intent.name: intent for intent in self.stored.intents}
+
+    @cached_property
+    def found_by_tunnel(self) -> dict[TunnelName, list[Resource]]:
+        """What is there of each tunnel; a tunnel of which nothing is there has no entry."""
+        return _by_tunnel(self.found.resources)
+
+    @cached_property
+    def owners_wanted(self) -> dict[TunnelName, Owner]:
+        return {r.tunnel: r for r in self.wanted.resources if isinstance(r, Owner) and r.tunnel}
+
+    def found_of(self, tunnel: TunnelName) -> list[Resource]:
+        return self.found_by_tunnel.get(tunnel, [])
+
+    def link_of(self, tunnel: TunnelName) -> Link | None:
+        """The found link of a tunnel."""
+        return next((r for r in self.found_of(tunnel) if isinstance(r, Link)), None)
+
+    def owner_of(self, tunnel: TunnelName) -> Owner | None:
+        """The found owner of a tunnel."""
+        return next((r for r in self.found_of(tunnel) if isinstance(r, Owner)), None)
+
+    def plan_of(self, tunnel: TunnelName) -> Plan:
+        """What is left to do for one tunnel."""
+        return self._plans.get(tunnel, Plan())
+
+    @cached_property
+    def _plans(self) -> dict[TunnelName, Plan]:
+        steps: dict[TunnelName, list[Step]] = {}
+        conflicts: dict[TunnelName, list[Conflict]] = {}
+        for step in self.plan.steps:
+            steps.setdefault(step.tunnel, []).append(step)
+        for conflict in self.plan.conflicts:
+            conflicts.setdefault(conflict.tunnel, []).append(conflict)
+        return {name: Plan(tuple(steps.get(name, ())), tuple(conflicts.get(name, ()))) for name in {*steps, *conflicts}}
+
+    @cached_property
+    def errors(self) -> dict[TunnelName, TunctlError]:
+        """Tunnels that this machine cannot have at all, and why."""
+        return dict(self.wanted.impossible)
+
+
+def _by_tunnel(resources: Iterable[Resource]) -> dict[TunnelName, list[Resource]]:
+    out: dict[TunnelName, list[Resource]] = {}
+    for resource in resources:
+        if resource.tunnel:
+            out.setdefault(resource.tunnel, []).append(resource)
+    return out
 
 
 def survey(
@@ -103,8 +155,3 @@ def _with_foreign_routes(machine: Machine, resources: Iterable[Resource], found:
     except TunctlError as error:
         return found._replace(unobserved=(*found.unobserved, observe.unobserved("route", error)))
     return found._replace(resources=(*found.resources, *foreign))
-
-
-def intent_of(stored: Stored, name: TunnelName) -> Intent | None:
-    """The intent with this name."""
-    return next((intent for intent in stored.intents if intent.name == name), None)

@@ -15,7 +15,7 @@ _POLL_S = 0.25
 
 
 def wait_until_connected(session: Session, names: Collection[TunnelName], deadline: float) -> None:
-    """Returns when all of them are `connected`; NotConverged names the others and their reasons at `deadline` (time.monotonic)."""
+    """Returns when all of them are `connected`; at `deadline` (time.monotonic) NotConverged names the others, and why."""
     while True:
         seen = look(session.state_dir, session.run_dir, tuple(names)) if names else None
         open_ = [t for t in seen.tunnels if t.judgement.verdict is not Verdict.CONNECTED] if seen else []

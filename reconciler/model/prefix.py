@@ -36,6 +36,11 @@ class Prefix(NamedTuple):
         return self.length == self.bits
 
     @property
+    def is_link_local(self) -> bool:
+        """IPv6 fe80::/10 (RFC 4291)."""
+        return len(self.packed) == 16 and self.packed[0] == 0xFE and self.packed[1] & 0xC0 == 0x80
+
+    @property
     def network(self) -> Prefix:
         """The same with its host bits cleared."""
         shift = self.bits - self.length
