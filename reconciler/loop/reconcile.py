@@ -77,7 +77,8 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
             break
     errors = _errors(now, left, outcomes, scope)
     point(fault, "verified")
-    now = _take_back(machine, now, {name for name, _ in errors}, watch, outcomes, fault)
+    now = _take_back(machine, now, watch, outcomes, fault)
+    errors += [(o.step.tunnel, o.error) for o in outcomes if o.error and (o.step.tunnel, o.error) not in errors]
     acted = frozenset(outcome.step.tunnel for outcome in outcomes if not outcome.skipped)
     passed = remember.Passed(now, scope, acted, dict(errors), request.requested, request.cause)
     remember.handles(machine, passed)
@@ -113,24 +114,21 @@ def _errors(
     return errors
 
 
-def _take_back(
-    machine: Machine,
-    now: Survey,
-    failed: set[TunnelName],
-    watch: Watcher,
-    outcomes: list[Outcome],
-    fault: Fault | None,
-) -> Survey:
-    """Removes what a first bring-up that failed has made; a tunnel that worked before keeps what works."""
-    first = {
+def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Outcome], fault: Fault | None) -> Survey:
+    """Removes what a first bring-up has made in which a step failed; a tunnel that worked before keeps what works.
+
+    Only for steps that failed: a look that failed is no reason to remove anything.
+    """
+    failed = {outcome.step.tunnel for outcome in outcomes if outcome.error}
+    first = frozenset(
         intent.name
         for intent in now.stored.intents
         if intent.name in failed and not intent.progress.worked and intent.is_wanted_up(now.facts.boot_id)
-    }
+    )
     if not first:
         return now
-    removal = survey(machine, now.stored, resolve=False, privileged=True, without=frozenset(first)).plan.only(frozenset(first))
+    removal = survey(machine, now.stored, resolve=False, privileged=True, without=first).plan.only(first)
     if not removal.steps:
         return now
     outcomes += act(machine, removal.steps, fault, watch.done, 1 + len(outcomes))
-    return survey(machine, now.stored, resolve=True, privileged=True)
+    return survey(machine, now.stored, resolve=False, privileged=True)

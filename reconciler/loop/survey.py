@@ -30,9 +30,7 @@ from reconciler.wanted import Wanted, wanted
 class Survey:
     """What is, what should be, and the difference. By tunnel too: there may be a thousand of them."""
 
-    def __init__(
-        self, stored: Stored, numbers: Numbers, facts: Facts, found: Found, wanted: Wanted, plan: Plan
-    ) -> None:
+    def __init__(self, stored: Stored, numbers: Numbers, facts: Facts, found: Found, wanted: Wanted, plan: Plan) -> None:
         self.stored = stored
         self.numbers = numbers
         self.facts = facts
