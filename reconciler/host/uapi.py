@@ -82,7 +82,9 @@ def _ask(path: str, request: str, timeout_s: float) -> _Lines:
             answer = _receive(connection, deadline)
         except TimeoutError:
             raise UapiError(errno.ETIMEDOUT, "the engine does not answer") from None
-    lines = [(key, value) for key, _, value in (line.partition("=") for line in answer.decode().splitlines() if line)]
+    lines = [
+        (key, value) for key, _, value in (line.partition("=") for line in answer.decode(errors="replace").split("\n") if line)
+    ]
     code = next((value for key, value in reversed(lines) if key == "errno"), None)
     if code is None or not code.lstrip("-").isdecimal():
         raise UapiError(errno.EPROTO, "the engine hung up in the middle of its answer")

@@ -1,0 +1,79 @@
+"""Files that are whole or not there, and reads that nothing planted can block."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from reconciler.host import files
+
+
+def test_replace_has_the_mode_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o666)
+    files.replace(path, b"new")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o600)
+    files.replace(path, b"newer", 0o644)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_replace_replaces_a_symlink_and_not_its_target(tmp_path: Path) -> None:
+    target, path = tmp_path / "target", tmp_path / "link"
+    target.write_text("precious")
+    path.symlink_to(target)
+    files.replace(path, b"new")
+    assert (target.read_text(), path.is_symlink()) == ("precious", False)
+
+
+def test_a_failed_replace_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.replace(tmp_path / "taken", b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
+
+
+def test_read_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+    assert files.read(path, 100) == b"x" * 100
+    with pytest.raises(OSError, match="larger than 99 bytes"):
+        files.read(path, 99)
+
+
+def test_read_refuses_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    for name in ("fifo", "link", "."):
+        with pytest.raises(OSError):  # noqa: PT011 - which one is the kernel's to say
+            files.read(tmp_path / name, 10)
+    with pytest.raises(OSError, match="not a regular file"):
+        files.read(tmp_path / "link", 10, follow=True)
+
+
+def test_read_refuses_what_everybody_can_write(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(0o666)
+    with pytest.raises(PermissionError, match="writable by everybody"):
+        files.read(path, 10)
+
+
+def test_directories_are_narrowed(tmp_path: Path) -> None:
+    path = tmp_path / "a/b"
+    before = os.umask(0)
+    try:
+        files.make_directory(path)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (path, path.parent)] == [0o755, 0o755]
+    path.chmod(0o777)
+    files.make_directory(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="Not a directory|symbolic links"):
+        files.make_directory(tmp_path / "link")

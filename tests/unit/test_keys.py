@@ -1,0 +1,101 @@
+"""Keys: derived right, read with care, never shown."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from reconciler.errors import InvalidFile
+from reconciler.host import keys, x25519
+from reconciler.host.keys import Key
+
+
+def test_public_keys_are_those_of_the_library() -> None:
+    for _ in range(20):
+        raw = os.urandom(32)
+        assert x25519.public(raw) == X25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()
+
+
+def test_the_standards_own_example() -> None:
+    nine = bytes([9, *bytes(31)])  # RFC 7748, section 5.2: after one iteration
+    assert x25519.public(nine).hex() == "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
+
+
+def _write(path: Path, content: str, mode: int = 0o600) -> str:
+    path.write_text(content)
+    path.chmod(mode)
+    return str(path)
+
+
+def test_a_key_file(tmp_path: Path) -> None:
+    raw = os.urandom(32)
+    text = b64encode(raw).decode()
+    key = keys.read(_write(tmp_path / "key", f"  {text}\n"))
+    assert (key.raw, key.base64, key.hex) == (raw, text, raw.hex())
+    assert keys.public_key(key) == b64encode(x25519.public(raw)).decode()
+    (tmp_path / "link").symlink_to(tmp_path / "key")
+    assert keys.read(str(tmp_path / "link")).raw == raw, "secrets are often given as symlinks"
+
+
+def test_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b64encode(os.urandom(32)).decode()
+    _write(tmp_path / "office", text, 0o400)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert keys.read("credential:office").base64 == text
+    for name in ("../office", "", ".."):
+        with pytest.raises(InvalidFile, match="is no name of a credential"):
+            keys.read(f"credential:{name}")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    with pytest.raises(InvalidFile, match="CREDENTIALS_DIRECTORY is not set"):
+        keys.read("credential:office")
+
+
+_TEXT = b64encode(b"k" * 32).decode()
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        (_TEXT, 0o644, "mode 0644 is too open"),
+        (_TEXT, 0o620, "mode 0620 is too open"),
+        (_TEXT, 0o606, "is writable by everybody"),
+        ("", 0o600, "is not a WireGuard key"),
+        (_TEXT[:-1], 0o600, "is not a WireGuard key"),
+        (_TEXT + _TEXT, 0o600, "is not a WireGuard key"),
+        (_TEXT[:-2] + "t=", 0o600, "is not a WireGuard key"),  # bits that no encoder sets
+        ("!" + _TEXT[1:], 0o600, "is not a WireGuard key"),
+        ("x" * 5000, 0o600, "larger than 4096 bytes"),
+    ],
+)
+def test_a_bad_key_file_is_named_and_not_shown(tmp_path: Path, content: str, mode: int, message: str) -> None:
+    path = _write(tmp_path / "key", content, mode)
+    with pytest.raises(InvalidFile, match=message) as caught:
+        keys.read(path)
+    assert caught.value.message.startswith(path)
+    assert not content or content not in str(caught.value)
+
+
+def test_no_key_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match="No such file"):
+        keys.read(str(tmp_path / "key"))
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InvalidFile, match="not a regular file"):
+        keys.read(str(tmp_path / "fifo"))
+
+
+def test_a_key_does_not_show_itself() -> None:
+    key = Key(b"s" * 32)
+    assert "s" * 4 not in f"{key} {key!r} {(key,)}"
+    with pytest.raises(TypeError):
+        pickle.dumps(key)
+
+
+def test_digests() -> None:
+    one, two, none = Key(b"1" * 32), Key(b"2" * 32), Key(bytes(32))
+    assert keys.preshared_digest(one) == keys.preshared_digest(Key(b"1" * 32)) != keys.preshared_digest(two)
+    assert keys.preshared_digest(none) == keys.public_key(none) == ""
