@@ -15,6 +15,7 @@ from reconciler.host import files
 from reconciler.store.failure import refused
 
 FILE = "intent.db"
+_HINT = "Check owner, mode and free space of the state directory; nothing was changed."
 _ROOM_BYTES = 256 * 1024  # what one save of a hundred tunnels needs, journal included
 
 
@@ -56,17 +57,19 @@ def make(state_dir: Path) -> None:
         raise refused(error, path) from error
 
 
-def ensure_writable(state_dir: Path) -> None:
-    """StoreError unless a change could be stored now: asked before the machine is changed, and changes nothing."""
-    path = database(state_dir)
-    hint = "Check owner, mode and free space of the state directory; nothing was changed."
-    for place in (path, str(state_dir)):
+def ensure_allowed(state_dir: Path) -> None:
+    """StoreError unless we may write here: owner, mode, a file system that is not read-only."""
+    for place in (database(state_dir), str(state_dir)):
         if not os.access(place, os.W_OK, effective_ids=True):
-            raise StoreError(f"{place} cannot be written", hint=hint)
+            raise StoreError(f"{place} cannot be written", hint=_HINT)
+
+
+def ensure_room(state_dir: Path) -> None:
+    """StoreError unless a change could be stored now: asked before the machine is changed, and changes nothing."""
     try:
         _probe_room(str(state_dir))
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}", hint=hint) from error
+        raise StoreError(f"{database(state_dir)} cannot be written: {error.strerror}", hint=_HINT) from error
 
 
 def _probe_room(state_dir: str) -> None:

@@ -42,6 +42,7 @@ class Store:
         """Makes the store where there is none, migrates an older one; StoreError before anything is changed."""
         place.make(state_dir)
         place.is_there(state_dir)
+        place.ensure_allowed(state_dir)
         path = place.database(state_dir)
         engine = schema.engine(path)
         schema.prepare(engine, path)
@@ -59,7 +60,8 @@ class Store:
 
     def ensure_writable(self) -> None:
         """StoreError unless a change could be stored now. To be asked before the machine is changed; writes nothing."""
-        place.ensure_writable(self.state_dir)
+        place.ensure_allowed(self.state_dir)
+        place.ensure_room(self.state_dir)
 
     def stored(self) -> Stored:
         """All intents."""
