@@ -12,11 +12,13 @@ from reconciler.host.nl_codec import ATTRIBUTE, TYPE_MASK, U32, attribute, u32
 from reconciler.model.prefix import AF_INET, AF_INET6
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+GROUP_IPV6 = 11  # RTNLGRP_IPV6_ROUTE
 
 # family, destination length, source length, TOS, table, protocol, scope, type, flags
 _RTMSG = Struct("=BBBBBBBBI")
 _RTMSG_BYTES = 12
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _TABLE, _VIA = 1, 4, 5, 6, 7, 15, 18  # RTA_*
+_NUMBERS = frozenset((_OIF, _PRIORITY, _TABLE))
 _CLONED = 0x200  # RTM_F_CLONED: a cache entry, no route
 _TABLE_COMPAT = 252  # RT_TABLE_COMPAT: "see RTA_TABLE"
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_NOWHERE = 0, 253, 255
@@ -93,7 +95,7 @@ def decode(body: bytes) -> RouteRow | None:  # noqa: C901, PLR0912 - one loop, 2
         while at < end:
             size, kind = _attribute(body, at)
             stop = at + size
-            if size < 4 or stop > end:
+            if size < 4 or stop > end or (size != 8 and kind in _NUMBERS):
                 raise ValueError(f"netlink: attribute {kind} of a route claims {size} bytes where {end - at} are left")
             if kind == _TABLE:
                 table = _u32(body, at + 4)[0]

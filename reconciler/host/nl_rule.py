@@ -10,6 +10,7 @@ from reconciler.host.nl_codec import as_text, as_u8, as_u32, attribute, attribut
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+GROUPS = {AF_INET: 8, AF_INET6: 19}  # RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE
 
 # family, destination length, source length, TOS, table, two reserved bytes, action, flags
 _RULE = Struct("=BBBBBxxBI")

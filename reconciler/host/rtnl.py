@@ -11,6 +11,7 @@ from reconciler.host.netlink import NLM_F_ACK, KernelError, Netlink, Row
 from reconciler.host.nl_address import AddressRow
 from reconciler.host.nl_rule import RuleRow
 from reconciler.model.found import LinkState
+from reconciler.model.prefix import AF_INET6
 
 NETLINK_ROUTE = 0
 
@@ -68,7 +69,8 @@ class Rtnl(Netlink):
         """The routes of a family for which `decode` gives something; filtered by the kernel where it can (4.20)."""
         try:
             question = nl_route.question(family, protocol=protocol, table=table)
-            return self._list("routes", nl_route.RTM_GETROUTE, question, decode)
+            witness = nl_route.GROUP_IPV6 if family == AF_INET6 else 0
+            return self._list("routes", nl_route.RTM_GETROUTE, question, decode, witness)
         except NotObserved as error:
             if _errno(error) in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # no such table, no such family
                 return []
@@ -77,16 +79,17 @@ class Rtnl(Netlink):
     def rules(self, family: int) -> list[RuleRow]:
         """The policy rules of a family in the order in which they are asked; none where the kernel lacks the family."""
         try:
-            rows = self._list("rules", nl_rule.RTM_GETRULE, nl_rule.question(family), nl_rule.decode)
+            question = nl_rule.question(family)
+            rows = self._list("rules", nl_rule.RTM_GETRULE, question, nl_rule.decode, nl_rule.GROUPS[family])
         except NotObserved as error:
             if _errno(error) in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
                 return []
             raise
         return [row for row in rows if row.family == family]
 
-    def _list(self, what: str, kind: int, body: bytes, decode: Callable[[bytes], Row | None]) -> list[Row]:
+    def _list(self, what: str, kind: int, body: bytes, decode: Callable[[bytes], Row | None], witness: int = 0) -> list[Row]:
         try:
-            return self.dump(kind, body, decode)
+            return self.dump(kind, body, decode, witness=witness)
         except (KernelError, NotObserved) as error:
             raise NotObserved(f"{what} could not be read: {error}") from error
 
