@@ -194,7 +194,7 @@ def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:
             )
         store.unhold(chosen, machine.handles.boot_id, actor=actor(), cause="up")
         point(session.fault, "stored")
-        result = reconcile(machine, store, store.stored(), Request(chosen, cause="up"), watch, session.fault)
+        result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="up"), watch, session.fault)
         return Done(result, (), warnings)
 
 
@@ -206,8 +206,7 @@ def down(session: Session, names: Sequence[str], watch: Watcher) -> Done:
         idle = [i.name for i in stored.intents if i.name in chosen and i.progress.state in ("pending", "removed")]
         store.hold(chosen, actor=actor(), cause="down")
         point(session.fault, "stored")
-        scope = chosen if names else chosen | {HOST}
-        result = reconcile(machine, store, store.stored(), Request(scope, cause="down"), watch, session.fault)
+        result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="down"), watch, session.fault)
         quiet = () if result.plan.steps else tuple(f"{name}: not connected" for name in idle)
         return Done(result, (), (*warnings, *quiet))
 
@@ -224,7 +223,7 @@ def forget(session: Session, names: Sequence[str], source: str | None, watch: Wa
             chosen = frozenset(i.name for i in stored.intents if source in (None, i.source))
         store.withdraw(chosen, sources=_emptied(stored, chosen, source), actor=actor(), cause="forget")
         point(session.fault, "stored")
-        result = reconcile(machine, store, store.stored(), Request(chosen, cause="forget"), watch, session.fault)
+        result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="forget"), watch, session.fault)
         return Done(result, (), warnings)
 
 
