@@ -24,19 +24,18 @@ def create(machine: Machine, wanted: Owner) -> None:
     """Starts it and waits until its device has carrier (and a userspace WireGuard answers). StepFailed has its last words."""
     assert wanted.tunnel
     log = machine.handles.directory(wanted.tunnel) / ownerlog.FILE
+    ownerlog.bound_log(log)
     existed = _link_is_there(machine, wanted)
     since = ownerlog.size(log)
     started = _start(machine, wanted, log)
     try:
         _wait_until_ready(machine, wanted, started)
     except TunctlError as error:
-        running = wanted._replace(pid=started.pid, start_ticks=started.start_ticks)
-        _take_back(machine, running, link_too=not existed)
-        lines = ownerlog.tail(log, since=since)
-        words = "".join(f"\n  {line}" for line in lines)
-        raise StepFailed(f"{wanted}: {error.message}{words}", hint=error.hint or f"its output is in {log}") from None
+        left = _take_back(machine, wanted, started, link_too=not existed)
+        words = [f"{wanted}: {error.message}", *(f"  {line}" for line in ownerlog.tail(log, since=since)), *left]
+        raise StepFailed("\n".join(words), hint=error.hint or f"its output is in {log}") from None
     except BaseException:
-        _take_back(machine, wanted._replace(pid=started.pid, start_ticks=started.start_ticks), link_too=not existed)
+        _take_back(machine, wanted, started, link_too=not existed)
         raise
 
 
@@ -200,9 +199,17 @@ def _link_is_there(machine: Machine, wanted: Owner) -> bool:
     return machine.rtnl.link(name=wanted.dev) is not None
 
 
-def _take_back(machine: Machine, running: Owner, *, link_too: bool) -> None:
-    """Nothing is left of a start that failed: no process, and no interface that was not there before."""
-    delete(machine, running)
-    link = machine.rtnl.link(name=running.dev) if link_too else None
-    if link is not None and link.mark is None:
-        machine.rtnl.request(nl_link.RTM_DELLINK, 0, nl_link.question(index=link.ifindex))
+def _take_back(machine: Machine, wanted: Owner, started: Started, *, link_too: bool) -> list[str]:
+    """Nothing is left of a start that failed: no process, and no interface that was not there before. → what could not go."""
+    left = []
+    try:
+        delete(machine, wanted._replace(pid=started.pid, start_ticks=started.start_ticks))
+    except TunctlError as error:
+        left.append(error.message)
+    try:
+        link = machine.rtnl.link(name=wanted.dev) if link_too else None
+        if link is not None and link.mark is None:
+            machine.rtnl.request(nl_link.RTM_DELLINK, 0, nl_link.question(index=link.ifindex))
+    except (TunctlError, OSError) as error:
+        left.append(f"link {wanted.dev}: {error}")
+    return left

@@ -70,19 +70,20 @@ class Started(NamedTuple):
         _children.discard(self.pid)
 
 
-def find(name: str) -> str | None:
-    """The program's file, looked up in PATH unless it has a slash; None when there is none to execute."""
+def find(name: str, path: str = PATH) -> str | None:
+    """The program's file, looked up in `path` unless it has a slash; None when there is none to execute."""
     if "/" in name:
         return name
-    candidates = (f"{directory}/{name}" for directory in PATH.split(":"))
+    candidates = (f"{directory or '.'}/{name}" for directory in path.split(":"))
     return next((path for path in candidates if os.path.isfile(path) and os.access(path, os.X_OK)), None)
 
 
 def start(program: Program, log: int) -> Started:
     """Forks a session of its own with stdin from /dev/null and its output to the descriptor `log`; it waits for `release`."""
-    path = find(program.argv[0])
+    search = program.environment.get("PATH", PATH)
+    path = find(program.argv[0], search)
     if path is None:
-        raise FileNotFoundError(errno.ENOENT, "not found in " + PATH, program.argv[0])
+        raise FileNotFoundError(errno.ENOENT, "not found in " + search, program.argv[0])
     if program.own_mounts:
         mounts.prepare(program.own_mounts)
     with _Descriptors() as opened:

@@ -5,10 +5,13 @@ By ctypes: os.unshare came with Python 3.12, and mount(2) never did.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ctypes
 
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_SLAVE = 0x2, 0x4, 0x8, 0x4000, 0x80000  # linux/mount.h
@@ -16,6 +19,8 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_SLAVE = 0x2, 0x4, 0x8, 0x4000, 0
 
 @cache
 def _libc() -> ctypes.CDLL:
+    import ctypes
+
     return ctypes.CDLL(None, use_errno=True)
 
 
@@ -30,14 +35,21 @@ def make_private(directory: str) -> None:
 
     Slave, not private: what the host mounts later is still seen, what is mounted here is not seen by the host.
     """
-    if _libc().unshare(_CLONE_NEWNS):
-        if ctypes.get_errno() == errno.EPERM:
-            return
-        raise OSError(ctypes.get_errno(), "unshare")
+    try:
+        _check(_libc().unshare(_CLONE_NEWNS))
+    except PermissionError:
+        return
     _mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None)
     _mount(b"tmpfs", os.fsencode(directory), b"tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, b"mode=0700,size=1m")
 
 
 def _mount(source: bytes, target: bytes, kind: bytes | None, flags: int, options: bytes | None) -> None:
-    if _libc().mount(source, target, kind, ctypes.c_ulong(flags), options):
-        raise OSError(ctypes.get_errno(), "mount")
+    _check(_libc().mount(source, target, kind, flags, options))  # flags fit in an int
+
+
+def _check(result: int) -> None:
+    import ctypes  # loaded by then
+
+    if result:
+        number = ctypes.get_errno() or errno.EIO
+        raise OSError(number, os.strerror(number))

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.actuate import owner
 from reconciler.errors import StepFailed, Unavailable
-from reconciler.host import cgroup, launch, process
+from reconciler.host import cgroup, launch, ownerlog, process
 from reconciler.kinds.owner import fingerprint
 from reconciler.model.names import IfName
 from tests.netns.engines import DEV, PROGRAMS, holder, kill, look, machine_in, new_mark, program, tree_of
@@ -383,6 +383,52 @@ def test_a_user_of_its_own_on_a_persistent_device(host: Host) -> None:
         link = machine.rtnl.link(name=DEV)
         assert link
         assert not link.carrier, "the device was there before and stays"
+
+
+def test_a_survivor_is_named(host: Host) -> None:
+    """A frozen process (freezer of cgroup v1) sleeps uninterruptibly: not even SIGKILL ends it before it is thawed."""
+    freezer = Path("/sys/fs/cgroup/freezer")
+    if not freezer.exists():
+        pytest.skip("no cgroup v1 freezer here to make a process that SIGKILL does not end")
+    mark = new_mark()
+    wanted = holder(mark, stop_grace_s=0.2)
+    group = freezer / f"tt-{os.getpid()}"
+    with machine_in(host, mark) as machine:
+        owner.create(machine, wanted)
+        (found,), _ = look(machine, wanted)
+        group.mkdir()
+        try:
+            (group / "cgroup.procs").write_text(str(found.pid))
+            (group / "freezer.state").write_text("FROZEN")
+            begun = time.monotonic()
+            with pytest.raises(StepFailed, match=rf"pid {found.pid} \(state .\) survives SIGKILL"):
+                owner.delete(machine, found)
+            assert time.monotonic() - begun < 4
+            handle = machine.handles.get(mark.tunnel)
+            assert handle
+            assert handle.pid == found.pid, "the next try knows whom to end"
+        finally:
+            (group / "freezer.state").write_text("THAWED")
+            wait_until(lambda: not tree_of(mark))
+            launch.reap()  # it is our child: a zombie keeps the group busy
+            group.rmdir()
+        owner.delete(machine, found)
+
+
+def test_its_log_is_bounded_and_private(host: Host) -> None:
+    mark = new_mark()
+    log = host.run_dir / "tunnels/demo/owner.log"
+    log.parent.mkdir(parents=True)
+    log.symlink_to(host.write("precious", "untouched", 0o644))
+    with machine_in(host, mark) as machine:
+        owner.create(machine, holder(mark, "babble"))
+        assert not log.is_symlink()
+        assert log.stat().st_mode & 0o777 == 0o600
+        wait_until(lambda: log.stat().st_size > 2_000_000)
+        ownerlog.bound_log(log)
+        assert 200_000 < log.stat().st_size < 300_000
+        assert ownerlog.tail(log)[-1] == "\ufffd\ufffd babble"
+        assert (host.dir / "precious").read_text() == "untouched"
 
 
 def _is_anywhere(host: Host, word: str) -> bool:

@@ -186,7 +186,7 @@ def test_a_planted_directory_is_refused(run: Path, tmp_path: Path) -> None:
     (run / "tunnels").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     (run / "tunnels/demo").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="Not a directory|symbolic links"):
+    with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
         Handles(run).put(_handle(run))
 
 

@@ -99,7 +99,7 @@ def test_a_device_that_nobody_has_set_up() -> None:
     ],
 )
 def test_malformed_is_a_value_error(body: bytes) -> None:
-    with pytest.raises(ValueError, match="netlink|wireguard"):
+    with pytest.raises(ValueError, match=r"netlink|wireguard"):
         kernel_wireguard.decode([body])
 
 

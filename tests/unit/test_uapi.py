@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -127,8 +128,10 @@ def test_a_device_that_nobody_has_set_up(engine: Engine) -> None:
             lambda path: uapi.set_peer(
                 path, PeerChange(PUBLIC, Key(bytes(32)), (pton("::1"), 9), 1, (Prefix(pton("10.0.0.0"), 8),))
             ),
-            f"set=1\npublic_key={PUBLIC.hex()}\npreshared_key={'00' * 32}\nendpoint=[::1]:9\n"
-            "persistent_keepalive_interval=1\nreplace_allowed_ips=true\nallowed_ip=10.0.0.0/8\n\n",
+            (
+                f"set=1\npublic_key={PUBLIC.hex()}\npreshared_key={'00' * 32}\nendpoint=[::1]:9\n"
+                "persistent_keepalive_interval=1\nreplace_allowed_ips=true\nallowed_ip=10.0.0.0/8\n\n"
+            ),
         ),
         (
             lambda path: uapi.set_peer(path, PeerChange(PUBLIC, allowed_ips=())),
@@ -198,10 +201,8 @@ _LINE = st.tuples(st.sampled_from(["public_key", "endpoint", "allowed_ip", "fwma
 
 @given(st.lists(_LINE, max_size=8))
 def test_no_lines_are_another_exception(lines: list[tuple[str, str]]) -> None:
-    try:
+    with suppress(UapiError):
         uapi._device(lines)
-    except UapiError as error:
-        assert error.errno == errno.EPROTO
 
 
 def test_the_path_is_short_enough_for_a_socket() -> None:
