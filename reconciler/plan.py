@@ -164,16 +164,15 @@ def _ordered(steps: Iterable[Step], staying: set[TunnelName | None]) -> tuple[St
     An owner whose link is replaced is stopped before and started after, in two steps.
     """
     steps = list(steps)
-    removal = {kind: -at for at, kind in enumerate(KINDS)}
     replaced = {step.tunnel for step in steps if step.verb is Verb.REPLACE and step.resource.kind == "link"}
-    keyed: list[tuple[tuple[int, int], Step]] = []
+    leaving, before, made, after = (defaultdict[int, list[Step]](list) for _ in range(4))
     for step in steps:
+        resource = step.resource
         if step.verb is Verb.DELETE:
-            keyed.append(((3 if step.tunnel in staying else 0, removal[step.resource.kind]), step))
-        elif step.verb is Verb.REPLACE and step.resource.kind == "owner" and step.tunnel in replaced and step.found:
-            keyed.append(((1, 0), Step(Verb.DELETE, step.found, step.found, step.tunnel)))
-            keyed.append(((2, step.resource.order), Step(Verb.CREATE, step.resource, None, step.tunnel)))
+            (after if step.tunnel in staying else leaving)[-KINDS.index(resource.kind)].append(step)
+        elif step.verb is Verb.REPLACE and resource.kind == "owner" and step.tunnel in replaced and step.found:
+            before[0].append(Step(Verb.DELETE, step.found, step.found, step.tunnel))
+            made[resource.order].append(Step(Verb.CREATE, resource, None, step.tunnel))
         else:
-            keyed.append(((2, step.resource.order), step))
-    keyed.sort(key=lambda pair: pair[0])
-    return tuple(step for _, step in keyed)
+            made[resource.order].append(step)
+    return tuple(step for phase in (leaving, before, made, after) for order in sorted(phase) for step in phase[order])

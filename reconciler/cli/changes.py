@@ -79,7 +79,7 @@ def show_plan(ctx: Context, file: str | None, options: ApplyOptions) -> int:
     """Prints the plan and returns its exit code."""
     planned = commands.plan(ctx.session, file, options)
     ctx.output.data(report.plan_text(planned.plan, planned.held, ctx.output.paint))
-    ctx.output.document(report.plan_json(planned.plan, planned.held))
+    ctx.output.document(lambda: report.plan_json(planned.plan, planned.held))
     for line in report.errors_text(planned.errors, ctx.output.paint_err):
         ctx.output.note("error", line)
     codes = {error.exit_code for _, error in planned.errors} | ({73} if planned.plan.conflicts else set())
@@ -163,7 +163,7 @@ def _watcher(ctx: Context) -> Watcher:
 
 def _finish(ctx: Context, done: Done) -> int:
     result = done.result
-    ctx.output.document(report.result_json(result.plan, done.held, result.outcomes, result.errors))
+    ctx.output.document(lambda: report.result_json(result.plan, done.held, result.outcomes, result.errors))
     for note in done.notes:
         ctx.output.note("warning", note)
     for name in done.held:

@@ -26,14 +26,19 @@ WATCH_S = 1.0
 def status(ctx: Context, names: tuple[str, ...], *, watch: bool) -> int:
     """Tell how the tunnels are, from the kernel. 0 connected, 1 not connected, 2 stale, 3 degraded, 4 failed, 5 unknown."""
     while True:
-        seen = look(ctx.session.state_dir, ctx.session.run_dir, names)
         if watch and not ctx.output.as_json:
             click.clear()
-        ctx.output.data(report_status.status_text(seen, ctx.output.paint))
-        ctx.output.document(report_status.status_json(seen))
+        code = _show_status(ctx, names)
         if not watch or ctx.output.closed:
-            return seen.exit_code
+            return code
         time.sleep(WATCH_S)
+
+
+def _show_status(ctx: Context, names: tuple[str, ...]) -> int:
+    seen = look(ctx.session.state_dir, ctx.session.run_dir, names)
+    ctx.output.data(report_status.status_text(seen, ctx.output.paint))
+    ctx.output.document(lambda: report_status.status_json(seen))
+    return seen.exit_code
 
 
 @click.command()
@@ -49,7 +54,7 @@ def check(ctx: Context, file: str, *, base_dir: Path | None) -> int:
         ctx.output.note("warning", warning)
     names = [tunnel.name for tunnel in desired.tunnels]
     ctx.output.data([f"{desired.path}: {len(names)} tunnels, source {desired.source}"])
-    ctx.output.document({"version": 1, "source": desired.source, "tunnels": names, "warnings": list(desired.warnings)})
+    ctx.output.document(lambda: {"version": 1, "source": desired.source, "tunnels": names, "warnings": list(desired.warnings)})
     return 0
 
 
@@ -60,7 +65,7 @@ def show(ctx: Context, name: str) -> int:
     """Intent, wanted, found, handles and ledger of one tunnel."""
     seen = details(ctx.session, name)
     ctx.output.data(report_details.text(seen))
-    ctx.output.document(report_details.document(seen))
+    ctx.output.document(lambda: report_details.document(seen))
     return 0
 
 
@@ -76,7 +81,7 @@ def history(ctx: Context, name: str | None, *, limit: int) -> int:
     if name is not None and not events:
         raise UsageError(f"nothing is known of a tunnel {name!r}", hint="tunctl history, without a name, shows all")
     ctx.output.data(report_history.text(events))
-    ctx.output.document(report_history.document(events))
+    ctx.output.document(lambda: report_history.document(events))
     return 0
 
 
@@ -90,7 +95,7 @@ def schema(ctx: Context) -> int:
 
     document = json_schema()
     ctx.output.data([json.dumps(document, indent=2)])
-    ctx.output.document(document)
+    ctx.output.document(lambda: document)
     return 0
 
 
@@ -99,7 +104,7 @@ def schema(ctx: Context) -> int:
 def version(ctx: Context) -> int:
     """Print the version."""
     ctx.output.data([f"tunctl {__version__}"])
-    ctx.output.document({"version": 1, "tunctl": __version__})
+    ctx.output.document(lambda: {"version": 1, "tunctl": __version__})
     return 0
 
 
@@ -116,7 +121,7 @@ def completion(ctx: Context, shell: str) -> int:
         raise Unavailable(f"no completion for {shell}")
     script = cls(root, {}, "tunctl", "_TUNCTL_COMPLETE").source()
     ctx.output.data([script])
-    ctx.output.document({"version": 1, "shell": shell, "script": script})
+    ctx.output.document(lambda: {"version": 1, "shell": shell, "script": script})
     return 0
 
 

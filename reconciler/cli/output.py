@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 from reconciler.errors import TunctlError
@@ -33,10 +33,10 @@ class Output:
             for line in lines:
                 self._write(sys.stdout, line)
 
-    def document(self, document: dict[str, Any]) -> None:
-        """The one JSON document of this command, on one line."""
+    def document(self, make: Callable[[], dict[str, Any]]) -> None:
+        """The one JSON document of this command, on one line; it is only made when somebody wants it."""
         if self.as_json:
-            self._write(sys.stdout, json.dumps(document))
+            self._write(sys.stdout, json.dumps(make()))
 
     def note(self, level: str, message: str, tunnel: str | None = None) -> None:
         """A word beside the data: info, warning, error."""
@@ -50,7 +50,7 @@ class Output:
 
     def error(self, error: TunctlError) -> None:
         """Why a command could not do its work, with every place in a file, and one hint."""
-        self.document(plain.error(error))
+        self.document(lambda: plain.error(error))
         for problem in error.details:
             self.note("error", str(problem))
         if not error.details or error.message:

@@ -76,7 +76,7 @@ def status(words: Words) -> int:
         output.error(bug)
         return bug.exit_code
     output.data(report.status_text(seen, output.paint))
-    output.document(report.status_json(seen))
+    output.document(lambda: report.status_json(seen))
     return seen.exit_code
 
 

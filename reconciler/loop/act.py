@@ -22,11 +22,13 @@ def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell
     failed: set[TunnelName] = set()
     for group in _groups(steps, single=fault is not None):
         due = [step for step in group if step.verb is Verb.DELETE or step.tunnel not in failed]
-        if not due:
-            done = [Outcome(step, None, 0.0, skipped=True) for step in group]
-        else:
-            done = _perform(machine, due, fault, first + len(outcomes))
-            done += [Outcome(step, None, 0.0, skipped=True) for step in group if step not in due]
+        done = _perform(machine, due, fault, first + len(outcomes)) if due else []
+        if len(due) < len(group):
+            done += [
+                Outcome(step, None, 0.0, skipped=True)
+                for step in group
+                if step.verb is not Verb.DELETE and step.tunnel in failed
+            ]
         for outcome in done:
             if outcome.error is not None:
                 failed.add(outcome.step.tunnel)
