@@ -55,14 +55,14 @@ def translated(error: sqlite3.Error, path: str) -> TunctlError:
 
 def _locked(path: str) -> StoreError:
     """Names the holder, where the kernel shows it to us."""
-    from reconciler.host.lock import describe_holder
+    from reconciler.host.holder import described, file_holder
 
     problem, hint = _MESSAGES[_BUSY]
     try:
-        holder = describe_holder(os.stat(path))
+        pid = file_holder(os.stat(path))
     except OSError:
-        holder = None
-    return StoreError(f"{path} {problem}{f': {holder}' if holder else ''}", hint=hint)
+        pid = None
+    return StoreError(f"{path} {problem}{f': {described(pid)}' if pid else ''}", hint=hint)
 
 
 def newer(path: str, version: str, ours: str) -> StoreError:

@@ -113,7 +113,8 @@ def _begin(connection: Connection) -> None:
 
 
 def _create(connection: Connection, path: str) -> None:
-    if raw(connection).execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+    junk = os.stat(path).st_size > 0  # SQLite takes a file of one byte for an empty one, and would write over it
+    if junk or raw(connection).execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
         raise failure.damaged(path, "it has no schema of tunctl")
     tables.metadata.create_all(connection)
     connection.execute(insert(tables.alembic_version).values(version_num=SCHEMA))
