@@ -124,7 +124,13 @@ def routed(declared: Declared, references: References) -> list[Routed]:
     """Everything of a tunnel that becomes routes, with the key it stands at."""
     table = declared.table
     result: list[Routed] = []
-    if table.wireguard is not None and table.wireguard.route_allowed_ips:
+    in_split = [entry.cidr or [] for entry in table.split.vpn] if table.split else []
+    if in_split:
+        result += [
+            Routed(("split", "vpn", at, "cidr"), tuple(dict.fromkeys(cidr)), table.metric, table.table)
+            for at, cidr in enumerate(in_split)
+        ]
+    elif table.wireguard is not None and table.wireguard.route_allowed_ips:
         for at, peer in enumerate(table.wireguard.peers):
             prefixes: tuple[Prefix, ...] = tuple(dict.fromkeys(peer.allowed_ips))
             result.append(Routed(("wireguard", "peers", at, "allowed_ips"), prefixes, table.metric, table.table))

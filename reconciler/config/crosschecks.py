@@ -105,6 +105,8 @@ def _same_routes(size: int, several: list[tuple[Declared, Routed]]) -> None:
 def _tell(first: tuple[Declared, Routed], second: tuple[Declared, Routed], prefixes: list[Prefix]) -> None:
     (other, there), (tunnel, here) = first, second
     key = f"{path_text((*other.path, *there.path))} ({other.place(there.path)})"
+    if other is tunnel and here.path[0] == there.path[0] == "wireguard":
+        return  # `checks` says it: no prefix can be allowed at two peers
     if other is tunnel:
         for prefix in prefixes[:MOST_REPEATS]:
             tunnel.error(here.path, f"{prefix} is routed by {key} already, in the same table with the same metric")

@@ -70,7 +70,9 @@ def _source(path: str, shaped: Sequence[Shaped], findings: Findings) -> str:
         return named[0].source or ""
     if path == STDIN and shaped:
         findings.error(shaped[0].document, ("source",), "missing: what comes from standard input has to name its source")
-    elif not path.isprintable():  # bytes that are no UTF-8 among others: the store, JSON and a terminal could not have it
+    elif (
+        shaped and not path.isprintable()
+    ):  # bytes that are no UTF-8 among others: the store, JSON and a terminal could not have it
         findings.errors.append(Problem(ascii(path), 0, "source", "missing: the path cannot be a name, so `source` is required"))
     return path
 
@@ -120,7 +122,8 @@ def _whole(judged: Sequence[_Judged], shaped: Sequence[Shaped]) -> list[Whole]:
     ]
     crosschecks.check(whole)
     for declared, routed in whole:
-        checks.check_dns(declared, is_full=refusals.is_full(declared, routed))
+        if declared.table.dns is not None:
+            checks.check_dns(declared, is_full=refusals.is_full(declared, routed))
     return whole
 
 

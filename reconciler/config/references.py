@@ -28,12 +28,17 @@ class Shelf:
     """Prefix files already read: several tunnels may name the same."""
 
     def __init__(self) -> None:
-        self._listed: dict[str, Listed] = {}
+        self._listed: dict[str, tuple[Listed, PrefixFile]] = {}
 
     def listed(self, path: str) -> Listed:
         if path not in self._listed:
-            self._listed[path] = prefixfile.read(path)
-        return self._listed[path]
+            listed = prefixfile.read(path)
+            self._listed[path] = (listed, listed.stored(path))
+        return self._listed[path][0]
+
+    def stored(self, path: str) -> PrefixFile:
+        """Of a path that `listed` was asked for before."""
+        return self._listed[path][1]
 
 
 def resolve(tunnel: Declared, shelf: Shelf) -> References:
@@ -48,7 +53,7 @@ def resolve(tunnel: Declared, shelf: Shelf) -> References:
             listed = _prefix_file(tunnel, path, entry.to_file, shelf)
             if listed is not None:
                 check_families(tunnel, path[:-1], entry, listed.prefixes)
-                found[at] = (listed.stored(absolute(tunnel, entry.to_file)), listed.prefixes)
+                found[at] = (shelf.stored(absolute(tunnel, entry.to_file)), listed.prefixes)
     return References(found, _restart_digest(tunnel))
 
 

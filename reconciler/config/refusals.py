@@ -54,8 +54,10 @@ def _keys(table: TunnelTable) -> Iterable[tuple[Path, str]]:
 
 def _covering(entries: Sequence[Routed], size: int) -> Path | None:
     """The first key with prefixes of this family, if all of them together cover the family; else None."""
-    of_family = {prefix for entry in entries for prefix in entry.prefixes if len(prefix[0]) == size}
-    if not covers_all(of_family, size):
+    lengths = [length for entry in entries for packed, length in entry.prefixes if len(packed) == size]
+    if not lengths or len(lengths) < 1 << min(lengths):  # too few, even if all were as wide as the widest: the usual case
+        return None
+    if not covers_all({prefix for entry in entries for prefix in entry.prefixes if len(prefix[0]) == size}, size):
         return None
     return next(entry.path for entry in entries if any(len(prefix[0]) == size for prefix in entry.prefixes))
 
@@ -63,16 +65,13 @@ def _covering(entries: Sequence[Routed], size: int) -> Path | None:
 def covers_all(prefixes: set[Prefix], size: int) -> bool:
     """True when these prefixes of one family (addresses of `size` bytes) leave no address out."""
     bits = size * 8
-    whole = 1 << bits
-    if sum(1 << (bits - length) for _, length in prefixes) < whole:
-        return False  # the usual case, without sorting
     end = 0
     for packed, length in sorted(prefixes):
         start = int.from_bytes(packed, "big")
         if start > end:
             return False
         end = max(end, start + (1 << (bits - length)))
-    return end == whole
+    return end == 1 << bits
 
 
 def is_full(tunnel: Declared, routed: Sequence[Routed], sizes: tuple[int, ...] = (4, 16)) -> bool:

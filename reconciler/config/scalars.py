@@ -93,7 +93,7 @@ Keepalive = Annotated[
     int | None, PlainValidator(values.keepalive), WithJsonSchema({**_DURATION, "pattern": r"^(off|[0-9a-z.]+)$"})
 ]
 
-IfName = Annotated[str, PlainValidator(values.ifname), WithJsonSchema({**_TEXT, "maxLength": 15})]
+Incoming = Annotated[str, PlainValidator(values.ifname_or("lo")), WithJsonSchema({**_TEXT, "maxLength": 15})]
 Uplink = Annotated[str, PlainValidator(values.ifname_or("auto")), WithJsonSchema({**_TEXT, "maxLength": 15, "default": "auto"})]
 NatOut = Annotated[
     str,

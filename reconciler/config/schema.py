@@ -11,7 +11,7 @@ from reconciler.model.tunnel import WireGuard
 class Table(BaseModel):
     """Unknown keys are errors; nothing is converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title=None)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class HostTable(Table):
@@ -154,7 +154,7 @@ class RuleTable(Table):
 
     from_: s.Prefixes | None = Field(None, alias="from", description="One prefix or a list")
     to: s.Prefixes | None = Field(None, description="One prefix or a list")
-    iif: s.IfName | None = Field(None, description="The interface that a packet came in by; lo: made here")
+    iif: s.Incoming | None = Field(None, description="The interface that a packet came in by; lo: made here")
     fwmark: s.Mark | None = Field(None, description="value/mask")
     uid_range: s.UidRange | None = Field(None, description="first-last")
     lookup: s.Lookup | None = Field(None, description="tunnel (the tunnel's own table, default), or a number")

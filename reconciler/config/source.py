@@ -16,9 +16,10 @@ from reconciler.errors import InvalidFile, Problem
 STDIN = "-"
 STDIN_NAME = "<stdin>"
 _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+_TWICE = re.compile(r"Cannot declare \((.*)\) twice")
+_QUOTED = r"'([^']*)'"
 _PLAINER = (  # tomllib's words → ours
     (re.compile(r"Cannot overwrite a value"), "a key of this name stands here already"),
-    (re.compile(r"Cannot declare \((.*)\) twice"), "this table stands here already"),
     (re.compile(r"Cannot mutate immutable namespace .*"), "this table is complete already (it was written inline)"),
 )
 
@@ -44,7 +45,8 @@ def documents(location: str, *, stdin: BinaryIO | None, base_dir: str | None, fi
             _refuse_if_others_can_write(name)
             content = files.read(name, files.TOML_BYTES)
         except (Unreadable, OSError) as error:
-            findings.errors.append(Problem(printable(name), 0, "", _words(error)))
+            hint = " (`-` reads standard input)" if "FIFO" in str(error) else ""
+            findings.errors.append(Problem(printable(name), 0, "", _words(error) + hint))
             continue
         if not content and name != location:  # a file that was cut to nothing withdraws its tunnels; a comment says it is meant
             findings.errors.append(Problem(printable(name), 0, "", "is empty; remove it, or leave a comment in it"))
@@ -130,6 +132,9 @@ def _syntax_problem(file: str, content: bytes, error: ValueError) -> Problem:
             line, column = int(place[1]), f", column {place[2]}"
     for pattern, ours in _PLAINER:
         message = pattern.sub(ours, message)
+    twice = _TWICE.fullmatch(message)
+    if twice:
+        message = f"the table [{'.'.join(re.findall(_QUOTED, twice[1]))}] stands in this file already"
     message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
     return Problem(file, max(line, 1), "", f"not valid TOML: {message[:1].lower()}{message[1:]}{column}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -70,7 +69,7 @@ def number(low: float, high: float) -> Check:
     def real(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise expected("a number", value)
-        if not (math.isfinite(value) and low <= value <= high):
+        if not low <= value <= high:  # nan is neither
             raise ValueError(f"must be from {low:g} to {high:g}")
         return float(value)
 

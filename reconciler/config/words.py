@@ -72,12 +72,13 @@ def unknown_key(path: Path) -> str:
     key = str(path[-1])
     text = f"unknown key {shortened(key)!r}"
     here = _shape(path[:-1])
+    siblings = _levels().get(here, ())
     homes = _homes(key, here)
-    if homes:
-        return f"{text}, it belongs in {' or '.join(_title(home, path) for home in homes)}"
-    near = _near(key, _levels().get(here, ()))
+    near = _near(key, siblings, cutoff=0.85 if homes else 0.6)
     if near:
         return f"{text}, did you mean {near!r}?"
+    if homes:
+        return f"{text}, it belongs in {' or '.join(_title(home, path) for home in homes)}"
     if _squashed(key) in _ELSEWHERES:
         return f"{text}, did you mean {_ELSEWHERES[_squashed(key)].replace('X', _tunnel(path))}?"
     for home in sorted(_levels(), key=lambda level: _distance(level, here)):

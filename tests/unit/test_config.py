@@ -1,79 +1,27 @@
-"""desired.toml: what is read from it, and what is said about it."""
+"""desired.toml: what is read from it."""
 
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import pytest
 
 from reconciler.config import load
-from reconciler.errors import InvalidFile, Problem, Unavailable
-from reconciler.model.prefix import Prefix, parse_prefix
-from reconciler.model.tunnel import Desired, Endpoint, Exec, Host, PeerSettings, Restart, RouteSettings, RuleSettings, Tun, WireGuard
-
-KEY = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="
-OTHER_KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
-PRIVATE = "SECRETSECRETSECRETSECRETSECRETSECRETSECRETE="  # 44 characters that must never be seen again
-
-
-@pytest.fixture
-def write(tmp_path: Path):
-    """Writes a desired file, and a good key `k` and preshared key `psk` beside it."""
-    for name in ("k", "psk"):
-        (tmp_path / name).write_text(PRIVATE + "\n")
-        (tmp_path / name).chmod(0o600)
-
-    def writes(text: str, name: str = "d.toml") -> str:
-        path = tmp_path / name
-        path.write_text(text if "version" in text else "version = 1\n" + text)
-        path.chmod(0o644)
-        return str(path)
-
-    return writes
-
-
-def problems(location: str, **options: object) -> list[str]:
-    """What is said about an invalid file, its directory left out."""
-    with pytest.raises(InvalidFile) as caught:
-        load(location, **options)
-    assert caught.value.exit_code == 65
-    return [str(problem).replace(os.path.dirname(location) + "/", "") for problem in caught.value.details]
-
-
-def refusals(location: str) -> list[Problem]:
-    with pytest.raises(Unavailable) as caught:
-        load(location)
-    assert caught.value.exit_code == 69
-    return list(caught.value.details)
-
-
-def prefixes(*texts: str) -> tuple[Prefix, ...]:
-    return tuple(parse_prefix(text) for text in texts)
-
-
-WG = """
-[tunnels.office]
-driver = "wireguard"
-[tunnels.office.wireguard]
-private_key_file = "k"
-"""
-PEER = f"""
-[[tunnels.office.wireguard.peers]]
-public_key = "{KEY}"
-"""
-PEER2 = PEER.replace(KEY, OTHER_KEY)
-EXEC = """
-[tunnels.lab]
-driver = "exec"
-[tunnels.lab.exec]
-command = ["/usr/bin/lab"]
-"""
-TUN = """
-[tunnels.t]
-driver = "tun"
-"""
+from reconciler.errors import InvalidFile
+from reconciler.model.tunnel import (
+    Desired,
+    Endpoint,
+    Exec,
+    Host,
+    PeerSettings,
+    Restart,
+    RouteSettings,
+    RuleSettings,
+    Tun,
+    WireGuard,
+)
+from tests.unit.config_of import KEY, prefixes, write
 
 # PRODUCT section 3 as it stands there, without what is not built yet; "…" filled in.
 PRODUCT = f"""
@@ -152,9 +100,9 @@ attempts = 0                          # 0: never give up
 """
 
 
-def test_the_example_of_the_contract_loads(write, tmp_path: Path) -> None:
+def test_the_example_of_the_contract_loads(tmp_path: Path) -> None:
     (tmp_path / "labvpn.conf").write_text("x")
-    desired = load(write(PRODUCT))
+    desired = load(write(tmp_path, PRODUCT))
     assert isinstance(desired, Desired)
     assert (desired.source, desired.path) == ("gateway", str(tmp_path / "d.toml"))
     assert desired.host == Host("keep", (), "auto", 30.0, "run", (0x3174, 0x3FFF))
@@ -183,8 +131,8 @@ def test_the_example_of_the_contract_loads(write, tmp_path: Path) -> None:
     assert tap0.tun == Tun("tap", "nobody")
 
 
-def test_an_empty_document_is_a_source_without_tunnels(write) -> None:
-    assert load(write("version = 1\n")).tunnels == ()
+def test_an_empty_document_is_a_source_without_tunnels(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "version = 1\n")).tunnels == ()
 
 
 def test_stdin_needs_a_source() -> None:

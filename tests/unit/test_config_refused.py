@@ -1,0 +1,112 @@
+"""What the format has and tunctl does not do yet: refused by name (69), and only when the file is valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.config import load
+from tests.unit.config_of import EXEC, PEER, PEER2, TUN, WG, problems, refusals, write
+
+FULL = '[[tunnels.t.routes]]\nto = "0.0.0.0/0"\n'
+
+# id, text, (line, key) of each refusal
+TABLE = [
+    (
+        "openvpn",
+        '[tunnels.c]\ndriver = "openvpn"\n[tunnels.c.openvpn]\nconfig_file = "c.ovpn"',
+        [(3, "tunnels.c.driver"), (4, "tunnels.c.openvpn")],
+    ),
+    ("openconnect", '[tunnels.c]\ndriver = "openconnect"', [(3, "tunnels.c.driver")]),
+    ("accept", '[tunnels.c]\ndriver = "openconnect"\naccept = ["dns"]', [(3, "tunnels.c.driver"), (4, "tunnels.c.accept")]),
+    ("dns", TUN + '[tunnels.t.dns]\nservers = ["10.0.0.53"]\nsearch = ["corp.example"]', [(5, "tunnels.t.dns")]),
+    ("nat", TUN + '[[tunnels.t.nat]]\nsource = ["172.16.0.0/24"]', [(5, "tunnels.t.nat")]),
+    ("split", TUN + '[[tunnels.t.split.vpn]]\ncidr = ["10.0.0.0/8"]', [(5, "tunnels.t.split")]),
+    ("listen", TUN + '[[tunnels.t.listen]]\ntransport = "udp"\nport = 8443', [(5, "tunnels.t.listen")]),
+    ("health", TUN + '[tunnels.t.health]\nping = ["10.0.0.1"]', [(5, "tunnels.t.health")]),
+    ("on_failure", TUN + 'on_failure = "block"', [(5, "tunnels.t.on_failure")]),
+    ("ipv6_leak", TUN + 'ipv6_leak = "allow"', [(5, "tunnels.t.ipv6_leak")]),
+    ("remote", EXEC + 'remote = ["203.0.113.10"]', [(7, "tunnels.lab.exec.remote")]),
+    ("endpoint", EXEC.replace('lab"]', 'lab", "{endpoint}"]'), [(6, "tunnels.lab.exec.command[1]")]),
+    (
+        "listen-placeholder",
+        EXEC.replace('lab"]', 'lab", "{listen.udp.port}"]') + "[[tunnels.lab.listen]]\nport = 5",
+        [(6, "tunnels.lab.exec.command[1]"), (7, "tunnels.lab.listen")],
+    ),
+    (
+        "endpoint_manifest",
+        WG + PEER + '[tunnels.office.wireguard.peers.endpoint_manifest]\nfile = "e"\npublic_key_file = "p"',
+        [(10, "tunnels.office.wireguard.peers[0].endpoint_manifest")],
+    ),
+    ("lan", '[host]\nlan = "tunnel"', [(3, "host.lan")]),
+    ("lan_except", '[host]\nlan_except = ["docker0", "br-*", "10.0.0.0/8"]', [(3, "host.lan_except")]),
+    ("uplink", '[host]\nuplink = "eth0"', [(3, "host.uplink")]),
+    ("runtime_file", '[host]\nruntime_file = "beside"', [(3, "host.runtime_file")]),
+    ("full", TUN + FULL, [(6, "tunnels.t.routes[0].to")]),
+    ("full-ipv6", TUN + FULL.replace("0.0.0.0/0", "::/0"), [(6, "tunnels.t.routes[0].to")]),
+    ("full-halves", TUN + FULL.replace('"0.0.0.0/0"', '["128.0.0.0/1", "0.0.0.0/1"]'), [(6, "tunnels.t.routes[0].to")]),
+    (
+        "full-in-pieces",
+        TUN + FULL.replace('"0.0.0.0/0"', '["128.0.0.0/1", "0.0.0.0/2", "64.0.0.0/2", "10.0.0.0/8"]'),
+        [(6, "tunnels.t.routes[0].to")],
+    ),
+    (
+        "full-halves-of-two-entries",
+        TUN + FULL.replace("/0", "/1") + FULL.replace("0.0.0.0/0", "128.0.0.0/1"),
+        [(6, "tunnels.t.routes[0].to")],
+    ),
+    (
+        "full-allowed",
+        WG + PEER + 'allowed_ips = ["0.0.0.0/0", "::/0"]',
+        [(10, "tunnels.office.wireguard.peers[0].allowed_ips")] * 2,
+    ),
+    (
+        "full-allowed-of-two-peers",
+        WG + PEER + 'allowed_ips = "::/1"' + PEER2 + 'allowed_ips = "8000::/1"',
+        [(10, "tunnels.office.wireguard.peers[0].allowed_ips")],
+    ),
+    ("full-lookup-number", TUN + FULL + '[[tunnels.t.rules]]\niif = "lo"\nlookup = 7', [(6, "tunnels.t.routes[0].to")]),
+    (
+        "several",
+        '[host]\nlan = "private"\n' + TUN + 'on_failure = "block"\nipv6_leak = "allow"',
+        [(3, "host.lan"), (7, "tunnels.t.on_failure"), (8, "tunnels.t.ipv6_leak")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "keys"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_refuses_by_name(tmp_path: Path, text: str, keys: list[tuple[int, str]]) -> None:
+    found = refusals(write(tmp_path, text))
+    assert [(problem.line, problem.key) for problem in found] == keys
+    assert all(problem.file.endswith("d.toml") and "not supported by this version" in problem.message for problem in found)
+
+
+@pytest.mark.parametrize("text", [row[1] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_what_is_invalid_comes_first(tmp_path: Path, text: str) -> None:
+    (found,) = problems(write(tmp_path, "colour = 1\n" + text))
+    assert found == "d.toml:2: colour: unknown key 'colour'"
+
+
+ACCEPTED = [
+    (
+        "defaults",
+        '[host]\nlan = "keep"\nlan_except = []\nuplink = "auto"\nruntime_file = "run"\n'
+        + TUN
+        + 'on_failure = "bypass"\nipv6_leak = "block"',
+    ),
+    ("nothing-in-it", TUN + "nat = []\nlisten = []\n"),
+    ("one-half", TUN + FULL.replace("/0", "/1")),
+    ("all-but-one", TUN + FULL.replace('"0.0.0.0/0"', '["0.0.0.0/1", "128.0.0.0/2", "224.0.0.0/3"]')),
+    ("in-a-table", TUN + FULL + "table = 200\n"),
+    ("in-the-tunnel's-table", TUN + "table = 200\n" + FULL),
+    ("by-rules", TUN + FULL + '[[tunnels.t.rules]]\niif = "eth1"\n'),
+    ("allowed-not-routed", WG + "route_allowed_ips = false" + PEER + 'allowed_ips = ["0.0.0.0/0"]'),
+    ("remote-of-nothing", EXEC + "remote = []"),
+    ("braces", EXEC.replace('lab"]', 'lab", "{{endpoint}", "}", "}}"]')),
+]
+
+
+@pytest.mark.parametrize("text", [row[1] for row in ACCEPTED], ids=[row[0] for row in ACCEPTED])
+def test_takes_what_it_does(tmp_path: Path, text: str) -> None:
+    assert load(write(tmp_path, text)).tunnels
