@@ -121,9 +121,15 @@ class Witness:
 
     def __init__(self, protocol: int, group: int) -> None:
         self._socket: socket.socket | None = None
-        if group:
+        if not group:
+            return
+        try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            self._socket.bind((0, 0))  # without an address of its own the kernel takes it for the sender: it hears nothing
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+        except OSError as error:
+            self.__exit__()
+            raise KernelError(error.errno or errno.EIO) from error
 
     def __enter__(self) -> Witness:
         return self
@@ -142,5 +148,5 @@ class Witness:
             return False
         except OSError as error:
             if error.errno != errno.ENOBUFS:
-                raise
+                raise KernelError(error.errno or errno.EIO) from error
         return True

@@ -16,6 +16,7 @@ from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, KernelError, Netli
 from reconciler.host.nl_address import AddressRow
 from reconciler.host.nl_codec import HEADER
 from reconciler.host.nl_route import RouteRow
+from reconciler.host.nl_wire import Witness
 from reconciler.host.rtnl import NETLINK_ROUTE, Rtnl
 from reconciler.model.prefix import AF_INET, AF_INET6
 from tests.netns.world import Host
@@ -196,6 +197,36 @@ def test_tables_are_filtered_and_absent_ones_are_empty(rtnl: Rtnl, family: int, 
     assert rtnl.batch([(nl_route.RTM_NEWROUTE, NEW, body)]) == [None]
     (row,) = rtnl.routes(family, nl_route.decode, table=table, protocol=115)
     assert row[2] == table
+
+
+@pytest.mark.parametrize(("group", "family"), [(nl_route.GROUP_IPV6, AF_INET6), (7, AF_INET)])
+def test_a_witness_hears_of_changes(rtnl: Rtnl, group: int, family: int) -> None:
+    with Witness(NETLINK_ROUTE, group) as witness, Witness(NETLINK_ROUTE, 0) as deaf:
+        assert not witness.heard()
+        assert rtnl.batch([blackhole(1, family)]) == [None]
+        assert witness.heard()
+        assert not witness.heard()
+        assert not deaf.heard()
+
+
+def test_a_list_that_changes_without_a_word_is_repeated(rtnl: Rtnl) -> None:
+    """IPv6 routes: the kernel never says that the list was interrupted."""
+    assert rtnl.batch([blackhole(n, AF_INET6) for n in range(1000)]) == [None] * 1000
+    other = Rtnl()
+    seen: list[RouteRow] = []
+
+    def decode(body: bytes) -> RouteRow | None:
+        row = nl_route.decode(body)
+        assert row is not None
+        if not seen:
+            assert other.batch([blackhole(n, AF_INET6, nl_route.RTM_DELROUTE) for n in range(100)]) == [None] * 100
+        seen.append(row)
+        return row
+
+    rows = rtnl.routes(AF_INET6, decode, protocol=115)
+    other.close()
+    assert len(rows) == len(set(rows)) == 900
+    assert len(seen) > 1000
 
 
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6])
