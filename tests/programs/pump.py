@@ -21,6 +21,7 @@ def main() -> int:
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.bind(_place(local))
     udp.connect(_place(peer))
+    udp.setblocking(False)  # the send may have taken the error that poll() told of, and then there is nothing to receive
     poll = select.poll()
     poll.register(tun, select.POLLIN)
     poll.register(udp, select.POLLIN)
@@ -34,7 +35,7 @@ def main() -> int:
                     udp.send(os.read(tun, 65535))
                 else:
                     os.write(tun, udp.recv(65535))
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, BlockingIOError):
                 continue  # nobody there yet
             except OSError as error:
                 if descriptor == tun:
