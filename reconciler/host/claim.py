@@ -98,7 +98,7 @@ def _holder() -> Holder | None:
         try:
             client.connect(NAME)
             pid, uid, _gid = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        except OSError:  # full, not listening, of another type: nothing that a tunctl would leave so, but root may be slow
+        except OSError:  # its queue is full, or it does not listen
             return _by_socket()
     return Holder(pid or None, uid)
 
