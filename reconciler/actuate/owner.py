@@ -18,6 +18,7 @@ from reconciler.model.marks import ENVIRONMENT_KEY
 
 _POLL_S = (0.005, 0.02)  # at first, later: engines were ready 18 to 75 ms after their start
 _POLLS_AT_FIRST = 40
+_HURRY_S = 0.5
 
 
 def create(machine: Machine, wanted: Owner) -> None:
@@ -34,8 +35,8 @@ def create(machine: Machine, wanted: Owner) -> None:
         left = _take_back(machine, wanted, started, link_too=not existed)
         words = [f"{wanted}: {error.message}", *(f"  {line}" for line in ownerlog.tail(log, since=since)), *left]
         raise StepFailed("\n".join(words), hint=error.hint or f"its output is in {log}") from None
-    except BaseException:
-        _take_back(machine, wanted, started, link_too=not existed)
+    except BaseException:  # told to end: within two seconds
+        _take_back(machine, wanted._replace(stop_grace_s=min(wanted.stop_grace_s, _HURRY_S)), started, link_too=not existed)
         raise
 
 
@@ -152,10 +153,8 @@ def _wait_until_ready(machine: Machine, wanted: Owner, started: Started) -> None
     deadline = time.monotonic() + wanted.ready_timeout_s
     polls = 0
     while True:
-        status = launch.wait_status(started.pid)
-        ended = status is not None or not process.is_alive(started.pid, started.start_ticks)
-        if ended and not _has_heirs(wanted):
-            raise StepFailed(_ending(status))
+        if not process.is_alive(started.pid, started.start_ticks) and not _has_heirs(wanted):
+            raise StepFailed(_ending(launch.wait_status(started.pid)))
         missing = _missing(machine, wanted, started)
         if missing is None:
             return

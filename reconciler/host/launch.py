@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import signal
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
@@ -116,18 +117,17 @@ def reap() -> None:
 
 
 def wait_status(pid: int) -> int | None:
-    """How our child ended: its exit code, or minus the signal; None while it runs or when it is not ours to know."""
-    if pid not in _children:
-        return None
-    try:
-        done, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        _children.discard(pid)
-        return None
-    if done != pid:
-        return None
-    _children.discard(pid)
-    return os.waitstatus_to_exitcode(status)
+    """How our child that is a zombie by now ended: its exit code, or minus the signal; None when it is not ours to know."""
+    for _ in range(20):  # its last thread may need a moment longer
+        try:
+            done, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if done == pid:
+            _children.discard(pid)
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    return None
 
 
 def _become(program: Program, path: str, wait: int, tell: int, stdio: tuple[int, int, int]) -> NoReturn:

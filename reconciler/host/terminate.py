@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from reconciler.host import process
@@ -22,29 +22,30 @@ def stop(scan: Scan, grace_s: float, kill_all: Callable[[], object]) -> tuple[Pr
     """SIGTERM, `grace_s` of patience, SIGKILL, again and again for what was forked meanwhile. → who is still there.
 
     `scan` names the processes that are proven to belong to the tree at this moment; `kill_all` may end it by other means.
-    Stopped processes (SIGSTOP) are woken to receive the SIGTERM.
+    Stopped processes (SIGSTOP) are woken to receive the SIGTERM. A process counts until its descriptors are closed: its
+    environment is gone before that, and so would be its mark.
     """
     with Pidfds() as known:
         deadline = time.monotonic() + grace_s
-        asked: set[int] = set()
-        while members := known.alive(scan()):
+        asked: set[Process] = set()
+        while members := known.running(scan()):
             for member in members:
-                if member.pid not in asked:
+                if member not in asked:
                     known.send(member, signal.SIGTERM)
                     known.send(member, signal.SIGCONT)
-                    asked.add(member.pid)
+                    asked.add(member)
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            known.wait(members, left)
+            known.wait(left)
         deadline = time.monotonic() + KILL_S
-        while members := known.alive(scan()):
+        while members := known.running(scan()):
             kill_all()
             for member in members:
                 known.send(member, signal.SIGKILL)
             if time.monotonic() >= deadline:
                 break
-            known.wait(members, _ROUND_S)
+            known.wait(_ROUND_S)
         return tuple(members)
 
 
@@ -52,45 +53,50 @@ class Pidfds:
     """Process descriptors, each opened before its process was verified: a reused pid is never signalled."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[int, int], int] = {}
+        self._open: dict[tuple[int, int], tuple[int, Process]] = {}  # by pid and start ticks
 
     def __enter__(self) -> Pidfds:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for descriptor in self._open.values():
+        for descriptor, _process in self._open.values():
             os.close(descriptor)
 
-    def alive(self, processes: Iterable[Process]) -> list[Process]:
-        """Those of them that live and that we hold a descriptor of."""
-        return [member for member in processes if self._descriptor(member) is not None]
+    def running(self, more: Iterable[Process]) -> list[Process]:
+        """These, as far as they live, and all that were named before and have not ended."""
+        for one in more:
+            self._add(one)
+        ended = self._ended(0)
+        return [one for descriptor, one in self._open.values() if descriptor not in ended]
 
-    def _descriptor(self, member: Process) -> int | None:
-        key = (member.pid, member.start_ticks)
-        if key not in self._open:
-            try:
-                descriptor = os.pidfd_open(member.pid)
-            except ProcessLookupError:
-                return None
-            if not process.is_alive(*key):  # asked after the descriptor was opened: from here on the pid is this process
-                os.close(descriptor)
-                return None
-            self._open[key] = descriptor
-        return self._open[key]
-
-    def send(self, member: Process, number: signal.Signals) -> None:
+    def send(self, one: Process, number: signal.Signals) -> None:
         """PermissionError when it is not ours to signal; one that is gone is no error."""
-        descriptor = self._descriptor(member)
-        if descriptor is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, number)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._open[one.pid, one.start_ticks][0], number)
 
-    def wait(self, members: Iterable[Process], seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Until all of them have ended, or so many seconds."""
         deadline = time.monotonic() + seconds
-        waiting = {descriptor for member in members if (descriptor := self._descriptor(member)) is not None}
-        while waiting and (left := deadline - time.monotonic()) > 0:
-            poll = select.poll()
-            for descriptor in waiting:
+        while len(ended := self._ended(0)) < len(self._open) and (left := deadline - time.monotonic()) > 0:
+            self._ended(left, but=ended)
+
+    def _add(self, one: Process) -> None:
+        key = (one.pid, one.start_ticks)
+        if key in self._open:
+            return
+        try:
+            descriptor = os.pidfd_open(one.pid)
+        except ProcessLookupError:
+            return
+        if process.is_alive(*key):  # asked after the descriptor was opened: from here on the pid is this process
+            self._open[key] = (descriptor, one)
+        else:
+            os.close(descriptor)
+
+    def _ended(self, seconds: float, but: Collection[int] = ()) -> set[int]:
+        """The descriptors of those that have ended, after at most so many seconds."""
+        poll = select.poll()
+        for descriptor, _process in self._open.values():
+            if descriptor not in but:
                 poll.register(descriptor, select.POLLIN)
-            waiting -= {descriptor for descriptor, _ in poll.poll(left * 1000)}
+        return {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
