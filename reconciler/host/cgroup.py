@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import cache
 
 from reconciler.model.marks import Mark
+from reconciler.model.names import TunnelName
 
 _MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the unified and the hybrid layout of systemd
 
@@ -59,6 +60,18 @@ def remove(mark: Mark) -> None:
     if path:
         with suppress(OSError):
             os.rmdir(path)
+
+
+def sweep(tunnel: TunnelName) -> None:
+    """Removes the groups of a tunnel whose processes ended by themselves. Those in which something lives stay."""
+    mount = _mount()
+    if mount:
+        with suppress(OSError):
+            for name in os.listdir(mount):
+                stem, _, mark_id = name.rpartition("-")
+                if stem == f"tunctl-{tunnel}" and len(mark_id) == 8:
+                    with suppress(OSError):
+                        os.rmdir(f"{mount}/{name}")
 
 
 def _write(path: str, text: str) -> bool:

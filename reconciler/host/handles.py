@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from reconciler.host import files
+from reconciler.host import cgroup, files
 from reconciler.model.names import IfName, TunnelName, is_tunnel_name
 
 FILE = "handles.json"
@@ -100,7 +100,11 @@ class Handles:
             self.put(handle._replace(pid=None, start_ticks=None, fingerprint=None))
 
     def drop(self, tunnel: TunnelName) -> None:
-        """Forgets the tunnel and removes its run directory with all that is in it. OSError when something stays."""
+        """Forgets the tunnel; removes its run directory with all that is in it, and what its processes left in /sys.
+
+        OSError when something stays.
+        """
+        cgroup.sweep(tunnel)
         self._memory.pop(tunnel, None)
         self._corrupt.discard(tunnel)
         self._forget_warnings(tunnel)

@@ -192,6 +192,19 @@ def test_an_innocent_process_with_the_recorded_pid_is_not_signalled(host: Host) 
         assert tree_of(mark) == [], "the real owner is ended all the same"
 
 
+def test_one_that_was_killed_leaves_nothing_in_the_end(host: Host) -> None:
+    mark = new_mark("killed")
+    wanted = holder(mark)
+    with machine_in(host, mark) as machine:
+        owner.create(machine, wanted)
+        kill(tree_of(mark)[0].pid)
+        assert look(machine, wanted) == ([], [])
+        assert not any("refusing" in text for text in machine.handles.warnings())
+        wait_until(lambda: not cgroup.members(mark))
+        machine.handles.drop(mark.tunnel)
+        assert not os.path.exists(cgroup.path_of(mark) or "")
+
+
 def test_an_owner_is_found_without_handles(host: Host) -> None:
     mark = new_mark()
     wanted = holder(mark)
