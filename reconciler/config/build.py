@@ -41,7 +41,7 @@ def tunnel(declared: Declared, references: References) -> Tunnel:
         src=table.src,
         wireguard=_wireguard(declared, table.wireguard) if table.wireguard else None,
         exec_=_exec(declared, table.exec, references) if table.exec else None,
-        tun=_tun(table.tun or TunTable()) if table.driver == "tun" else None,
+        tun=_tun(table.tun) if table.driver == "tun" else None,
         routes=tuple(_route(entry, references, at) for at, entry in enumerate(table.routes)),
         rules=tuple(_rule(entry) for entry in table.rules),
         restart=_restart(declared),
@@ -88,7 +88,9 @@ def _exec(declared: Declared, table: ExecTable, references: References) -> Exec:
     )
 
 
-def _tun(table: TunTable) -> Tun:
+def _tun(table: TunTable | None) -> Tun:
+    if table is None:
+        return Tun()
     return Tun(table.mode, table.owner, table.group, table.multi_queue)
 
 

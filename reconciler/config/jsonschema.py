@@ -16,12 +16,13 @@ def json_schema() -> dict[str, Any]:
 
 
 def _without_null(node: Any) -> Any:
-    """The same without `null` alternatives and null defaults, which are Python's way to say "not given"."""
+    """The same without `null` alternatives and null defaults (Python's way to say "not given"), and without made-up titles."""
     if isinstance(node, list):
         return [_without_null(inner) for inner in node]
     if not isinstance(node, dict):
         return node
-    result = {key: _without_null(inner) for key, inner in node.items() if not (key == "default" and inner is None)}
+    given = {key: inner for key, inner in node.items() if not (key == "default" and inner is None)}
+    result = {key: _without_null(inner) for key, inner in given.items() if not (key == "title" and isinstance(inner, str))}
     options = [option for option in result.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) == 1:
         del result["anyOf"]

@@ -72,7 +72,7 @@ class WireGuardTable(Table):
         list(WireGuard._field_defaults["userspace_command"]), description="The userspace engine; {interface} is the device"
     )
     route_allowed_ips: s.Boolean = Field(True, description="A route for each allowed prefix")
-    peers: list[PeerTable] = []
+    peers: list[PeerTable] = Field([], description="The other sides")
 
 
 class ExecTable(Table):
@@ -93,34 +93,36 @@ class ExecTable(Table):
 class TunTable(Table):
     """The driver tun: a persistent device for somebody else's process."""
 
-    mode: s.TunMode = "tun"
+    mode: s.TunMode = Field("tun", description="tun: IP packets; tap: Ethernet frames")
     owner: s.User | None = Field(default=None, description="The user who may attach to it")
     group: s.User | None = Field(default=None, description="The group that may attach to it")
-    multi_queue: s.Boolean = False
+    multi_queue: s.Boolean = Field(default=False, description="Several processes or threads may attach")
 
 
 class OpenconnectTable(Table):
     """The driver openconnect (not built yet)."""
 
-    server: s.Text | None = None
-    protocol: s.Protocol = "anyconnect"
-    user: s.Label | None = None
-    authgroup: s.Label | None = None
-    password_file: s.Secret | None = None
-    totp_secret_file: s.Secret | None = None
-    certificate_file: s.File | None = None
-    key_file: s.Secret | None = None
-    cookie_command: list[s.Argument] | None = None
-    server_certificate: s.Text | None = None
-    arguments: list[s.Argument] = []
+    server: s.Text | None = Field(None, description="URL of the gateway")
+    protocol: s.Protocol = Field("anyconnect", description="What the gateway speaks")
+    user: s.Label | None = Field(None, description="Who logs in")
+    authgroup: s.Label | None = Field(None, description="The group chosen at login")
+    password_file: s.Secret | None = Field(None, description="A file with the password")
+    totp_secret_file: s.Secret | None = Field(None, description="A file with the secret of one-time passwords")
+    certificate_file: s.File | None = Field(None, description="A client certificate")
+    key_file: s.Secret | None = Field(None, description="Its private key")
+    cookie_command: list[s.Argument] | None = Field(
+        None, description="Instead: prints COOKIE=, HOST=, FINGERPRINT= as `openconnect --authenticate`"
+    )
+    server_certificate: s.Text | None = Field(None, description="pin-sha256:… of the gateway")
+    arguments: list[s.Argument] = Field([], description="Further options; those that tunctl owns are refused")
 
 
 class OpenvpnTable(Table):
     """The driver openvpn (not built yet)."""
 
-    config_file: s.File | None = None
-    credentials_file: s.Secret | None = None
-    arguments: list[s.Argument] = []
+    config_file: s.File | None = Field(None, description="A configuration of openvpn")
+    credentials_file: s.Secret | None = Field(None, description="A file with user and password, one a line")
+    arguments: list[s.Argument] = Field([], description="Further options; those that tunctl owns are refused")
 
 
 class RouteTable(Table):
@@ -129,10 +131,10 @@ class RouteTable(Table):
     to: s.Prefixes | None = Field(None, description="One prefix or a list")
     to_file: s.File | None = Field(None, description="A file with one prefix a line, # comments, up to 100 000")
     metric: s.Metric | None = Field(None, description="Default: 0 (IPv4), 1024 (IPv6)")
-    table: s.Table | None = None
+    table: s.Table | None = Field(None, description="Default: the tunnel's own, or main")
     via: s.Address | None = Field(None, description="The next hop")
     src: s.Address | None = Field(None, description="The preferred source address")
-    type: s.RouteType = "unicast"
+    type: s.RouteType = Field("unicast", description="unicast leads into the tunnel, the others nowhere")
 
 
 class SplitEntry(Table):
@@ -163,59 +165,59 @@ class RuleTable(Table):
 class DnsTable(Table):
     """Name servers of a tunnel (not built yet)."""
 
-    servers: list[s.Address] = []
-    search: list[s.DnsName] = []
+    servers: list[s.Address] = Field([], description="Addresses of name servers")
+    search: list[s.DnsName] = Field([], description="Search domains")
     domains: list[s.DnsDomain] | None = Field(None, description="Only these go to the servers; .: everything")
-    backend: s.DnsBackend = "auto"
-    priority: s.DnsPriority = 100
+    backend: s.DnsBackend = Field("auto", description="Who is told")
+    priority: s.DnsPriority = Field(100, description="Lower wins when two tunnels want everything")
 
 
 class NatTable(Table):
     """Masquerading and forwarding (not built yet)."""
 
-    source: s.Prefixes = []
-    out: s.NatOut = "uplink"
-    masquerade: s.Boolean = True
-    forward: s.Boolean = True
+    source: s.Prefixes = Field([], description="Where the packets come from")
+    out: s.NatOut = Field("uplink", description="uplink, tunnel, or the name of an interface")
+    masquerade: s.Boolean = Field(default=True, description="false: only forward")
+    forward: s.Boolean = Field(default=True, description="Let it through, and the answers back")
 
 
 class ListenTable(Table):
     """A port that the tunnel serves on (not built yet)."""
 
-    transport: s.Transport = "udp"
-    address: s.Address = Field("0.0.0.0", validate_default=True)  # noqa: S104 - a wildcard is what a server wants
-    port: s.Port
+    transport: s.Transport = Field("udp", description="What is served")
+    address: s.Address = Field("0.0.0.0", validate_default=True, description="Where; a wildcard for wireguard")  # noqa: S104 - a wildcard is what a server wants
+    port: s.Port = Field(description="The first port that is tried")
     scan: s.Scan = Field(1, description="Tries port, port+1, … port+scan-1")
 
 
 class RestartTable(Table):
     """When an owner process dies or a bring-up fails."""
 
-    base: s.Delay = 5.0
-    factor: s.Factor = 2.0
-    max: s.Delay = 60.0
+    base: s.Delay = Field(5.0, description="The first wait")
+    factor: s.Factor = Field(2.0, description="How much longer each further wait is")
+    max: s.Delay = Field(60.0, description="The longest wait")
     attempts: s.Attempts = Field(0, description="0: never give up")
 
 
 class HealthTable(Table):
     """Beyond being there (not built yet)."""
 
-    handshake_max_age: s.Delay | None = None
-    ping: list[s.Address] = []
-    interval: s.Interval = 10.0
-    failures: s.Failures = 3
-    action: s.HealthAction = "none"
+    handshake_max_age: s.Delay | None = Field(None, description="wireguard only")
+    ping: list[s.Address] = Field([], description="Through the tunnel; one answer is enough")
+    interval: s.Interval = Field(10.0, description="How often")
+    failures: s.Failures = Field(3, description="In a row")
+    action: s.HealthAction = Field("none", description="restart: the owner too, under [restart]")
 
 
 class TunnelTable(Table):
     """One tunnel."""
 
-    description: s.Prose = ""
-    driver: s.Driver
+    description: s.Prose = Field("", description="For people")
+    driver: s.Driver = Field(description="What moves the packets")
     interface: s.Uplink | None = Field(None, description="Default: the tunnel's name; auto (tun, exec): the kernel chooses")
     enabled: s.Boolean = Field(True, description="false: always down")
     autostart: s.Boolean = Field(True, description="false: only `up NAME` brings it up")
-    addresses: s.InterfaceAddresses = []
+    addresses: s.InterfaceAddresses = Field([], description="Of the interface, with their lengths")
     mtu: s.Mtu | None = Field(None, description="auto (default): from the endpoint's route")
     table: s.TableOrAuto | None = Field(None, description="For all its routes. Default: auto")
     metric: s.Metric | None = Field(None, description="For all its routes")
@@ -223,27 +225,27 @@ class TunnelTable(Table):
     ipv6_leak: s.Ipv6Leak | None = Field(None, description="For a full IPv4 tunnel without IPv6. Default: block")
     on_failure: s.OnFailure | None = Field(None, description="Default: block for full tunnels, else bypass")
     accept: list[s.Accepted] | None = Field(None, description="Of what an openvpn or openconnect server pushes (not built yet)")
-    wireguard: WireGuardTable | None = None
-    exec: ExecTable | None = None
-    tun: TunTable | None = None
-    openvpn: OpenvpnTable | None = None
-    openconnect: OpenconnectTable | None = None
-    routes: list[RouteTable] = []
-    split: SplitTable | None = None
-    rules: list[RuleTable] = []
-    dns: DnsTable | None = None
-    nat: list[NatTable] = []
-    listen: list[ListenTable] = []
-    restart: RestartTable | None = None
-    health: HealthTable | None = None
+    wireguard: WireGuardTable | None = Field(None, description="For the driver wireguard")
+    exec: ExecTable | None = Field(None, description="For the driver exec")
+    tun: TunTable | None = Field(None, description="For the driver tun")
+    openvpn: OpenvpnTable | None = Field(None, description="For the driver openvpn (not built yet)")
+    openconnect: OpenconnectTable | None = Field(None, description="For the driver openconnect (not built yet)")
+    routes: list[RouteTable] = Field([], description="Routes beside those of allowed prefixes")
+    split: SplitTable | None = Field(None, description="Split tunnelling (not built yet)")
+    rules: list[RuleTable] = Field([], description="Policy routing into the tunnel")
+    dns: DnsTable | None = Field(None, description="Name servers (not built yet)")
+    nat: list[NatTable] = Field([], description="Masquerading and forwarding (not built yet)")
+    listen: list[ListenTable] = Field([], description="Ports it serves on (not built yet)")
+    restart: RestartTable | None = Field(None, description="How often and how soon it is tried again")
+    health: HealthTable | None = Field(None, description="When it counts as working (not built yet)")
 
 
 class DesiredFile(Table):
     """A desired.toml of tunctl."""
 
-    version: s.Version
+    version: s.Version = Field(description="Of this format: 1")
     source: s.Label | None = Field(None, description="The name of this source. Default: the absolute path")
-    host: HostTable | None = None
+    host: HostTable | None = Field(None, description="What holds for the whole host")
     tunnels: dict[str, TunnelTable] = Field(
         {}, description="By name", json_schema_extra={"propertyNames": {"pattern": "^[a-z0-9][a-z0-9_-]{0,31}$"}}
     )

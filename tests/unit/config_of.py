@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config import load
+from reconciler.config.load import load
 from reconciler.errors import InvalidFile, Problem, Unavailable
 from reconciler.model.prefix import Prefix, parse_prefix
 

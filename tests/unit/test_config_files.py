@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config import load
+from reconciler.config.load import load
 from reconciler.errors import InvalidFile
 from tests.unit.config_of import EXEC, PRIVATE, TUN, WG, problems, write
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.config import load, prefixfile
+from reconciler.config import prefixfile
+from reconciler.config.load import load
 from reconciler.model.prefix import Prefix, pack, parse_network, unpack
 from tests.unit.config_of import TUN, prefixes, problems, write
 

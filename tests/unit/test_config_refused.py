@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config import load
+from reconciler.config.load import load
 from tests.unit.config_of import EXEC, PEER, PEER2, TUN, WG, problems, refusals, write
 
 FULL = '[[tunnels.t.routes]]\nto = "0.0.0.0/0"\n'
