@@ -12,6 +12,7 @@ from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Ker
 from reconciler.host.nl_address import NOPREFIXROUTE, AddressRow
 from reconciler.kinds.address import Address
 from reconciler.model.marks import PROTOCOL
+from reconciler.model.prefix import ntop
 
 
 def create(machine: Machine, wanted: Address) -> None:
@@ -46,11 +47,16 @@ def change(machine: Machine, wanted: Address, found: Address, fields: tuple[str,
 
 
 def delete(machine: Machine, found: Address) -> None:
-    """Removes it, unless somebody else has set it anew."""
+    """Removes it, unless somebody else has set it anew.
+
+    With the first IPv4 address of a network the kernel removes the others of it on that link: they are set again.
+    """
     link = machine.rtnl.link(name=found.dev)
     if link is None:
         return
-    for row in _rows(machine, link.ifindex, found):
+    before = machine.rtnl.addresses(link.ifindex)
+    targets = [row for row in before if (row.packed, row.length) == (found.packed, found.length)]
+    for row in targets:
         if row.protocol not in (PROTOCOL, None):
             continue
         try:
@@ -58,6 +64,21 @@ def delete(machine: Machine, found: Address) -> None:
         except KernelError as error:
             if error.errno not in ALREADY_GONE["address"]:
                 raise failed(found, error) from error
+    if len(found.packed) == 4 and len(before) > len(targets):
+        _set_again(machine, found, [row for row in before if row not in targets])
+
+
+def _set_again(machine: Machine, removed: Address, others: list[AddressRow]) -> None:
+    there = {(row.packed, row.length, row.remote) for row in machine.rtnl.addresses(others[0].ifindex)}
+    for row in others:
+        if (row.packed, row.length, row.remote) in there:
+            continue
+        lasting = row._replace(flags=row.flags & NOPREFIXROUTE)
+        try:
+            machine.rtnl.request(nl_address.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, nl_address.wanted(lasting))
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                raise failed(f"{removed}: {ntop(row.packed)} went with it and could not be set again", error) from error
 
 
 def _rows(machine: Machine, ifindex: int, address: Address) -> list[AddressRow]:

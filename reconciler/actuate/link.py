@@ -14,6 +14,7 @@ from reconciler.kinds.link import Link
 from reconciler.model.found import LinkState
 from reconciler.model.names import IfName
 
+_TUNS = ("tun", "tap")
 _NO_SUCH_KIND = frozenset((errno.EOPNOTSUPP, errno.EAFNOSUPPORT))
 _NO_TUN = frozenset((errno.ENOENT, errno.ENODEV, errno.ENXIO))
 
@@ -25,7 +26,7 @@ def create(machine: Machine, wanted: Link) -> None:
     """
     if wanted.by_program:
         _claim(machine, wanted)
-    elif wanted.type in ("tun", "tap"):
+    elif wanted.type in _TUNS:
         _create_tun(machine, wanted)
     else:
         _create_other(machine, wanted)
@@ -105,8 +106,10 @@ def _claim(machine: Machine, wanted: Link) -> None:
     state = machine.rtnl.link(name=wanted.name)
     if state is None:
         raise StepFailed(f"{wanted}: its program has not made it")
-    if state.alias not in ("", wanted.alias):
+    if state.name != wanted.name or state.alias not in ("", wanted.alias):  # another name: ours is an altname of it
         raise _taken(machine, wanted)
+    if state.type != wanted.type:
+        raise _taken(machine, wanted) if state.type not in _TUNS else StepFailed(f"{wanted}: its program made a {state.type}")
     try:
         _set(machine, state.ifindex, wanted)
     except KernelError as error:
@@ -119,7 +122,7 @@ def _adopt(machine: Machine, wanted: Link) -> None:
     if state is None:
         raise StepFailed(f"{wanted}: another link of this name came and went meanwhile")
     half_made = wanted.type == "wireguard" and not state.alias and state.group == wanted.group
-    if state.type != wanted.type or not (state.alias == wanted.alias or half_made):
+    if (state.name, state.type) != (wanted.name, wanted.type) or not (state.alias == wanted.alias or half_made):
         raise _taken(machine, wanted)
     if (wanted.uid, wanted.gid, wanted.multi_queue) != (state.uid, state.gid, state.multi_queue):
         raise StepFailed(f"{wanted}: it is there already, for another user or with other queues")
@@ -170,10 +173,11 @@ def _taken(machine: Machine, wanted: Link) -> TunctlError:
     if state is None:
         return StepFailed(f"{wanted}: another link of this name came and went meanwhile")
     alias = f", alias {state.alias!r}" if state.alias else ""
-    pids = process.tun_holders().get(wanted.name, []) if state.type in ("tun", "tap") else []
+    pids = process.tun_holders().get(state.name, []) if state.type in _TUNS else []
     held = f", held by process {', '.join(map(str, pids))}" if pids else ""
     kind = f"type {state.type}" if state.type else "hardware"
-    return Foreign(f"{wanted}: a link of this name that is not ours is there ({kind}{alias}{held})")
+    other_name = f", {state.name}" if state.name != wanted.name else ""
+    return Foreign(f"{wanted}: a link of this name that is not ours is there ({kind}{other_name}{alias}{held})")
 
 
 def _no_tun(wanted: Link, error: OSError) -> TunctlError:

@@ -13,7 +13,7 @@ import click
 from reconciler.cli.interrupt import TimeIsUp
 from reconciler.cli.options import Context, global_options, seconds
 from reconciler.errors import StoreError, Unavailable, UsageError
-from reconciler.loop import commands
+from reconciler.loop import commands, salvage
 from reconciler.loop.commands import ApplyOptions, Done
 from reconciler.loop.reconcile import Watcher
 from reconciler.loop.wait import wait_until_connected
@@ -108,14 +108,14 @@ def down(ctx: Context, names: tuple[str, ...], *, every: bool, orphans: bool) ->
     if orphans:
         if names or every:
             raise UsageError("--orphans goes without names and without --all")
-        return _finish(ctx, commands.down_orphans(ctx.session, _watcher(ctx)))
+        return _finish(ctx, salvage.down_orphans(ctx.session, _watcher(ctx)))
     _names_or_all(names, every=every)
     try:
         done = commands.down(ctx.session, names, _watcher(ctx))
     except StoreError as error:
         if not every:
             raise
-        done = commands.down_without_store(ctx.session, error, _watcher(ctx))
+        done = salvage.down_without_store(ctx.session, error, _watcher(ctx))
     return _finish(ctx, done)
 
 

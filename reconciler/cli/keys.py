@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import sys
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from reconciler.cli.options import Context, global_options
 from reconciler.errors import InvalidFile
 
 _MODE = 0o600
 _KEY_LIMIT = 16384  # bytes; a PEM key has 119
-_PEM = serialization.Encoding.PEM
 
 
 @click.group()
@@ -33,12 +27,9 @@ def key() -> None:
 @global_options
 def generate(_ctx: Context, *, kind: str, out: str | None) -> int:
     """Make a private key."""
-    if kind == "x25519":
-        text = base64.b64encode(X25519PrivateKey.generate().private_bytes_raw()) + b"\n"
-    else:
-        form = (_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        text = Ed25519PrivateKey.generate().private_bytes(*form)
-    _write(out, text)
+    from reconciler.host import keyfile  # cryptography only for those who want keys
+
+    _write(out, keyfile.wireguard_key() if kind == "x25519" else keyfile.manifest_key())
     return 0
 
 
@@ -48,19 +39,14 @@ def generate(_ctx: Context, *, kind: str, out: str | None) -> int:
 @global_options
 def public(_ctx: Context, *, source: str | None, out: str | None) -> int:
     """Tell the public key of a private key, in the same form."""
-    _write(out, _public(_read(source), source or "stdin"))
-    return 0
+    from reconciler.host import keyfile
 
-
-def _public(text: bytes, name: str) -> bytes:
     try:
-        if text.lstrip().startswith(b"-----BEGIN"):
-            private = serialization.load_pem_private_key(text, None)
-            return private.public_key().public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        raw = base64.b64decode(text.strip(), validate=True)
-        return base64.b64encode(X25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()) + b"\n"
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise InvalidFile(f"{name}: not a private key (base64 of 32 bytes, or PEM)") from None
+        text = keyfile.public_of(_read(source))
+    except ValueError:
+        raise InvalidFile(f"{source or 'stdin'}: not a private key (base64 of 32 bytes, or PEM)") from None
+    _write(out, text)
+    return 0
 
 
 def _read(path: str | None) -> bytes:

@@ -47,7 +47,7 @@ def _show_status(ctx: Context, names: tuple[str, ...]) -> int:
 @global_options
 def check(ctx: Context, file: str, *, base_dir: Path | None) -> int:
     """Validate FILE: needs no root, no kernel, no store. Files it names that are absent are warnings."""
-    from reconciler.config import load
+    from reconciler.config.load import load
 
     desired = load(file, base_dir=base_dir, lenient_files=True)
     for warning in desired.warnings:
@@ -91,7 +91,7 @@ def schema(ctx: Context) -> int:
     """Print the JSON Schema of desired.toml, for editors."""
     import json
 
-    from reconciler.config import json_schema
+    from reconciler.config.jsonschema import json_schema
 
     document = json_schema()
     ctx.output.data([json.dumps(document, indent=2)])

@@ -10,7 +10,6 @@ import click
 
 from reconciler.cli.output import Output
 from reconciler.cli.short import directory
-from reconciler.config.values import duration
 from reconciler.errors import Unavailable, UsageError
 from reconciler.loop import fault
 from reconciler.loop.commands import Session
@@ -83,6 +82,8 @@ def _timeout_s(text: str | None) -> float:
 
 def seconds(text: str, option: str) -> float:
     """A duration on the command line."""
+    from reconciler.config.values import duration
+
     try:
         return float(duration(0.0, 86400.0)(text))
     except ValueError as error:

@@ -24,7 +24,7 @@ class Machine:
     def rtnl(self) -> Rtnl:
         """The rtnetlink request socket of this network namespace."""
         if self._rtnl is None:
-            from reconciler.host.rtnl import Rtnl  # noqa: PLC0415 - not needed to print a version
+            from reconciler.host.rtnl import Rtnl
 
             self._rtnl = Rtnl()
         return self._rtnl

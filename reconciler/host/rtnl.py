@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from reconciler.errors import NotObserved
 from reconciler.host import nl_address, nl_link, nl_route, nl_rule
-from reconciler.host.netlink import NLM_F_ACK, KernelError, Netlink, Row
+from reconciler.host.netlink import NLM_F_ACK, TIMEOUT_S, KernelError, Netlink, Row
 from reconciler.host.nl_address import AddressRow
 from reconciler.host.nl_rule import RuleRow
 from reconciler.model.found import LinkState
@@ -19,8 +19,8 @@ NETLINK_ROUTE = 0
 class Rtnl(Netlink):
     """The rtnetlink request socket. Lists raise NotObserved, never a partial answer; changes raise KernelError."""
 
-    def __init__(self) -> None:
-        super().__init__(NETLINK_ROUTE)
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__(NETLINK_ROUTE, timeout_s=timeout_s)
 
     def links(self) -> list[LinkState]:
         """All links."""

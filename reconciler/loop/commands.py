@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.config import load
-from reconciler.errors import Foreign, InvalidFile, NotConverged, StoreError, TunctlError, UsageError
+from reconciler.errors import InvalidFile, NotConverged, TunctlError, UsageError
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
-from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.guard import refuse_withdrawal
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
@@ -22,12 +20,10 @@ from reconciler.loop.survey import Survey, survey
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Plan
 from reconciler.model.tunnel import Desired
-from reconciler.plan import plan as plan_steps
-from reconciler.store.conflicts import conflicts
-from reconciler.store.preview import preview
+from reconciler.store.desire import desire
+from reconciler.store.opened import OpenStore
 from reconciler.store.read import read
-from reconciler.store.stored import Actor, Stored
-from reconciler.store.write import Store
+from reconciler.store.stored import Actor, Stored, Terms
 
 
 class Session(NamedTuple):
@@ -66,12 +62,14 @@ class ApplyOptions(NamedTuple):
 
 
 @contextmanager
-def writing(session: Session, command: str) -> Iterator[tuple[Machine, Store, tuple[str, ...]]]:
+def writing(session: Session, command: str) -> Iterator[tuple[Machine, OpenStore, tuple[str, ...]]]:
     """The lock, the open machine and the store, in this order."""
     require_net_admin(command)
-    with hold(session.run_dir, session.lock_timeout_s) as held, Machine(session.run_dir) as machine:
-        store = Store.open(session.state_dir)
-        store.ensure_writable()
+    with (
+        hold(session.run_dir, session.lock_timeout_s) as held,
+        Machine(session.run_dir) as machine,
+        OpenStore(session.state_dir) as store,
+    ):
         yield machine, store, held.warnings
 
 
@@ -86,19 +84,12 @@ def actor() -> Actor:
 
 def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher) -> Done:
     """Stores what the file says, makes it so, and looks again."""
-    desired = load(location)
+    desired = _desired(location)
     with writing(session, "apply") as (machine, store, warnings):
-        before = store.stored()
-        check_against(before, desired, options)
+        if not options.allow_withdraw:
+            refuse_withdrawal(store.stored(), desired)
         declared = frozenset(tunnel.name for tunnel in desired.tunnels)
-        saved = store.save(
-            desired,
-            actor=actor(),
-            cause="apply",
-            take_over=declared if options.take_over else frozenset(),
-            keep_holds=options.keep_holds,
-            boot_id=machine.handles.boot_id,
-        )
+        saved = store.save(desired, _terms(machine, declared, options), actor=actor(), cause="apply")
         point(session.fault, "stored")
         stored = store.stored()
         scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | declared | {HOST}
@@ -108,14 +99,14 @@ def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher
         return Done(result, saved.still_held, (*warnings, *desired.warnings), enabled)
 
 
-def check_against(stored: Stored, desired: Desired, options: ApplyOptions) -> None:
-    """What other sources declare differently (73), and what would be withdrawn by mistake (65)."""
-    declared = frozenset(tunnel.name for tunnel in desired.tunnels)
-    clashes = conflicts(stored, desired, declared if options.take_over else frozenset())
-    if clashes:
-        raise Foreign("; ".join(clashes), hint="--take-over moves tunnels of the same name here; nothing was done")
-    if not options.allow_withdraw:
-        refuse_withdrawal(stored, desired)
+def _desired(location: str) -> Desired:
+    from reconciler.config.load import load  # with pydantic: 100 ms
+
+    return load(location)
+
+
+def _terms(machine: Machine, declared: frozenset[TunnelName], options: ApplyOptions) -> Terms:
+    return Terms(declared if options.take_over else frozenset(), options.keep_holds, machine.handles.boot_id)
 
 
 def plan(session: Session, location: str | None, options: ApplyOptions) -> Planned:
@@ -125,10 +116,11 @@ def plan(session: Session, location: str | None, options: ApplyOptions) -> Plann
     scope: frozenset[TunnelName] | None = None
     adopt: frozenset[TunnelName] = frozenset()
     if location is not None:
-        desired = load(location)
-        check_against(stored, desired, options)
+        desired = _desired(location)
+        if not options.allow_withdraw:
+            refuse_withdrawal(stored, desired)
         declared = frozenset(tunnel.name for tunnel in desired.tunnels)
-        stored = preview(stored, desired, keep_holds=options.keep_holds, boot_id=Machine(session.run_dir).handles.boot_id)
+        stored, _ = desire(stored, desired, _terms(Machine(session.run_dir), declared, options))
         scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | {HOST}
         adopt = declared if options.adopt else frozenset()
         warnings = desired.warnings
@@ -192,7 +184,7 @@ def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:
             raise InvalidFile(
                 f"{', '.join(sorted(disabled))}: enabled = false in the desired file", hint="change it there, then tunctl apply"
             )
-        store.unhold(chosen, machine.handles.boot_id, actor=actor(), cause="up")
+        store.writer.unhold(chosen, machine.handles.boot_id, actor=actor(), cause="up")
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="up"), watch, session.fault)
         return Done(result, (), warnings)
@@ -204,7 +196,7 @@ def down(session: Session, names: Sequence[str], watch: Watcher) -> Done:
         stored = store.stored()
         chosen = check_names(stored, names) if names else frozenset(i.name for i in stored.intents)
         idle = [i.name for i in stored.intents if i.name in chosen and i.progress.state in ("pending", "removed")]
-        store.hold(chosen, actor=actor(), cause="down")
+        store.writer.hold(chosen, actor=actor(), cause="down")
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="down"), watch, session.fault)
         quiet = () if result.plan.steps else tuple(f"{name}: not connected" for name in idle)
@@ -221,7 +213,7 @@ def forget(session: Session, names: Sequence[str], source: str | None, watch: Wa
             chosen = check_names(stored, names)
         else:
             chosen = frozenset(i.name for i in stored.intents if source in (None, i.source))
-        store.withdraw(chosen, sources=_emptied(stored, chosen, source), actor=actor(), cause="forget")
+        store.writer.withdraw(chosen, sources=_emptied(stored, chosen, source), actor=actor(), cause="forget")
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="forget"), watch, session.fault)
         return Done(result, (), warnings)
@@ -231,49 +223,3 @@ def _emptied(stored: Stored, chosen: frozenset[TunnelName], source: str | None) 
     """Sources that lose their last tunnel, or that were named: their [host] goes too."""
     kept = {i.source for i in stored.intents if i.name not in chosen and not i.withdrawn}
     return tuple(s.name for s in stored.sources if s.name not in kept and source in (None, s.name))
-
-
-def down_without_store(session: Session, cause: StoreError, watch: Watcher) -> Done:
-    """The store is lost: everything that carries a mark of tunctl goes. What only the ledger knew cannot be given back."""
-    require_net_admin("down")
-    with hold(session.run_dir, session.lock_timeout_s) as held, Machine(session.run_dir) as machine:
-        result = _remove_marked(session, machine, Stored(exists=False), watch, orphans_of=None)
-        notes = (*held.warnings, "what the ledger had (sysctls, resolv.conf) cannot be given back")
-        errors = (*result.errors, (HOST, cause))
-        return Done(result._replace(errors=errors), (), notes)
-
-
-def down_orphans(session: Session, watch: Watcher) -> Done:
-    """Removes what carries another store's mark."""
-    require_net_admin("down")
-    with hold(session.run_dir, session.lock_timeout_s) as held, Machine(session.run_dir) as machine:
-        stored = read(session.state_dir)
-        return Done(_remove_marked(session, machine, stored, watch, orphans_of=stored.store_id or ""), (), held.warnings)
-
-
-def _remove_marked(session: Session, machine: Machine, stored: Stored, watch: Watcher, *, orphans_of: str | None) -> Pass:
-    """Removes all that is marked; with `orphans_of` only links and owners whose mark is of another store than that."""
-
-    def doomed(seen: Survey) -> Plan:
-        found = seen.found.resources
-        if orphans_of is None:
-            return plan_steps((), found, blind=seen.found.is_unobserved)
-        alien = {name for name, state in seen.found.links.items() if state.mark and state.mark.store_id != orphans_of}
-        kept = [
-            r
-            for r in found
-            if (r.kind == "link" and r.dev in alien) or (r.kind == "owner" and r.mark.store_id != orphans_of)  # type: ignore[attr-defined]
-        ]
-        return plan_steps((), kept, blind=seen.found.is_unobserved)
-
-    nobody = Stored(exists=False, sources=stored.sources)
-    before = survey(machine, nobody, resolve=False, privileged=True, every_mark=True)
-    steps = doomed(before)
-    watch.planned(steps)
-    outcomes = act(machine, steps.steps, session.fault, watch.done)
-    after = survey(machine, nobody, resolve=False, privileged=True, every_mark=True)
-    left = doomed(after)
-    errors = [(outcome.step.tunnel, outcome.error) for outcome in outcomes if outcome.error]
-    if not errors:
-        errors = [(step.tunnel, NotConverged(f"still to do after a second look: {step}")) for step in left.steps]
-    return Pass(steps, tuple(outcomes), after, left, tuple(errors))

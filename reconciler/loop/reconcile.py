@@ -13,8 +13,8 @@ from reconciler.loop.fault import Fault, point
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Outcome, Plan
+from reconciler.store.opened import OpenStore
 from reconciler.store.stored import Stored
-from reconciler.store.write import Store
 
 ROUNDS = 3  # what the first round made may show what could not be known before (a name that the kernel chose)
 
@@ -55,12 +55,16 @@ class Request(NamedTuple):
     cause: str = "apply"
 
 
-def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, watch: Watcher, fault: Fault | None) -> Pass:
+def reconcile(
+    machine: Machine, store: OpenStore, stored: Stored, request: Request, watch: Watcher, fault: Fault | None
+) -> Pass:
     """Makes the machine as the intents in scope say, and keeps in the store how each of them got on."""
     before = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
     scope = _scope(before, request)
     first = before.plan.only(scope)
     watch.planned(first)
+    if first.steps:
+        store.ensure_writable()
     point(fault, "observed")
     remember.owners(machine, before)
     outcomes: list[Outcome] = []

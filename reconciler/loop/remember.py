@@ -14,7 +14,7 @@ from reconciler.kinds.owner import fingerprint as fingerprint_of
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
-from reconciler.store.write import Store
+from reconciler.store.opened import OpenStore
 
 
 def owners(machine: Machine, now: Survey) -> None:
@@ -79,10 +79,11 @@ class Passed(NamedTuple):
     cause: str
 
 
-def progress(store: Store, passed: Passed) -> None:
+def progress(store: OpenStore, passed: Passed) -> None:
     """How each tunnel got on. Rows of withdrawn tunnels go when nothing of them is left."""
     there = passed.now.found_by_tunnel
-    vanished = []
+    vanished: list[TunnelName] = []
+    moves: dict[TunnelName, tuple[Progress, str]] = {}
     for intent in passed.now.stored.intents:
         if intent.name not in passed.scope:
             continue
@@ -91,9 +92,11 @@ def progress(store: Store, passed: Passed) -> None:
             continue
         moved = _moved(intent, passed, there=intent.name in there)
         if moved is not None and moved[0] != intent.progress:
-            store.progress(intent.name, moved[0], moved[1] or passed.cause)
+            moves[intent.name] = (moved[0], moved[1] or passed.cause)
+    if moves:
+        store.writer.progress_all(moves)
     if vanished:
-        store.delete(vanished, cause=passed.cause)
+        store.writer.delete(vanished, cause=passed.cause)
 
 
 def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, str] | None:

@@ -9,11 +9,10 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from reconciler.model.names import TunnelName
 from reconciler.store import tables as t
+from reconciler.store.change import plain
 from reconciler.store.stored import Actor
 
 PER_TUNNEL, IN_ALL = 1000, 10_000  # lines kept
-_TEXT_CHARS = 4000  # of a cause or an outcome: the words of a program can be a book
-
 OF_GENERATIONS = ("saved", "created", "changed", "withdrawn")
 
 
@@ -51,11 +50,6 @@ def write_outcome(connection: Connection, generation: int, outcome: str, tunnels
         now = plain(tunnels.get(row.tunnel, outcome))
         if row.outcome != now:
             connection.execute(update(t.history).where(t.history.c.id == row.id).values(outcome=now))
-
-
-def plain(text: str) -> str:
-    """Bounded, and UTF-8 whatever it was."""
-    return text[:_TEXT_CHARS].encode("utf-8", "backslashreplace").decode()
 
 
 def _row(note: Note) -> dict[str, object]:

@@ -10,6 +10,7 @@ from reconciler.model.intent import Intent
 from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Desired, Host, Tunnel
+from reconciler.store.change import asked_again, withdrawn
 from reconciler.store.conflicts import conflicts
 from reconciler.store.stored import Saved, Source, Stored, Terms
 
@@ -25,7 +26,10 @@ def desire(stored: Stored, desired: Desired, terms: Terms) -> tuple[Stored, Save
     differs = bool(saved.created or saved.changed or saved.withdrawn) or _source_differs(stored, desired)
     saved = saved._replace(generation=terms.generation if differs else None)
     store_id = stored.store_id or os.urandom(2).hex()
-    after = {name: _withdrawn(intent, terms) if name in saved.withdrawn else intent for name, intent in before.items()}
+    after = {
+        name: withdrawn(intent)._replace(generation=terms.generation) if name in saved.withdrawn else intent
+        for name, intent in before.items()
+    }
     places = _Places(stored.intents, store_id)
     for tunnel in desired.tunnels:
         intent = before.get(tunnel.name) or places.new(tunnel, desired.source)
@@ -91,16 +95,10 @@ def _source_differs(stored: Stored, desired: Desired) -> bool:
     return bool(desired.tunnels) or desired.host != Host()
 
 
-def _withdrawn(intent: Intent, terms: Terms) -> Intent:
-    """It goes from the machine, and then from the store. A hold has nothing to hold any more."""
-    return intent._replace(withdrawn=True, held=False, started_boot=None, generation=terms.generation)
-
-
 def _declared(intent: Intent, tunnel: Tunnel, source: str, saved: Saved, terms: Terms) -> Intent:
     if tunnel.name in saved.released:
         intent = intent._replace(held=False)
-    if intent.progress.state in ("waiting", "failed"):
-        intent = asked_again(intent, terms.now_us)
+    intent = asked_again(intent, terms.now_us)
     if tunnel.name in saved.unchanged:
         return intent
     return intent._replace(
@@ -110,12 +108,6 @@ def _declared(intent: Intent, tunnel: Tunnel, source: str, saved: Saved, terms: 
         withdrawn=False,
         started_boot=_started_boot(intent, tunnel, terms.boot_id),
     )
-
-
-def asked_again(intent: Intent, now_us: int) -> Intent:
-    """A user wants it: what gave up or waits starts anew, its attempts are counted from none."""
-    again = intent.progress._replace(state="pending", since_us=now_us, attempt=0, next_retry_us=None, error="")
-    return intent._replace(progress=again)
 
 
 def _started_boot(intent: Intent, tunnel: Tunnel, boot_id: str) -> str | None:

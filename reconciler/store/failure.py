@@ -28,6 +28,10 @@ _MESSAGES = {
 }
 
 
+class Recoverable(StoreError):
+    """A reader can do nothing with it as it is; a writer puts it right when it opens it."""
+
+
 def code_of(error: BaseException) -> int:
     """The extended result code; 1 (SQLITE_ERROR) where Python does not tell."""
     return int(getattr(error, "sqlite_errorcode", 1))
@@ -42,7 +46,7 @@ def translated(error: sqlite3.Error, path: str) -> TunctlError:
     """What SQLite said → what we say; `path` is the database."""
     code = code_of(error)
     if code == _READONLY_ROLLBACK:
-        return StoreError(f"{path}: {_HOT}", hint=_HOT_HINT)
+        return Recoverable(f"{path}: {_HOT}", hint=_HOT_HINT)
     if code & 0xFF in (_BUSY, _LOCKED):
         return _locked(path)
     if code & 0xFF == _CONSTRAINT:
@@ -73,9 +77,9 @@ def newer(path: str, version: str, ours: str) -> StoreError:
     )
 
 
-def older(path: str, version: str, ours: str) -> StoreError:
+def older(path: str, version: str, ours: str) -> Recoverable:
     """A schema that a writer would migrate."""
-    return StoreError(
+    return Recoverable(
         f"{path} was written by an older tunctl (schema {version}, this one needs {ours})",
         hint="Run a command that writes, such as `tunctl reconcile` as root: it brings the store up to date.",
     )

@@ -18,7 +18,10 @@ from sqlalchemy.pool import NullPool
 from reconciler.errors import StoreError
 from reconciler.host import files
 from reconciler.store import failure, read, tables
+from reconciler.store.connect import connect
 from reconciler.store.stored import SCHEMA
+
+Transaction = contextlib.AbstractContextManager[Connection]
 
 _MAX_WAIT_S = 10.0  # for the other threads of this process; each holds the store for milliseconds
 _one_writer = threading.Lock()
@@ -26,7 +29,7 @@ _one_writer = threading.Lock()
 
 def engine(path: str, *, foreign_keys: bool = True) -> Engine:
     """Connections as a store needs them; each transaction opens its own, so a replaced file is noticed."""
-    made = create_engine("sqlite://", creator=lambda: _connect(path, foreign_keys=foreign_keys), poolclass=NullPool)
+    made = create_engine("sqlite://", creator=lambda: connect(path, foreign_keys=foreign_keys), poolclass=NullPool)
     event.listen(made, "begin", _begin)
     return made
 
@@ -90,21 +93,6 @@ def migrations() -> Path:
     """Where the revisions are: inside the installed package, or at the top of a checkout."""
     inside = Path(__file__).with_name("migrations")
     return inside if inside.is_dir() else Path(__file__).parents[2] / "migrations"
-
-
-def _connect(path: str, *, foreign_keys: bool) -> sqlite3.Connection:
-    """`isolation_level` None: the driver's own transactions lose updates. Never creates a file (mode=rw)."""
-    uri = read.uri(path, "rw")
-    connection = sqlite3.connect(uri, timeout=read.BUSY_TIMEOUT_S, isolation_level=None, uri=True, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA journal_mode = DELETE")  # not WAL: its readers need to write
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _begin(connection: Connection) -> None:

@@ -1,0 +1,34 @@
+"""Keys as files have them: WireGuard's base64, and PEM for manifests."""
+
+from __future__ import annotations
+
+import base64
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+_PEM = serialization.Encoding.PEM
+
+
+def wireguard_key() -> bytes:
+    """A new private key as `wg genkey` prints it: base64 of 32 bytes (X25519), and a newline."""
+    return base64.b64encode(X25519PrivateKey.generate().private_bytes_raw()) + b"\n"
+
+
+def manifest_key() -> bytes:
+    """A new Ed25519 private key: PKCS#8, PEM, not encrypted."""
+    return Ed25519PrivateKey.generate().private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def public_of(text: bytes) -> bytes:
+    """The public key of either, in the same form. ValueError when it is neither."""
+    try:
+        if text.lstrip().startswith(b"-----BEGIN"):
+            private = serialization.load_pem_private_key(text, None)
+            return private.public_key().public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        raw = base64.b64decode(text.strip(), validate=True)
+        return base64.b64encode(X25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()) + b"\n"
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError(str(error)) from None
