@@ -185,6 +185,6 @@ def _no_tun(wanted: Link, error: OSError) -> TunctlError:
         hint = "Load the kernel module tun; a container needs the device /dev/net/tun."
         return Unavailable(f"{wanted}: this machine has no TUN devices (/dev/net/tun: {error.strerror})", hint=hint)
     if error.filename and isinstance(error, PermissionError):
-        hint = "A container must be allowed to use the device /dev/net/tun, and needs CAP_NET_ADMIN."
+        hint = "This needs CAP_NET_ADMIN; run it as root. A container must be allowed to use that device."
         return NotPermitted(f"{wanted}: /dev/net/tun may not be opened ({error.strerror})", hint=hint)
     return failed(wanted, error)

@@ -115,6 +115,20 @@ def test_delete_leaves_another_length(machine: Machine, host: Host) -> None:
     assert [str(a) for a in found(machine)] == [f"address 10.8.0.2/24 dev {DEV}"]
 
 
+@pytest.mark.parametrize("promote", [0, 1])
+def test_delete_leaves_the_others_of_its_network(machine: Machine, host: Host, promote: int) -> None:
+    """The kernel takes the secondary ones along."""
+    host.sysctl(f"net/ipv4/conf/{DEV}/promote_secondaries", promote)
+    first, second = wanted("10.8.0.2/24"), wanted("10.8.0.3/24")
+    actuate.create(machine, first)
+    actuate.create(machine, second)
+    host.ip(f"addr add 10.8.0.4/24 brd + dev {DEV}")
+    actuate.delete(machine, first)
+    assert set(found(machine)) == {second, wanted("10.8.0.4/24")._replace(tunnel=None)}
+    assert "brd 10.8.0.255" in host.ip(f"addr show dev {DEV}")
+    assert "10.8.0.0/24" in host.ip(f"route show dev {DEV}")
+
+
 def test_no_link(machine: Machine) -> None:
     with pytest.raises(StepFailed, match="there is no link gone"):
         actuate.create(machine, wanted("10.8.0.2/32", "gone"))

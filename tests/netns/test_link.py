@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from reconciler.actuate import link as actuate
 from reconciler.errors import Foreign, StepFailed, Unavailable
+from reconciler.host import tun
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.model.found import LinkState
@@ -22,7 +24,7 @@ from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.tunnel import Tunnel
 from reconciler.observe import link as observe
 from reconciler.observe.question import Question
-from tests.netns.world import Host
+from tests.netns.world import Host, wait_until
 
 NAME = TunnelName("office")
 MARK = Mark(NAME, "00ab", "12cd")
@@ -116,15 +118,84 @@ def test_foreign_link_of_that_name_is_left_alone(machine: Machine, host: Host) -
     assert ours(machine) == []
 
 
-def test_foreign_tun_that_a_process_holds_is_named(machine: Machine, host: Host) -> None:
-    held = host.start(["socat", "TUN,tun-name=tun-office,tun-type=tun,iff-no-pi", "PIPE"])
-    while not (Path("/proc/thread-self/net/dev").read_text()).count("tun-office"):
-        pass
-    with pytest.raises(Foreign, match="type tun") as caught:
-        actuate.create(machine, WANTED)
-    # The holder is only named to its own namespace: here the process is outside, only its thread is inside.
-    assert held.poll() is None
-    assert "tun-office" in caught.value.message
+def test_foreign_tun_that_a_process_holds_is_named(host: Host) -> None:
+    holder = host.start(["socat", "TUN,tun-name=tun-office,tun-type=tun,iff-no-pi", "PIPE"])
+    wait_until(lambda: host.ip("link show dev tun-office", check=False), what="socat has made it")
+    said = attempt(host)
+    assert said.startswith("Foreign: link tun-office type tun mtu 1400 up: a link of this name that is not ours is there")
+    assert f"(type tun, held by process {holder.pid})" in said
+
+
+def attempt(host: Host, *prefix: str, kind: str = "link") -> str:
+    """Creates one thing of a kind in a process of its own; what it says."""
+    (host.dir / "attempt.py").write_text(ATTEMPT)
+    done = host.run([*prefix, sys.executable, str(host.dir / "attempt.py"), kind], check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+ATTEMPT = f"""
+import sys
+from importlib import import_module
+from pathlib import Path
+from reconciler.errors import TunctlError
+from reconciler.host.machine import Machine
+from reconciler.kinds.address import Address
+from reconciler.kinds.link import Link
+from reconciler.kinds.route import Route
+from reconciler.kinds.rule import Rule
+
+wanted = dict(
+    link=Link("office", "tun-office", "tun", 1400, up=True, alias={MARK.alias!r}, group=20000),
+    wireguard=Link("office", "wg-office", "wireguard", 1400, up=True, alias={MARK.alias!r}, group=20000),
+    address=Address("office", "lo", bytes((10, 0, 0, 1)), 32),
+    route=Route("office", bytes((10, 0, 0, 0)), 8, 254, 0, "unicast", "lo"),
+    rule=Rule("office", 2, 20100, 20001),
+)[sys.argv[1]]
+with Machine(Path("/nowhere")) as machine:
+    assert machine.rtnl.links()
+    try:
+        import_module(f"reconciler.actuate.{{wanted.kind}}").create(machine, wanted)
+    except TunctlError as error:
+        print(f"{{type(error).__name__}}: {{error}} {{error.hint}}")
+"""
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+
+
+@pytest.mark.parametrize("kind", ["link", "wireguard", "address", "route", "rule"])
+def test_without_privileges_nothing_is_made_and_the_capability_is_named(host: Host, kind: str) -> None:
+    before = host.snapshot()
+    said = attempt(host, *NOBODY, kind=kind)
+    assert said.startswith("NotPermitted: ")
+    assert re.search("Operation not permitted|Permission denied", said)  # the latter where /dev/net/tun is for root only
+    assert "CAP_NET_ADMIN" in said
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [
+        pytest.param(
+            "true", "Unavailable: link tun-office type tun mtu 1400 up: this machine has no TUN devices", id="no node"
+        ),
+        pytest.param("mknod -m 600 /dev/net/tun c 10 199", "Unavailable: ", id="no driver"),
+        pytest.param("mknod -m 0 /dev/net/tun c 10 200", "NotPermitted: ", id="closed"),
+    ],
+)
+def test_machines_without_tun(host: Host, inside: str, expected: str) -> None:
+    as_nobody = " ".join(NOBODY) if "-m 0 " in inside else ""
+    script = f'mount -t tmpfs none /dev/net; {inside}; exec {as_nobody} "$@"'
+    said = attempt(host, "unshare", "-m", "sh", "-c", script, "sh")
+    assert said.startswith(expected)
+    assert "/dev/net/tun" in said
+
+
+def test_cut_off_before_the_end_nothing_unmarked_is_left(machine: Machine) -> None:
+    """What `create` has done when it is killed just before its last ioctl."""
+    descriptor = tun.create(WANTED.name, "tun")
+    machine.rtnl.change_link(state_of(machine, WANTED.name).ifindex, alias=WANTED.alias, group=20000, mtu=1400, up=True)
+    os.close(descriptor)
+    assert list(observe.look(machine, QUESTION)[0]) == ["lo"]
 
 
 def test_mark_of_another_store_is_foreign(machine: Machine, host: Host) -> None:
@@ -224,6 +295,19 @@ def test_a_link_of_a_program_is_claimed(machine: Machine) -> None:
     finally:
         os.close(descriptor)
     assert ours(machine) == []
+
+
+def test_a_program_that_makes_something_else(machine: Machine, host: Host) -> None:
+    wanted = WANTED._replace(by_program=True)
+    host.ip("tuntap add tun-office mode tap")
+    with pytest.raises(StepFailed, match="its program made a tap"):
+        actuate.create(machine, wanted)
+    host.ip("link del tun-office")
+    host.ip("link add v0 type veth peer name v1")
+    host.ip("link property add dev v0 altname tun-office")
+    for link in (wanted, WANTED):
+        with pytest.raises(Foreign, match=r"\(type veth, v0\)"):
+            actuate.create(machine, link)
 
 
 def test_a_kind_that_the_kernel_lacks(machine: Machine) -> None:

@@ -253,7 +253,7 @@ def test_routes_that_stay_are_listed_while_others_come_and_go(rtnl: Rtnl, family
     writer = threading.Thread(target=come_and_go, daemon=True)
     writer.start()
     try:
-        for _ in range(30):
+        for _ in range(12):
             with contextlib.suppress(NotObserved):
                 missing.append(len(stay - set(rtnl.routes(family, last_four, protocol=115))))
     finally:

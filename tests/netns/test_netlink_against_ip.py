@@ -39,7 +39,7 @@ def links(draw: st.DrawFn) -> list[str]:
         words.append(f"link set {name} mtu {draw(st.integers(1280, 9000))} group {draw(st.integers(0, 1 << 31))}")
         if draw(st.booleans()):
             words.append(f"link set {name} alias {draw(st.sampled_from(['a', 'tunctl:x:00000000', 'tunctl:X:0']))}")
-        if draw(st.booleans()):
+        if draw(st.integers(0, 3)):
             words.append(f"link set {name} up")
     return words
 
@@ -87,7 +87,12 @@ def set_up(host: Host, words: list[str]) -> None:
         host.run(["ip", family, "-force", "-batch", "-"], stdin=lines, check=False)  # some contradict each other
 
 
-@given(links(), st.lists(addresses(), max_size=8), st.lists(routes(), max_size=40), st.lists(rules(), max_size=10))
+@given(
+    links(),
+    st.lists(addresses(), max_size=8),
+    st.lists(routes(), min_size=10, max_size=40),
+    st.lists(rules(), min_size=2, max_size=10),
+)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_same_as_ip(some_links: list[str], some: list[str], some_routes: list[str], some_rules: list[str]) -> None:
     with world.new_host("ip") as host:
