@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 
@@ -128,12 +127,7 @@ def forget(ctx: Context, names: tuple[str, ...], *, source: str | None, every: b
     """Take tunnels down and delete them from the store; needs no file."""
     if (bool(names) + bool(source) + every) != 1:
         raise UsageError("forget takes names, or --source, or --all")
-    return _finish(ctx, commands.forget(ctx.session, names, _source(source), _watcher(ctx)))
-
-
-def _source(text: str | None) -> str | None:
-    """A source is named as it was stored: a path is absolute there."""
-    return str(Path(text).absolute()) if text and "/" in text else text
+    return _finish(ctx, commands.forget(ctx.session, names, source, _watcher(ctx)))
 
 
 @click.command()
@@ -163,8 +157,10 @@ def _watcher(ctx: Context) -> Watcher:
 
 def _finish(ctx: Context, done: Done) -> int:
     result = done.result
-    ctx.output.document(lambda: report.result_json(result.plan, done.held, result.outcomes, result.errors))
-    for note in done.notes:
+    notes = (*done.notes, *result.warnings)
+    plan = result.plan._replace(warnings=(*result.plan.warnings, *notes))
+    ctx.output.document(lambda: report.result_json(plan, done.held, result.outcomes, result.errors))
+    for note in notes:
         ctx.output.note("warning", note)
     for name in done.held:
         ctx.output.note("info", f"held down (tunctl up {name})", name)

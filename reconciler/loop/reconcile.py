@@ -34,6 +34,7 @@ class Pass(NamedTuple):
     after: Survey
     left: Plan  # what the last look would still do
     errors: tuple[tuple[TunnelName, TunctlError], ...]
+    warnings: tuple[str, ...] = ()  # what was wrong with the hints when it began
 
     @property
     def converged(self) -> bool:
@@ -60,6 +61,7 @@ def reconcile(
 ) -> Pass:
     """Makes the machine as the intents in scope say, and keeps in the store how each of them got on."""
     before = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
+    warnings = (*before.found.warnings, *machine.handles.warnings())  # now: what is put right is forgotten
     scope = _scope(before, request)
     first = before.plan.only(scope)
     watch.planned(first)
@@ -88,7 +90,7 @@ def reconcile(
     remember.handles(machine, passed)
     remember.progress(store, passed)
     point(fault, "recorded")
-    return Pass(first, tuple(outcomes), now, left, tuple(errors))
+    return Pass(first, tuple(outcomes), now, left, tuple(errors), warnings)
 
 
 def _scope(before: Survey, request: Request) -> frozenset[TunnelName]:
