@@ -1,0 +1,125 @@
+"""Where things are measured: a network namespace that goes with the process, directories, and a clock for commands."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+PROJECT = Path(__file__).resolve().parents[1]
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+LONGEST_S = 120
+
+
+class Sample(NamedTuple):
+    """One run of one command: from before the fork until it has been waited for."""
+
+    seconds: float
+    cpu_s: float
+    rss_mib: float  # the most it had at once
+    code: int
+
+
+class Stand:
+    """A host of its own: state and run directory, and commands in them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.dir = directory
+        path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+        self._env = {
+            "PATH": path,
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(PROJECT),
+            "TUNCTL_STATE_DIR": str(directory / "state"),
+            "TUNCTL_RUN_DIR": str(directory / "run"),
+        }
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.dir / name
+        path.write_text(text)
+        return path
+
+    def time(self, argv: Sequence[str | Path], *, expect: int = 0) -> Sample:
+        """Runs a command. RuntimeError (with what it said) when its exit code is not as expected."""
+        with tempfile.TemporaryFile() as said:
+            begun = time.perf_counter()
+            process = subprocess.Popen(
+                [os.fspath(word) for word in argv], cwd=self.dir, env=self._env,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
+            )  # fmt: skip
+            _, status, used = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - begun
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode != expect:
+                said.seek(0)
+                words = " ".join(map(str, argv))
+                raise RuntimeError(f"{words}: exit code {process.returncode}: {said.read(2000).decode(errors='replace')}")
+        return Sample(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, process.returncode)
+
+    def tunctl(self, *words: str | Path, expect: int = 0) -> Sample:
+        return self.time([*TUNCTL, *words], expect=expect)
+
+
+def _tunctl() -> list[str]:
+    """The command as it is installed beside this Python, else the package run by it."""
+    script = Path(sys.executable).with_name("tunctl")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "reconciler"]
+
+
+TUNCTL = _tunctl()
+
+
+def leave_the_machine() -> None:
+    """From here on this process and all it starts are in an empty network namespace."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+        raise SystemExit(f"no network namespace of its own ({os.strerror(ctypes.get_errno())}): run it as root")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+@contextmanager
+def stand() -> Iterator[Stand]:
+    """A fresh one. At its end everything of tunctl's is taken down."""
+    directory = Path(tempfile.mkdtemp(prefix="tunctl-bench-"))
+    made = Stand(directory)
+    try:
+        yield made
+    finally:
+        made.tunctl("down", "--all")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def machine() -> dict[str, str | int]:
+    """What the numbers belong to."""
+    model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
+    memory = next((int(line.split()[1]) // 1024 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    return {
+        "cpu": model or platform.machine(),
+        "cores": os.cpu_count() or 0,
+        "memory_mib": memory,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "iproute2": _first_line(["ip", "-V"]),
+        "commit": _first_line(["git", "-C", str(PROJECT), "rev-parse", "--short", "HEAD"]),
+        "command": " ".join(TUNCTL),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(errors="replace").splitlines()
+
+
+def _first_line(argv: list[str]) -> str:
+    try:
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=10)
+    except OSError:
+        return ""
+    return (done.stdout.splitlines() or [""])[0]
