@@ -28,6 +28,7 @@ class Process(NamedTuple):
     session: int
     state: str = "R"
     mark: Mark | None = None
+    uid: int | None = None  # the real one, of marked processes
 
 
 def stat(pid: int) -> Process | None:
@@ -98,6 +99,15 @@ def ancestors() -> frozenset[int]:
     return frozenset(found)
 
 
+def _real_uid(pid: int) -> int | None:
+    """Who started it: a set-uid program keeps its caller's, with an environment of the caller's making."""
+    with suppress(OSError):
+        for line in _read(f"/proc/{pid}/status", 8192).splitlines():
+            if line.startswith(b"Uid:"):
+                return int(line.split()[1])
+    return None
+
+
 class Marked(NamedTuple):
     """One scan of the process table."""
 
@@ -121,7 +131,7 @@ def find_marked() -> Marked:
         except OSError:
             continue  # gone while it was read (EIO, ENOMEM of a dying process)
         if mark and (process := stat(pid)):
-            found.append(process._replace(mark=mark))
+            found.append(process._replace(mark=mark, uid=_real_uid(pid)))
     found.sort(key=lambda process: (process.start_ticks, process.pid))
     return Marked(tuple(found), hidden)
 

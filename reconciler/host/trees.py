@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -22,18 +23,43 @@ class Tree(NamedTuple):
 
 
 def belonging(scan: Marked, mark: Mark, hint: Hint = (None, None), dev: IfName | None = None) -> list[Process]:
-    """Processes proven to be of this mark, oldest first: by their environment, by their control group, or by having been
-    recorded with their start time and holding the tunnel's device (a program may overwrite its environment)."""
-    found = {one.pid: one for one in scan.processes if one.mark == mark}
+    """Processes proven to be of this mark, oldest first.
+
+    Anybody can read a mark off an interface and put it into an environment. So the environment counts for processes of
+    root, of us, and for what they have started; of others only with one thing more that takes privileges: being in the
+    tunnel's control group, holding its device, or having been recorded with this start time. A program may as well
+    overwrite its environment: then two of these prove it.
+    """
+    marked = {one.pid: one for one in scan.processes if one.mark == mark}
+    found = {pid: one for pid, one in marked.items() if one.uid in (0, os.geteuid())}
     for member in cgroup.members(mark) - found.keys() - process.ancestors():
         if one := process.stat(member):
             found[member] = one._replace(mark=mark)
-    pid, ticks = hint
-    if pid is not None and pid not in found and (one := process.stat(pid)) and one.start_ticks == ticks:
-        with suppress(PermissionError):
-            if process.mark_of(pid) == mark or dev in set(process.held_devices(pid)):
-                found[pid] = one._replace(mark=mark)
+    recorded = _recorded(hint, mark, dev)
+    if recorded:
+        found.setdefault(recorded.pid, recorded)
+    for one in marked.values():  # by age: parents first
+        if one.pid not in found and (one.parent in found or (dev and _holds(one.pid, dev))):
+            found[one.pid] = one
     return sorted(found.values(), key=lambda one: (one.start_ticks, one.pid))
+
+
+def _recorded(hint: Hint, mark: Mark, dev: IfName | None) -> Process | None:
+    """The recorded process, if it is still that one and has the mark or the device."""
+    pid, ticks = hint
+    one = process.stat(pid) if pid is not None else None
+    if one is None or one.start_ticks != ticks:
+        return None
+    with suppress(PermissionError):
+        if process.mark_of(one.pid) != mark and not (dev and _holds(one.pid, dev)):
+            return None
+    return one._replace(mark=mark)
+
+
+def _holds(pid: int, dev: IfName) -> bool:
+    with suppress(PermissionError):
+        return dev in set(process.held_devices(pid))
+    return False
 
 
 def trees(members: Iterable[Process], hint: Hint = (None, None)) -> list[Tree]:

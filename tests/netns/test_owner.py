@@ -205,6 +205,22 @@ def test_one_that_was_killed_leaves_nothing_in_the_end(host: Host) -> None:
         assert not os.path.exists(cgroup.path_of(mark) or "")
 
 
+def test_a_mark_that_another_user_gave_himself_means_nothing(host: Host) -> None:
+    mark = new_mark()
+    wanted = holder(mark)
+    nobody = ["setpriv", "--reuid", "65534", "--clear-groups"]
+    with machine_in(host, mark) as machine:
+        impostor = host.start([*nobody, "sleep", "60"], env={"TUNCTL_TUNNEL": mark.environment})
+        wait_until(lambda: [one.uid for one in tree_of(mark)] == [65534])
+        assert look(machine, wanted) == ([], [])
+        owner.create(machine, wanted)
+        (found,), _ = look(machine, wanted)
+        assert found.holds == DEV
+        owner.delete(machine, found)
+        assert impostor.poll() is None
+        host.kill(impostor)
+
+
 def test_an_owner_is_found_without_handles(host: Host) -> None:
     mark = new_mark()
     wanted = holder(mark)
