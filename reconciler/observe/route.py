@@ -9,7 +9,7 @@ from reconciler.errors import NotObserved
 from reconciler.host import nl_route
 from reconciler.host.machine import Machine
 from reconciler.host.nl_route import RouteRow
-from reconciler.kinds.route import Route
+from reconciler.kinds.route import UNICAST, Route, wanted
 from reconciler.model.intent import Intent
 from reconciler.model.marks import PROTOCOL, Numbers
 from reconciler.model.names import HOST, IfName, TunnelName
@@ -53,6 +53,7 @@ def _foreign_at(keys: Set[Key], body: bytes) -> RouteRow | None:
 def _ours(devices: Devices, question: Question) -> Callable[[bytes], Route | None]:
     by_name = by_interface(question)
     by_table = tables(question.intents, question.numbers)
+    by_place = _without_device(question)
     decode_row = nl_route.decode
 
     def decode(body: bytes) -> Route | None:
@@ -63,7 +64,7 @@ def _ours(devices: Devices, question: Question) -> Callable[[bytes], Route | Non
         dev: IfName | None
         tunnel: TunnelName | None
         if not ifindex:
-            dev, tunnel = None, by_table.get(table, HOST)
+            dev, tunnel = None, by_place.get(row[:4]) or by_table.get(table, HOST)
         elif ifindex in devices:
             dev, tunnel = devices[ifindex]
             if tunnel == HOST:  # a link without a mark
@@ -73,6 +74,17 @@ def _ours(devices: Devices, question: Question) -> Callable[[bytes], Route | Non
         return _new(Route, (tunnel, packed, length, table, metric, type_, dev, via, src))
 
     return decode
+
+
+def _without_device(question: Question) -> dict[Key, TunnelName]:
+    """Whose the routes are that name no device (blackhole and the like): nothing else in the kernel tells."""
+    return {
+        route[1:5]: intent.name
+        for intent in question.intents
+        if any(entry.type != UNICAST for entry in intent.tunnel.routes)
+        for route in wanted(intent, IfName(""), (), question.numbers)
+        if route.dev is None
+    }
 
 
 def tables(intents: tuple[Intent, ...], numbers: Numbers) -> dict[int, TunnelName]:
