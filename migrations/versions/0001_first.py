@@ -22,6 +22,9 @@ STATEMENTS = (
         host TEXT NOT NULL CONSTRAINT ck_source_host CHECK (host GLOB '{*}'),
         generation INTEGER NOT NULL CONSTRAINT ck_source_generation CHECK (generation >= 1),
         applied_us INTEGER NOT NULL,
+        tunnels INTEGER NOT NULL CONSTRAINT ck_source_tunnels CHECK (tunnels >= 0),
+        inputs TEXT NOT NULL CONSTRAINT ck_source_inputs CHECK (inputs GLOB '[[]*]'),
+        warnings TEXT NOT NULL CONSTRAINT ck_source_warnings CHECK (warnings GLOB '[[]*]'),
         forgotten INTEGER NOT NULL CONSTRAINT ck_source_forgotten CHECK (forgotten IN (0, 1)),
         CONSTRAINT pk_source PRIMARY KEY (name)
     )

@@ -8,6 +8,7 @@ import stat
 from hashlib import sha256
 
 from reconciler.config.netvalues import is_key
+from reconciler.model.tunnel import Input
 
 TOML_BYTES = 16 << 20
 PREFIX_FILE_BYTES = 64 << 20
@@ -20,6 +21,16 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+class Recorder:
+    """What was read, in order; secrets never."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[tuple[str, str], Input] = {}
+
+    def add(self, kind: str, path: str, content: bytes) -> None:
+        self.inputs[kind, path] = Input(kind, path, sha256(content).hexdigest())
 
 
 class Unreadable(Exception):
@@ -89,9 +100,11 @@ def decoded(content: bytes) -> str:
     return text
 
 
-def digest(path: str) -> str:
+def digest(path: str, recorder: Recorder) -> str:
     """sha256 over a path and the content of its file, hex."""
-    return sha256(os.fsencode(path) + b"\0" + read(path, WATCHED_BYTES)).hexdigest()
+    content = read(path, WATCHED_BYTES)
+    recorder.add("file", path, content)
+    return sha256(os.fsencode(path) + b"\0" + content).hexdigest()
 
 
 def secret_path(reference: str, base: str) -> str:

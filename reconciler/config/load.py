@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import BinaryIO, NamedTuple
 
+from reconciler import __version__
 from reconciler.config import build, checks, crosschecks, refusals, shape
 from reconciler.config.crosschecks import Whole
 from reconciler.config.declared import Declared, Manner
+from reconciler.config.files import Recorder
 from reconciler.config.problems import MOST, Document, Findings
 from reconciler.config.references import References, Shelf, resolve
 from reconciler.config.shape import Shaped
@@ -21,7 +23,7 @@ from reconciler.config.source import STDIN, STDIN_NAME, absolute, documents, pri
 from reconciler.errors import InvalidFile, Problem, Unavailable
 from reconciler.model.marks import Numbers
 from reconciler.model.names import TunnelName
-from reconciler.model.tunnel import Desired, Host, Tunnel
+from reconciler.model.tunnel import Desired, Host, Input, Tunnel
 
 
 class _Judged(NamedTuple):
@@ -45,20 +47,23 @@ def load(
     """
     path = absolute(location)
     findings = Findings()
-    read = documents(location, stdin=stdin, base_dir=None if base_dir is None else os.path.abspath(base_dir), findings=findings)
+    recorder = Recorder()
+    base = None if base_dir is None else os.path.abspath(base_dir)
+    read = documents(location, stdin=stdin, base_dir=base, findings=findings, recorder=recorder)
     shaped = shape.shaped(read, findings)
     source = _source(path, shaped, findings)
     host_of = _host(shaped, findings)
     host = build.host(host_of.host if host_of else None)
     manner = Manner(lenient_files, _numbers(host))
-    shelf = Shelf()
+    shelf = Shelf(recorder)
     judged = [_judge(declared, shelf) for declared in _declared(shaped, manner, findings)]
     whole = _whole(judged, shaped)
     if findings.errors:
         raise _invalid(location, findings, read)
     _refuse(location, host_of, whole, findings)
     tunnels = tuple(build.tunnel(declared, references) for declared, references in judged)
-    return Desired(source, path, host, tunnels, _emptied(tunnels), tuple(findings.warnings))
+    inputs = (Input("version", "", __version__), *recorder.inputs.values()) if path != STDIN and base is None else ()
+    return Desired(source, path, host, tunnels, _emptied(tunnels), tuple(findings.warnings), inputs)
 
 
 def _source(path: str, shaped: Sequence[Shaped], findings: Findings) -> str:

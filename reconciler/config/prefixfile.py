@@ -36,9 +36,11 @@ class Listed(NamedTuple):
         return PrefixFile(path, sha256(packed).hexdigest(), packed)
 
 
-def read(path: str) -> Listed:
+def read(path: str, recorder: files.Recorder) -> Listed:
     """Reads and parses the file; files.Unreadable when it cannot be."""
-    return parsed(files.decoded(files.read(path, files.PREFIX_FILE_BYTES)))
+    content = files.read(path, files.PREFIX_FILE_BYTES)
+    recorder.add("file", path, content)
+    return parsed(files.decoded(content))
 
 
 def parsed(text: str) -> Listed:

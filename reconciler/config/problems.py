@@ -60,11 +60,15 @@ class Findings:
         self.errors: list[Problem] = []
         self.refusals: list[Problem] = []
         self.warnings: list[str] = []
-        self.wrong: set[Path] = set()  # keys whose own error is known: what follows from leaving them out is not said
+        self._told: set[Path] = set()
 
     def error(self, document: Document, path: Path, message: str) -> None:
-        if not any(wrong[: len(path)] == path for wrong in self.wrong):
+        if path not in self._told:
             self.errors.append(document.problem(path, message))
+
+    def left_out(self, path: Path) -> None:
+        """The key at this path is wrong and said to be so: what follows from its absence is not said of it or its tables."""
+        self._told.update(path[:size] for size in range(len(path) + 1))
 
     def refuse(self, document: Document, path: Path, message: str) -> None:
         """Valid, but not built yet."""

@@ -25,14 +25,15 @@ class References(NamedTuple):
 
 
 class Shelf:
-    """Prefix files already read: several tunnels may name the same."""
+    """Files already read: several tunnels may name the same prefix file."""
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: files.Recorder) -> None:
+        self.recorder = recorder
         self._listed: dict[str, tuple[Listed, PrefixFile]] = {}
 
     def listed(self, path: str) -> Listed:
         if path not in self._listed:
-            listed = prefixfile.read(path)
+            listed = prefixfile.read(path, self.recorder)
             self._listed[path] = (listed, listed.stored(path))
         return self._listed[path][0]
 
@@ -54,7 +55,7 @@ def resolve(tunnel: Declared, shelf: Shelf) -> References:
             if listed is not None:
                 check_families(tunnel, path[:-1], entry, listed.prefixes)
                 found[at] = (shelf.stored(absolute(tunnel, entry.to_file)), listed.prefixes)
-    return References(found, _restart_digest(tunnel))
+    return References(found, _restart_digest(tunnel, shelf.recorder))
 
 
 def absolute(tunnel: Declared, path: str) -> str:
@@ -115,7 +116,7 @@ def _prefix_file(tunnel: Declared, path: Path, name: str, shelf: Shelf) -> Liste
     return None if listed.bad else listed
 
 
-def _restart_digest(tunnel: Declared) -> str:
+def _restart_digest(tunnel: Declared, recorder: files.Recorder) -> str:
     table = tunnel.table.exec
     if table is None or not table.restart_on:
         return ""
@@ -123,7 +124,7 @@ def _restart_digest(tunnel: Declared) -> str:
     for at, name in enumerate(table.restart_on):
         place = absolute(tunnel, name)
         try:
-            whole.update(files.digest(place).encode())
+            whole.update(files.digest(place, recorder).encode())
         except Unreadable as error:
             whole.update(b"unreadable " + os.fsencode(place))
             _unreadable(tunnel, ("exec", "restart_on", at), place, error, forgive_denied=True)

@@ -10,8 +10,9 @@ from pydantic_core import ErrorDetails
 
 from reconciler.config import words
 from reconciler.config.lines import Path
-from reconciler.config.problems import Document, Findings
+from reconciler.config.problems import MOST, Document, Findings
 from reconciler.config.schema import DesiredFile, HostTable, Table, TunnelTable
+from reconciler.errors import Problem
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 
@@ -42,23 +43,28 @@ def _shaped(document: Document, findings: Findings, *, has_version: bool) -> Sha
 
 
 def _salvaged(document: Document, errors: Sequence[ErrorDetails], findings: Findings) -> Shaped:
-    bad = []
-    for error in errors:
+    bad: dict[Path, list[Path]] = {}  # by the first two parts: of a tunnel, of [host]
+    for error in errors[:MOST]:
         path = tuple(error["loc"])
         findings.error(document, path, _version_hint(path, words.message(error)))
-        bad.append(_removable(document, path))
-    findings.wrong.update(bad)
-    names = document.tree.get("tunnels")
-    names = names if isinstance(names, dict) else {}
-    broken = frozenset(name for name in names if any(path[:2] in ((), ("tunnels",), ("tunnels", name)) for path in bad))
-    tunnels = {}
-    for name in names:
-        table = _remainder(TunnelTable, document, ("tunnels", name), bad)
-        if table is not None:
-            tunnels[name] = table
+    if len(errors) > MOST:
+        findings.errors.append(Problem(document.file, 0, "", f"{len(errors) - MOST} more problems"))
+    for error in errors:
+        path = _removable(document, tuple(error["loc"]))
+        findings.left_out(path)
+        bad.setdefault(path[: 1 if path[:1] == ("host",) else 2], []).append(path)
+    tree = document.tree.get("tunnels")
+    names = list(tree) if isinstance(tree, dict) else []
+    paths: dict[str, Path] = {name: ("tunnels", name) for name in names}
+    rest = {name: _remainder(TunnelTable, document, path, bad.get(path, ())) for name, path in paths.items()}
     source = document.tree.get("source")
-    host = _remainder(HostTable, document, ("host",), bad)
-    return Shaped(document, source if isinstance(source, str) else None, host, tunnels, broken)
+    return Shaped(
+        document,
+        source if isinstance(source, str) else None,
+        _remainder(HostTable, document, ("host",), bad.get(("host",), ())),
+        {name: table for name, table in rest.items() if table is not None},
+        frozenset(name for name, path in paths.items() if path in bad),
+    )
 
 
 def _version_hint(path: Path, message: str) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from reconciler.config import files
@@ -34,16 +35,22 @@ def absolute(location: str) -> str:
         raise InvalidFile(f"{location}: the working directory is gone ({error.strerror})") from None
 
 
-def documents(location: str, *, stdin: BinaryIO | None, base_dir: str | None, findings: Findings) -> list[Document]:
+def documents(
+    location: str, *, stdin: BinaryIO | None, base_dir: str | None, findings: Findings, recorder: files.Recorder
+) -> list[Document]:
     """All of them that could be parsed; what could not be is in `findings`."""
     if location == STDIN:
         content = _read_stdin(stdin if stdin is not None else sys.stdin.buffer)
         return _parsed([(STDIN_NAME, base_dir or os.path.abspath("."), content)], findings)
     read = []
-    for name in _names(location, findings):
+    names = _names(location, findings)
+    if names != [location]:
+        recorder.add("directory", absolute(location), listing(names))
+    for name in names:
         try:
             _refuse_if_others_can_write(name)
             content = files.read(name, files.TOML_BYTES)
+            recorder.add("toml", absolute(name), content)
         except (Unreadable, OSError) as error:
             hint = " (`-` reads standard input)" if "FIFO" in str(error) else ""
             findings.errors.append(Problem(printable(name), 0, "", _words(error) + hint))
@@ -81,6 +88,11 @@ def _names(location: str, findings: Findings) -> list[str]:
     if not chosen:
         findings.errors.append(Problem(printable(location), 0, "", "there is no *.toml file in this directory"))
     return chosen
+
+
+def listing(names: Sequence[str]) -> bytes:
+    """The names of the files in a directory, as one content."""
+    return b"\0".join(os.fsencode(os.path.basename(name)) for name in names)
 
 
 def _is_directory(location: str) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.errors import InvalidFile, NotConverged, TunctlError, UsageError
+from reconciler.errors import InvalidFile, NotConverged, StoreError, TunctlError, UsageError
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
@@ -17,6 +17,7 @@ from reconciler.loop.fault import Fault, point
 from reconciler.loop.guard import refuse_withdrawal
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
 from reconciler.loop.survey import Survey, survey
+from reconciler.loop.unchanged import unchanged
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Plan
 from reconciler.model.tunnel import Desired
@@ -84,7 +85,8 @@ def actor() -> Actor:
 
 def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher) -> Done:
     """Stores what the file says, makes it so, and looks again."""
-    desired = _desired(location)
+    require_net_admin("apply")
+    desired = _desired(location, _peek(session))
     with writing(session, "apply") as (machine, store, warnings):
         if not options.allow_withdraw:
             refuse_withdrawal(store.stored(), desired)
@@ -99,10 +101,22 @@ def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher
         return Done(result, saved.still_held, (*warnings, *desired.warnings), enabled)
 
 
-def _desired(location: str) -> Desired:
-    from reconciler.config.load import load  # with pydantic: 100 ms
+def _peek(session: Session) -> Stored:
+    """What is stored, to compare a file with it. Trouble with the store is told when it is opened."""
+    try:
+        return read(session.state_dir)
+    except StoreError:
+        return Stored(exists=False)
 
-    return load(location)
+
+def _desired(location: str, stored: Stored) -> Desired:
+    """What the file says; read only when it, or anything it names, is not what it was."""
+    desired = unchanged(location, stored)
+    if desired is None:
+        from reconciler.config.load import load  # with pydantic: 100 ms
+
+        desired = load(location)
+    return desired
 
 
 def _terms(machine: Machine, declared: frozenset[TunnelName], options: ApplyOptions) -> Terms:
@@ -116,7 +130,7 @@ def plan(session: Session, location: str | None, options: ApplyOptions) -> Plann
     scope: frozenset[TunnelName] | None = None
     adopt: frozenset[TunnelName] = frozenset()
     if location is not None:
-        desired = _desired(location)
+        desired = _desired(location, stored)
         if not options.allow_withdraw:
             refuse_withdrawal(stored, desired)
         declared = frozenset(tunnel.name for tunnel in desired.tunnels)
@@ -207,7 +221,10 @@ def forget(session: Session, names: Sequence[str], source: str | None, watch: Wa
     """Takes down and deletes from the store. No names and no source: everything."""
     with writing(session, "forget") as (machine, store, warnings):
         stored = store.stored()
-        if source is not None and source not in {s.name for s in stored.sources}:
+        known = {s.name for s in stored.sources}
+        if source is not None and source not in known:
+            source = os.path.abspath(source)  # the name of a source that its file does not name
+        if source is not None and source not in known:
             raise UsageError(f"no source {source!r}", hint=f"there are: {', '.join(s.name for s in stored.sources)}")
         if names:
             chosen = check_names(stored, names)

@@ -147,6 +147,14 @@ class Host(NamedTuple):
     link_group: int | None = None
 
 
+class Input(NamedTuple):
+    """One thing that decided what a desired file means: while all of them are the same, it means the same."""
+
+    kind: str  # version: of tunctl · directory: its *.toml · toml · file: a prefix file, or one of restart_on
+    path: str
+    digest: str  # sha256 of the content, hex; of a version the version
+
+
 class Desired(NamedTuple):
     """A whole desired file (or directory), valid."""
 
@@ -156,3 +164,4 @@ class Desired(NamedTuple):
     tunnels: tuple[Tunnel, ...]  # in the order of the file
     emptied: tuple[tuple[TunnelName, str], ...] = ()  # tunnels with a `to_file` that holds no prefix, and its path
     warnings: tuple[str, ...] = ()
+    inputs: tuple[Input, ...] = ()  # () when it came from standard input

@@ -28,10 +28,6 @@ class Commit:
     def close(self) -> None:
         self._engine.dispose()
 
-    def prepare(self) -> None:
-        """Makes or migrates the schema."""
-        schema.prepare(self._engine, self._path)
-
     def begin(self) -> schema.Transaction:
         """``with commit.begin() as connection:``"""
         return schema.transaction(self._engine, self._path)

@@ -36,10 +36,23 @@ def desire(stored: Stored, desired: Desired, terms: Terms) -> tuple[Stored, Save
         after[tunnel.name] = _declared(intent, tunnel, desired.source, saved, terms)
     sources = {source.name: source for source in stored.sources}
     if differs:
-        source = Source(desired.source, desired.path, desired.host, terms.generation, terms.now_us)
+        source = _source(desired, terms)
         sources[desired.source] = source
     by_slot = tuple(sorted(after.values(), key=lambda intent: intent.slot))
     return Stored(True, store_id, tuple(sources[name] for name in sorted(sources)), by_slot), saved
+
+
+def _source(desired: Desired, terms: Terms) -> Source:
+    return Source(
+        name=desired.source,
+        path=desired.path,
+        host=desired.host,
+        generation=terms.generation,
+        applied_us=terms.now_us,
+        tunnels=len(desired.tunnels),
+        inputs=desired.inputs,
+        warnings=desired.warnings,
+    )
 
 
 def _refuse(stored: Stored, desired: Desired, take_over: frozenset[TunnelName]) -> None:
@@ -91,7 +104,8 @@ def _compared(before: dict[TunnelName, Intent], desired: Desired, terms: Terms) 
 def _source_differs(stored: Stored, desired: Desired) -> bool:
     for source in stored.sources:
         if source.name == desired.source:
-            return (source.path, source.host, source.forgotten) != (desired.path, desired.host, False)
+            there = (source.path, source.host, source.forgotten, source.inputs, source.warnings)
+            return there != (desired.path, desired.host, False, desired.inputs, desired.warnings)
     return bool(desired.tunnels) or desired.host != Host()
 
 

@@ -37,6 +37,11 @@ def code_of(error: BaseException) -> int:
     return int(getattr(error, "sqlite_errorcode", 1))
 
 
+def is_busy(error: BaseException) -> bool:
+    """Somebody else has a lock on it, for a moment or for long."""
+    return code_of(error) & 0xFF in (_BUSY, _LOCKED)
+
+
 def is_unfinished(error: BaseException) -> bool:
     """A read-only look met a journal. Either its writer is dead, or it commits at this moment."""
     return code_of(error) == _READONLY_ROLLBACK
@@ -47,7 +52,7 @@ def translated(error: sqlite3.Error, path: str) -> TunctlError:
     code = code_of(error)
     if code == _READONLY_ROLLBACK:
         return Recoverable(f"{path}: {_HOT}", hint=_HOT_HINT)
-    if code & 0xFF in (_BUSY, _LOCKED):
+    if is_busy(error):
         return _locked(path)
     if code & 0xFF == _CONSTRAINT:
         return Bug(f"{path}: {error}", hint="Please report this with the file that was applied; nothing was stored.")

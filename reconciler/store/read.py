@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
+from reconciler.model.tunnel import Input
 from reconciler.store import failure, place
 from reconciler.store.document import decode_host, decode_tunnel
 from reconciler.store.stored import SCHEMA, Entry, Event, Source, Stored, is_ledger_key
@@ -21,9 +22,10 @@ T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 
 BUSY_TIMEOUT_S = 1.0  # a Python signal handler waits as long as SQLite sleeps
-_UNFINISHED_RETRIES, _UNFINISHED_PAUSE_S = 10, 0.02  # a journal that outlives this has no writer
+_PAUSE_S = 0.003  # SQLite's own waiting grows to 100 ms: under a busy writer it misses every gap
+_UNFINISHED_S = 0.2  # a journal that outlives this has no writer
 
-_SOURCES = "SELECT name, path, host, generation, applied_us, forgotten FROM source ORDER BY name"
+_SOURCES = "SELECT name, path, host, generation, applied_us, tunnels, inputs, warnings, forgotten FROM source ORDER BY name"
 _INTENTS = """
     SELECT name, source, slot, tunnel_id, generation, document, held, withdrawn, started_boot,
            state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses
@@ -113,8 +115,10 @@ def uri(path: str, mode: str) -> str:
 
 
 def _source(row: tuple[Any, ...]) -> Source:
-    name, path, host, generation, applied_us, forgotten = row
-    return Source(name, path, decode_host(host), generation, applied_us, bool(forgotten))
+    name, path, host, generation, applied_us, tunnels, inputs, warnings, forgotten = row
+    read_from = tuple(Input(*one) for one in json.loads(inputs))
+    words = tuple(json.loads(warnings))
+    return Source(name, path, decode_host(host), generation, applied_us, tunnels, read_from, words, bool(forgotten))
 
 
 def _intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Intent:
@@ -134,18 +138,20 @@ def _look(state_dir: Path, timeout_s: float, question: Callable[[sqlite3.Connect
     if not place.is_there(state_dir):
         return None
     path = place.database(state_dir)
-    for attempt in range(_UNFINISHED_RETRIES + 1):
+    begun = time.monotonic()
+    while True:
         try:
-            return _ask(path, timeout_s, question)
+            return _ask(path, question)
         except sqlite3.Error as error:
-            if not failure.is_unfinished(error) or attempt == _UNFINISHED_RETRIES:
+            patience_s = timeout_s if failure.is_busy(error) else min(timeout_s, _UNFINISHED_S)
+            may_pass = failure.is_busy(error) or failure.is_unfinished(error)
+            if not may_pass or time.monotonic() - begun >= patience_s:
                 raise failure.translated(error, path) from error
-        time.sleep(_UNFINISHED_PAUSE_S)
-    return None
+        time.sleep(_PAUSE_S)
 
 
-def _ask(path: str, timeout_s: float, question: Callable[[sqlite3.Connection], T]) -> T:
-    connection = sqlite3.connect(uri(path, "ro"), timeout=timeout_s, isolation_level=None, uri=True)
+def _ask(path: str, question: Callable[[sqlite3.Connection], T]) -> T:
+    connection = sqlite3.connect(uri(path, "ro"), timeout=0, isolation_level=None, uri=True)
     try:
         connection.execute("BEGIN")
         found = version(connection)

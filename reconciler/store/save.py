@@ -18,7 +18,12 @@ from reconciler.store.stored import Source
 
 def write_source(connection: Connection, source: Source) -> None:
     """Inserts or replaces one."""
-    values = source._asdict() | {"host": encode_host(source.host), "forgotten": int(source.forgotten)}
+    values = source._asdict() | {
+        "host": encode_host(source.host),
+        "inputs": json.dumps(source.inputs),
+        "warnings": json.dumps(source.warnings),
+        "forgotten": int(source.forgotten),
+    }
     if connection.execute(update(t.source).where(t.source.c.name == source.name).values(values)).rowcount == 0:
         connection.execute(insert(t.source).values(values))
 

@@ -58,9 +58,9 @@ def raw(connection: Connection) -> sqlite3.Connection:
     return cast("sqlite3.Connection", connection.connection.dbapi_connection)
 
 
-def prepare(opened: Engine, path: str) -> None:
+def prepare(path: str) -> None:
     """Makes the schema in an empty file, or brings an older one up to date; StoreError for anything else."""
-    with transaction(opened, path) as connection:
+    with transaction(engine(path), path) as connection:
         found = read.version(raw(connection))
         if found is None:
             _create(connection, path)

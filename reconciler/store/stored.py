@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from reconciler.model.intent import Intent
 from reconciler.model.names import TunnelName
-from reconciler.model.tunnel import Host
+from reconciler.model.tunnel import Host, Input
 
 SCHEMA = "0001"  # the revision of migrations/versions that this version reads and writes; they sort as text
 
@@ -20,6 +20,9 @@ class Source(NamedTuple):
     host: Host  # what its [host] declares; None: nothing
     generation: int  # in which it last changed
     applied_us: int  # when that was
+    tunnels: int = 0  # how many it declared
+    inputs: tuple[Input, ...] = ()  # what its meaning was read from
+    warnings: tuple[str, ...] = ()  # that were said of it
     forgotten: bool = False  # `forget` took all it had; gone when its last tunnel is. Its [host] still holds until then
 
 

@@ -55,6 +55,9 @@ source = Table(
     Column("host", Text, CheckConstraint("host GLOB '{*}'", name="host"), nullable=False),
     Column("generation", Integer, CheckConstraint("generation >= 1", name="generation"), nullable=False),
     Column("applied_us", Integer, nullable=False),
+    Column("tunnels", Integer, CheckConstraint("tunnels >= 0", name="tunnels"), nullable=False),
+    Column("inputs", Text, CheckConstraint("inputs GLOB '[[]*]'", name="inputs"), nullable=False),
+    Column("warnings", Text, CheckConstraint("warnings GLOB '[[]*]'", name="warnings"), nullable=False),
     Column("forgotten", Integer, CheckConstraint("forgotten IN (0, 1)", name="forgotten"), nullable=False),
 )
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from reconciler.errors import Bug
 from reconciler.model.intent import Progress
@@ -33,19 +33,17 @@ class Store:
     """The open store. Threads may share it. Errors: StoreError, and what a method names."""
 
     def __init__(self, state_dir: Path) -> None:
+        """Does nothing yet: what only looks creates nothing."""
         self.state_dir = state_dir
         self._path = place.database(state_dir)
+        self._is_ready = False
         self._lazy: Commit | None = None
 
     @classmethod
-    def open(cls, state_dir: Path) -> Store:
-        """Makes the store where there is none, migrates an older one; StoreError before anything is changed."""
-        place.make(state_dir)
-        place.is_there(state_dir)
-        place.ensure_allowed(state_dir)
+    def open(cls, state_dir: Path) -> Self:
+        """Makes the store where there is none, migrates an older one, finishes what a killed writer left. StoreError."""
         store = cls(state_dir)
-        if _version(store._path) != SCHEMA:
-            store._commit.prepare()
+        store._make_ready()
         return store
 
     def close(self) -> None:
@@ -53,7 +51,7 @@ class Store:
         if self._lazy is not None:
             self._lazy.close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -65,8 +63,12 @@ class Store:
         place.ensure_room(self.state_dir)
 
     def stored(self) -> Stored:
-        """All intents."""
-        return read.read(self.state_dir)
+        """All intents. What an older tunctl or a killed writer has left is put right first."""
+        try:
+            return read.read(self.state_dir)
+        except failure.Recoverable:
+            self._make_ready()
+            return read.read(self.state_dir)
 
     def history(self, tunnel: TunnelName | None = None, limit: int = 100) -> tuple[Event, ...]:
         """As read.history."""
@@ -76,21 +78,15 @@ class Store:
         """As read.ledger."""
         return read.ledger(self.state_dir)
 
-    def save(
-        self,
-        desired: Desired,
-        *,
-        actor: Actor,
-        cause: str,
-        take_over: frozenset[TunnelName] = frozenset(),
-        keep_holds: bool = False,
-        boot_id: str = "",
-    ) -> Saved:
-        """What `apply` does first. Foreign (73) when another source has declared something of it differently."""
-        terms = Terms(take_over, keep_holds, boot_id, now_us=_now_us())
+    def save(self, desired: Desired, terms: Terms, *, actor: Actor, cause: str) -> Saved:
+        """What `apply` does first; `generation` and `now_us` of the terms are ours to fill in.
+
+        Foreign (73) when another source has declared something of it differently.
+        """
+        terms = terms._replace(now_us=_now_us())
         before = self.stored()
         after, saved = desire(before, desired, terms)
-        if saved.generation is None and after.intents == before.intents:
+        if before.exists and after == before:
             return saved
         return self._commit.save(desired, terms, Who(actor, cause))
 
@@ -155,11 +151,24 @@ class Store:
 
     @property
     def _commit(self) -> Commit:
+        self._make_ready()
         if self._lazy is None:
             from reconciler.store.commit import Commit
 
             self._lazy = Commit(self._path)
         return self._lazy
+
+    def _make_ready(self) -> None:
+        if self._is_ready:
+            return
+        place.make(self.state_dir)
+        place.is_there(self.state_dir)
+        place.ensure_allowed(self.state_dir)
+        if _version(self._path) != SCHEMA:
+            from reconciler.store.schema import prepare
+
+            prepare(self._path)
+        self._is_ready = True
 
     def _differs(self, change_: Change) -> bool:
         return any(change_.of(intent) != intent for intent in self.stored().intents)

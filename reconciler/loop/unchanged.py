@@ -1,0 +1,64 @@
+"""Is a desired file what it was when it was stored? Then it need not be parsed and judged again (100 ms for pydantic).
+
+Everything that decided what it means was recorded with it; secrets are not, so their files are judged each time.
+Whatever is odd is "changed": the long way says what is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+
+from reconciler import __version__
+from reconciler.config import files
+from reconciler.model.tunnel import Desired, Input, Tunnel
+from reconciler.store.stored import Source, Stored
+
+
+def unchanged(location: str, stored: Stored) -> Desired | None:
+    """The desired state as it is stored for this location, if all that it was read from is still the same."""
+    try:
+        path = os.path.abspath(location)
+        for source in stored.sources:
+            if source.path == path and source.inputs and not source.forgotten and location != "-":
+                return _desired(source, stored)
+    except (files.Unreadable, OSError, ValueError):
+        pass
+    return None
+
+
+def _desired(source: Source, stored: Stored) -> Desired | None:
+    tunnels = tuple(i.tunnel for i in stored.intents if i.source == source.name and not i.withdrawn)
+    if len(tunnels) != source.tunnels or not all(_is_same(one) for one in source.inputs):
+        return None
+    if any(_secret_problem(path) for tunnel in tunnels for path in _secrets(tunnel)):
+        return None
+    return Desired(source.name, source.path, source.host, tunnels, (), source.warnings, source.inputs)
+
+
+def _is_same(one: Input) -> bool:
+    if one.kind == "version":
+        return one.digest == __version__
+    if one.kind == "directory":
+        content = _listing(one.path)
+    else:
+        content = files.read(one.path, files.PREFIX_FILE_BYTES)
+    if one.kind != "file" and os.geteuid() == 0 and files.others_can_write(one.path, directory=one.kind == "directory"):
+        return False
+    return sha256(content).hexdigest() == one.digest
+
+
+def _listing(path: str) -> bytes:
+    names = sorted(os.fsencode(name) for name in os.listdir(path))
+    return b"\0".join(name for name in names if name.endswith(b".toml") and not name.startswith(b"."))
+
+
+def _secrets(tunnel: Tunnel) -> list[str]:
+    if tunnel.wireguard is None:
+        return []
+    preshared = [peer.preshared_key_file for peer in tunnel.wireguard.peers if peer.preshared_key_file]
+    return [tunnel.wireguard.private_key_file, *preshared]
+
+
+def _secret_problem(path: str) -> str | None:
+    return files.secret_problem(files.secret_path(path, ""), check_owner=True, is_wireguard_key=True)
