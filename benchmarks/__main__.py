@@ -39,26 +39,27 @@ class Row(NamedTuple):
 
 
 def row(
-    rounds: Sequence[Round],
-    key: str,
-    what: str,
-    of: Callable[[Round], float],
-    to: Callable[[Round], float],
-    target: float | None,
+    rounds: Sequence[Round], key: str, what: str, of: str, to: str, target: float | None, *, less: str | None = None
 ) -> Row:
-    """A ratio: the median over the rounds of the ratio in each."""
-    measured, reference = (statistics.median(f(one) for one in rounds) for f in (of, to))
-    ratio = statistics.median(of(one) / to(one) for one in rounds)
-    return Row(key, what, measured * 1e3, reference * 1e3, "ms", ratio, target)
+    """A ratio between two commands of a round: the median over the rounds of the ratio in each."""
+
+    def spent(one: Round, field: str) -> tuple[float, float]:
+        over: float = getattr(one[less], field) if less else 0.0
+        return getattr(one[of], field) - over, getattr(one[to], field)
+
+    pairs = [spent(one, "seconds") for one in rounds]
+    measured, reference = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
+    wall, cpu = (statistics.median(a / b for a, b in (spent(one, f) for one in rounds)) for f in ("seconds", "cpu_s"))
+    return Row(key, what, measured * 1e3, reference * 1e3, "ms", wall, cpu, target)
 
 
 def status_rows(key: str, what: str, rounds: Sequence[Round], target: float | None) -> list[Row]:
-    return [row(rounds, key, what, lambda one: one["status"].seconds, lambda one: one["bare"].seconds, target)]
+    return [row(rounds, key, what, "status", "bare", target)]
 
 
 def route_rows(key: str, count: int, rounds: Sequence[Round], targets: Sequence[float | None]) -> list[Row]:
     text = f"{count:,}".replace(",", " ")
-    memory = max(one[name].rss_mib for one in rounds for name in ("apply", "second"))
+    memory = max(one[name].rss_mb for one in rounds for name in ("apply", "second"))
     first = f"apply of {text} routes, less one without them / ip -batch"
     second = f"second apply of {text} routes / first ip -batch"
     most = f"memory of these, the most at once ({text} routes)"

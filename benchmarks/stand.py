@@ -25,7 +25,7 @@ class Sample(NamedTuple):
 
     seconds: float
     cpu_s: float
-    rss_mib: float  # the most it had at once
+    rss_mb: float  # the most it had at once; 10^6 bytes
     code: int
 
 
@@ -63,7 +63,7 @@ class Stand:
                 said.seek(0)
                 words = " ".join(map(str, argv))
                 raise RuntimeError(f"{words}: exit code {process.returncode}: {said.read(2000).decode(errors='replace')}")
-        return Sample(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, process.returncode)
+        return Sample(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6, process.returncode)
 
     def tunctl(self, *words: str | Path, expect: int = 0) -> Sample:
         return self.time([*TUNCTL, *words], expect=expect)
