@@ -32,7 +32,8 @@ def belonging(scan: Marked, mark: Mark, hint: Hint = (None, None), dev: IfName |
     """
     marked = {one.pid: one for one in scan.processes if one.mark == mark}
     found = {pid: one for pid, one in marked.items() if one.uid in (0, os.geteuid())}
-    for member in cgroup.members(mark) - found.keys() - process.ancestors():
+    grouped = cgroup.members(mark) - found.keys()
+    for member in grouped - process.ancestors() if grouped else ():
         if one := process.stat(member):
             found[member] = one._replace(mark=mark)
     recorded = _recorded(hint, mark, dev)
