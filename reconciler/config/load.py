@@ -136,7 +136,7 @@ def _invalid(location: str, findings: Findings, read: Sequence[Document]) -> Inv
     files = {document.file: at for at, document in enumerate(read)}
     problems = sorted(findings.errors, key=lambda problem: (files.get(problem.file, len(files)), problem.file, problem.line))
     problems = list(dict.fromkeys(problems))
-    count = len(problems)
+    count = len(problems) + findings.unlisted
     if count > MOST:
         problems = [*problems[:MOST], Problem(problems[0].file, 0, "", f"{count - MOST} more problems")]
     if count == 1 and not problems[0].line:

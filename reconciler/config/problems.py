@@ -60,6 +60,7 @@ class Findings:
         self.errors: list[Problem] = []
         self.refusals: list[Problem] = []
         self.warnings: list[str] = []
+        self.unlisted = 0  # errors that are only counted
         self._told: set[Path] = set()
 
     def error(self, document: Document, path: Path, message: str) -> None:

@@ -12,7 +12,6 @@ from reconciler.config import words
 from reconciler.config.lines import Path
 from reconciler.config.problems import MOST, Document, Findings
 from reconciler.config.schema import DesiredFile, HostTable, Table, TunnelTable
-from reconciler.errors import Problem
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 
@@ -47,8 +46,7 @@ def _salvaged(document: Document, errors: Sequence[ErrorDetails], findings: Find
     for error in errors[:MOST]:
         path = tuple(error["loc"])
         findings.error(document, path, _version_hint(path, words.message(error)))
-    if len(errors) > MOST:
-        findings.errors.append(Problem(document.file, 0, "", f"{len(errors) - MOST} more problems"))
+    findings.unlisted += len(errors[MOST:])
     for error in errors:
         path = _removable(document, tuple(error["loc"]))
         findings.left_out(path)

@@ -17,6 +17,9 @@ from reconciler.errors import InvalidFile, Problem
 STDIN = "-"
 STDIN_NAME = "<stdin>"
 _AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+_DEEP_KEY = re.compile(
+    r"""(?<![\w."'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){200}"""
+)  # a DNS name has 127 parts at most
 _TWICE = re.compile(r"Cannot declare \((.*)\) twice")
 _QUOTED = r"'([^']*)'"
 _PLAINER = (  # tomllib's words → ours
@@ -118,6 +121,8 @@ def _parsed(read: list[tuple[str, str, bytes]], findings: Findings) -> list[Docu
     for file, base, content in read:
         try:
             text = files.decoded(content)
+            if _DEEP_KEY.search(text):  # tomllib would take the square of its length in time and memory
+                raise RecursionError
             result.append(Document(file, base, text, tomllib.loads(text)))
         except Unreadable as error:
             findings.errors.append(Problem(file, _line_in(str(error)), "", str(error)))

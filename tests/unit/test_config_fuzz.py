@@ -16,7 +16,7 @@ from tests.unit.test_config_refused import TABLE
 
 VALID = [PRODUCT.encode(), *(f'version = 1\nsource = "s"\n{row[1]}'.encode() for row in TABLE)]
 PIECES = (
-    rb"""1 -1 0 0x7fffffffffffffffffff true nan inf 1e999 "" 'x' [] [[]] {} [{}] {a={b=1}} 1979-05-27 [1,'x'] "\u0000" "auto" """.split()
+    rb"""1 -1 0 true nan inf 1e999 "" 'x' [] [[]] {} [{}] {a={b=1}} 1979-05-27 [1,'x'] "\u0000" "auto" """.split()
     + rb"""12:00:00 "0.0.0.0/0" "::/0" "{" "30s" "credential:x" "/" "-" "\u00e4" "[::]:1" "x:1" """.split()
 )
 

@@ -32,7 +32,9 @@ SYNTAX = [
     ("control", "version = 1\n\x07", ["d.toml:2: not valid TOML: "]),
     ("digits", "version = " + "1" * 5000, ["not valid TOML: a number has too many digits"]),
     ("deep", "x = " + "[" * 100_000, ["d.toml: arrays or tables are nested too deeply"]),
-    ("deep-tables", "[" + ".".join("a" * 2000) + "]\nversion = 1", ["d.toml:1: a: unknown key 'a'", "version: missing"]),
+    ("deep-tables", "[" + ".".join("a" * 150) + "]\nversion = 1", ["d.toml:1: a: unknown key 'a'", "version: missing"]),
+    ("deep-key", ".".join("a" * 1_000_000) + " = 1", ["d.toml: arrays or tables are nested too deeply"]),
+    ("deep-quoted-key", " . ".join(["'a'", '"b"'] * 100_000) + " = 1", ["d.toml: arrays or tables are nested too deeply"]),
     ("nul", "version = 1\n\0", ["d.toml:2: not a text file (NUL in line 2)"]),
 ]
 
