@@ -85,7 +85,10 @@ class _Bulk:
         return self._settle(routes)
 
     def delete(self, routes: Sequence[Route]) -> list[Result]:
-        """The protocol is named, so what is somebody else's by now is ESRCH: nothing of ours is there."""
+        """The protocol is named, so what is somebody else's by now is ESRCH: nothing of ours is there.
+
+        To IPv4 a deletion with metric 0 matches any metric, lowest first; link and type are named to keep it narrow.
+        """
         results, _ = self._send(routes, RTM_DELROUTE, 0)
         return results
 

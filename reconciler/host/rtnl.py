@@ -67,10 +67,16 @@ class Rtnl(Netlink):
 
     def routes(self, family: int, decode: Callable[[bytes], Row | None], *, protocol: int = 0, table: int = 0) -> list[Row]:
         """The routes of a family for which `decode` gives something; filtered by the kernel where it can (4.20)."""
+        first = bytes((family,))  # of rtmsg; where the kernel lacks a family it answers with those that it has
+
+        def of_family(body: bytes) -> Row | None:
+            return decode(body) if body.startswith(first) else None
+
         try:
             question = nl_route.question(family, protocol=protocol, table=table)
             witness = nl_route.GROUP_IPV6 if family == AF_INET6 else 0
-            return self._list("routes", nl_route.RTM_GETROUTE, question, decode, witness)
+            wanted = decode if family == AF_INET else of_family
+            return self._list("routes", nl_route.RTM_GETROUTE, question, wanted, witness)
         except NotObserved as error:
             if _errno(error) in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # no such table, no such family
                 return []
@@ -80,7 +86,7 @@ class Rtnl(Netlink):
         """The policy rules of a family in the order in which they are asked; none where the kernel lacks the family."""
         try:
             question = nl_rule.question(family)
-            rows = self._list("rules", nl_rule.RTM_GETRULE, question, nl_rule.decode, nl_rule.GROUPS[family])
+            rows = self._list("rules", nl_rule.RTM_GETRULE, question, nl_rule.decode, nl_rule.GROUPS.get(family, 0))
         except NotObserved as error:
             if _errno(error) in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
                 return []

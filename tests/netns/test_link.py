@@ -246,6 +246,13 @@ def test_change_renames_a_link_that_is_up(machine: Machine, host: Host) -> None:
     assert after.ifindex == before.ifindex
 
 
+def test_rename_on_kernels_that_want_it_down(machine: Machine) -> None:
+    actuate.create(machine, WANTED)
+    other = WANTED._replace(name=IfName("elsewhere"), mtu=1300)
+    actuate._rename_down(machine, state_of(machine, WANTED.name).ifindex, other, ("name", "mtu"))
+    assert other.differs_from(found(machine)) == ()
+
+
 def test_change_never_renames_onto_a_foreign_link(machine: Machine, host: Host) -> None:
     actuate.create(machine, WANTED)
     host.ip("link add elsewhere type veth peer name other")

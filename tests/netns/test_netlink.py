@@ -188,6 +188,15 @@ def test_the_port_is_the_one_events_carry(rtnl: Rtnl) -> None:
         assert HEADER.unpack_from(events.recv(65536))[4] == rtnl.port
 
 
+def test_a_family_that_the_kernel_lacks_has_no_routes_and_no_rules(rtnl: Rtnl) -> None:
+    """As IPv6 where it is switched off at boot: the kernel answers with the routes of all families that it has."""
+    assert rtnl.batch([blackhole(1), blackhole(1, AF_INET6)]) == [None, None]
+    decnet = 12
+    assert len(rtnl.dump(nl_route.RTM_GETROUTE, nl_route.question(decnet), nl_route.decode)) > 1
+    assert rtnl.routes(decnet, nl_route.decode) == []
+    assert rtnl.rules(decnet) == []
+
+
 @pytest.mark.parametrize("table", [99, 254, 255, 256, 20001, 0xFFFFFFFF])
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6])
 def test_tables_are_filtered_and_absent_ones_are_empty(rtnl: Rtnl, family: int, table: int) -> None:
