@@ -10,8 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler.actuate import owner as actuate_owner
-from reconciler.host import process
+from reconciler.host import cgroup, process
 from reconciler.host.machine import Machine
 from reconciler.host.process import Process
 from reconciler.kinds.owner import Owner
@@ -33,9 +32,9 @@ def new_mark(name: str = "demo") -> Mark:
     return Mark(TunnelName(name), os.urandom(2).hex(), os.urandom(2).hex())
 
 
-def holder(mark: Mark, *words: str, **fields: object) -> Owner:
+def holder(mark: Mark, *words: str, dev: IfName = DEV, **fields: object) -> Owner:
     """A wanted owner: tests/programs/holder.py with these habits."""
-    return program(mark, "holder.py", *words, **fields)
+    return program(mark, "holder.py", *words, dev=dev, **fields)
 
 
 def program(mark: Mark, file: str, *words: str, dev: IfName = DEV, **fields: object) -> Owner:
@@ -82,7 +81,7 @@ def machine_in(host: Host, *marks: Mark) -> Iterator[Machine]:
             for mark in marks:
                 for one in tree_of(mark):
                     kill(one.pid)
-                actuate_owner.cgroup.remove(mark)
+                cgroup.remove(mark)
 
 
 def kill(pid: int, number: int = signal.SIGKILL, wait: bool = True) -> None:
