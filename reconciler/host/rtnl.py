@@ -11,7 +11,7 @@ from reconciler.host.netlink import NLM_F_ACK, TIMEOUT_S, KernelError, Netlink, 
 from reconciler.host.nl_address import AddressRow
 from reconciler.host.nl_rule import RuleRow
 from reconciler.model.found import LinkState
-from reconciler.model.prefix import AF_INET6
+from reconciler.model.prefix import AF_INET, AF_INET6
 
 NETLINK_ROUTE = 0
 
