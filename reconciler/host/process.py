@@ -144,7 +144,7 @@ def held_devices(pid: int) -> Iterator[IfName]:
         return
     for descriptor in descriptors:
         with suppress(*_GONE):
-            if os.readlink(f"/proc/{pid}/fd/{descriptor}") != "/dev/net/tun":
+            if "tun" not in os.readlink(f"/proc/{pid}/fd/{descriptor}"):  # in a chroot, or deleted: not always /dev/net/tun
                 continue
             for line in _read(f"/proc/{pid}/fdinfo/{descriptor}", 4096).splitlines():
                 if line.startswith(b"iff:"):
