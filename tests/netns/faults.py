@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 import subprocess
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.host import process, x25519
 from tests.netns.engines import PROGRAMS
@@ -120,7 +122,8 @@ def state(host: Host) -> str:
     """The snapshot without what is by chance: link-local addresses of TUNs, indexes, the second halves of marks."""
     lines = [line for line in host.snapshot().splitlines() if " fe80::" not in f" {line}"]
     text = re.sub(r"(alias tunctl:\S+:\w{4})\w{4}$", r"\1", "\n".join(lines), flags=re.MULTILINE)
-    return re.sub(r"^\d+: ", "", text, flags=re.MULTILINE)
+    links, addresses, *rest = re.sub(r"^\d+: ", "", text, flags=re.MULTILINE).split("\n\n")
+    return "\n\n".join([links, "\n".join(sorted(addresses.splitlines())), *rest])
 
 
 def store_id(host: Host) -> str | None:
@@ -135,7 +138,9 @@ def store_id(host: Host) -> str | None:
 def marked(host: Host) -> list[str]:
     """Processes with a mark of this host's store, wherever they are: name and pid."""
     mine = store_id(host)
-    return [f"{one.mark.tunnel} pid {one.pid}" for one in process.find_marked().processes if one.mark and one.mark.store_id == mine]
+    return [
+        f"{one.mark.tunnel} pid {one.pid}" for one in process.find_marked().processes if one.mark and one.mark.store_id == mine
+    ]
 
 
 def control_groups(host: Host) -> list[str]:
@@ -211,3 +216,51 @@ def tun_block(name: str, number: int = 9, extra: Sequence[str] = ()) -> str:
 def kernel_lines(text: str) -> list[str]:
     """Lines of a plan: those that begin with a verb."""
     return [line for line in text.splitlines() if re.match(r"[-+~!] ", line)]
+
+
+class Case(NamedTuple):
+    """A host with one exec tunnel `demo` on tun-demo, up; `before` and `wanted` are its states without and with it."""
+
+    host: Host
+    tunctl: Warm
+    file: Path
+    before: str
+    wanted: str
+
+    @property
+    def handles(self) -> Path:
+        return self.host.run_dir / "tunnels" / "demo" / "handles.json"
+
+
+def exec_file(host: Host, device: str, *, words: Sequence[str] = (), command: str = "", more: str = "") -> Path:
+    """A desired file with the exec tunnel `demo`; `words` are holder.py's habits, `more` lines for its table."""
+    write_programs(host)
+    program = command or f'"{PYTHON}", "{host.dir}/holder.py"'
+    spoken = "".join(f', "{word}"' for word in words)
+    return host.write(
+        "demo.toml",
+        f"""version = 1
+source = "demo"
+[tunnels.demo]
+driver = "exec"
+interface = "tun-demo"
+addresses = ["10.9.0.2/24", "fd00:9::2/64"]
+{more}
+exec = {{ command = [{program}, "{{interface}}"{spoken}], device = "{device}", stop_grace = "1s", ready_timeout = "5s" }}
+[[tunnels.demo.routes]]
+to = ["10.9.128.0/20", "fd00:9:1::/48"]
+[[tunnels.demo.rules]]
+from = "10.9.5.0/24"
+lookup = 200
+""",
+    )
+
+
+@contextlib.contextmanager
+def cases(host: Host, device: str, *, words: Sequence[str] = (), command: str = "", more: str = "") -> Iterator[Case]:
+    """The tunnel of `exec_file`, applied."""
+    with Warm(host) as tunctl:
+        before = state(host)
+        file = exec_file(host, device, words=words, command=command, more=more)
+        tunctl.run("apply", file)
+        yield Case(host, tunctl, file, before, state(host))

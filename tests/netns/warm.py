@@ -7,15 +7,19 @@ The child enters the namespace of the host, gets its environment, its directory 
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
 import pkgutil
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -25,27 +29,65 @@ from tests.netns.world import NETNS_DIR, PROJECT, Host, setns
 _USUAL = 'mknod -m 666 "$1/tun" c 10 200 && mount --bind "$1/tun" /dev/net/tun && shift && exec "$@"'
 
 
+class Server:
+    """Started once for all tests of this process."""
+
+    def __init__(self) -> None:
+        self._place = tempfile.TemporaryDirectory(prefix="tt-")
+        shell = ["unshare", "-m", "sh", "-c", _USUAL, "sh", self._place.name]
+        argv = [*shell, sys.executable, "-m", "tests.netns.warm"]
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)}
+        self.process = subprocess.Popen(
+            argv, env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.answer() == {"ready": True}
+        atexit.register(self.close)
+
+    def ask(self, order: Mapping[str, object]) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self, timeout: float | None = None) -> dict[str, Any] | None:
+        """The next line; None when it does not come in time."""
+        assert self.process.stdout
+        if timeout is not None and not select.select([self.process.stdout], [], [], timeout)[0]:
+            return None
+        line = self.process.stdout.readline()
+        assert line, "the server of warm commands is gone"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.close()
+        self.process.wait(10)
+        self.process.stdout.close()
+        self._place.cleanup()
+
+
+@cache
+def _server() -> Server:
+    return Server()
+
+
 class Warm:
-    """The server, started once for a test; `run` is what `Host.tunctl` is."""
+    """tunctl on one host; `run` is what `Host.tunctl` is."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self._count = 0
-        environment = {**host.env, "PYTHONPATH": str(PROJECT)}
-        shell = ["unshare", "-m", "sh", "-c", _USUAL, "sh", str(host.dir)]
-        argv = [*shell, sys.executable, "-m", "tests.netns.warm"]
-        self._server = subprocess.Popen(
-            argv, env=environment, cwd=host.dir, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self._answer() == {"ready": True}
+        self._pid = 0
 
     def __enter__(self) -> Warm:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self._server.stdin
-        self._server.stdin.close()
-        self._server.wait(10)
+        if self._pid:  # a test failed in between
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            _server().answer()
 
     def run(
         self, *args: str | os.PathLike[str], expect: int | None = 0, env: Mapping[str, str] | None = None, timeout: float = 30
@@ -58,45 +100,38 @@ class Warm:
         """Start a command; → its pid. One at a time."""
         self._count += 1
         self._args = [os.fspath(word) for word in args]
-        out, err = (str(self.host.dir / f"warm-{self._count}.{which}") for which in ("out", "err"))
-        order = {
-            "args": self._args, "env": {**self.host.env, **(env or {})}, "netns": str(NETNS_DIR / self.host.name),
-            "dir": str(self.host.dir), "out": out, "err": err,
-        }  # fmt: skip
-        self._files = (out, err)
-        assert self._server.stdin
-        self._server.stdin.write(json.dumps(order) + "\n")
-        self._server.stdin.flush()
-        self._pid: int = self._answer()["pid"]
+        self._files = tuple(str(self.host.dir / f"warm-{self._count}.{which}") for which in ("out", "err"))
+        netns = f"/proc/{os.getpid()}/root{NETNS_DIR / self.host.name}"  # it is mounted there, not before the server
+        _server().ask({
+            "args": self._args, "env": {**self.host.env, **(env or {})}, "netns": netns,
+            "dir": str(self.host.dir), "files": self._files,
+        })  # fmt: skip
+        answer = _server().answer()
+        assert answer
+        self._pid = answer["pid"]
         return self._pid
 
     def end(self, *, expect: int | None = None, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         """Wait for the command that `begin` started; killed when it takes longer, which fails the test."""
-        import select
-
-        if not select.select([self._server.stdout], [], [], timeout)[0]:
+        answer = _server().answer(timeout)
+        if answer is None:
             os.kill(self._pid, signal.SIGKILL)
-            raise AssertionError(f"tunctl {' '.join(self._args)} takes longer than {timeout} s")
-        code = self._answer()["code"]
+            _server().answer()
+        self._pid = 0
+        told_args = f"tunctl {' '.join(self._args)}"
+        assert answer is not None, f"{told_args} takes longer than {timeout} s"
         out, err = (Path(file).read_text(errors="replace") for file in self._files)
         for file in self._files:
             Path(file).unlink()
-        done = subprocess.CompletedProcess(["tunctl", *self._args], code, out, err)
-        told = f"tunctl {' '.join(self._args)} → {code}\nstdout: {out}\nstderr: {err}"
+        code = answer["code"]
+        told = f"{told_args} → {code}\nstdout: {out}\nstderr: {err}"
         assert expect is None or code == expect, f"expected exit code {expect}: {told}"
         assert "Traceback (most recent call last)" not in err, told
-        return done
+        return subprocess.CompletedProcess(["tunctl", *self._args], code, out, err)
 
     def json(self, *args: str | os.PathLike[str], expect: int | None = 0) -> Any:
         """What tunctl --json prints, parsed."""
         return json.loads(self.run(*args, "--json", expect=expect).stdout)
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._server.stdout
-        line = self._server.stdout.readline()
-        assert line, "the server of warm commands is gone"
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 def _serve() -> None:
@@ -134,7 +169,7 @@ def _become(order: dict[str, Any]) -> NoReturn:
         os.environ.clear()
         os.environ.update(order["env"])
         os.chdir(order["dir"])
-        for target, path in ((0, os.devnull), (1, order["out"]), (2, order["err"])):
+        for target, path in enumerate([os.devnull, *order["files"]]):
             opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(opened, target)
             os.close(opened)
