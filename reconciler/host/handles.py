@@ -149,7 +149,8 @@ class Handles:
         return tuple(self._warnings.values())
 
     def _forget_warnings(self, tunnel: TunnelName) -> None:
-        self._warnings.pop((tunnel, FILE), None)
+        for key in [key for key in self._warnings if key[0] == tunnel]:
+            del self._warnings[key]
 
     def _read(self, tunnel: TunnelName, path: Path) -> Handle | None:
         try:

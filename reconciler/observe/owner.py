@@ -28,13 +28,18 @@ def look(machine: Machine, question: Question, links: Mapping[IfName, LinkState]
     """
     if not question.privileged:
         return [], [Unobserved(None, "owner", "needs root to read the environment of processes", privilege=True)]
-    launch.reap()
     try:
-        scan = Call(process.find_marked).result(question.stop_grace_s)
+        return Call(lambda: _look(machine, question, links)).result(question.stop_grace_s)
     except TimeoutError:
         return [], [Unobserved(None, "owner", f"the process table could not be read within {question.stop_grace_s:g} s")]
     except OSError as error:
         return [], [Unobserved(None, "owner", f"/proc: {error.strerror}")]
+
+
+def _look(machine: Machine, question: Question, links: Mapping[IfName, LinkState]) -> tuple[list[Owner], list[Unobserved]]:
+    """In a thread: reading /proc of a process that is stuck in the kernel can take for ever."""
+    launch.reap()
+    scan = process.find_marked()
     found: list[Owner] = []
     blind: list[Unobserved] = []
     for intent in question.intents:
