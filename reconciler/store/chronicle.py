@@ -34,7 +34,8 @@ def write_notes(connection: Connection, notes: Sequence[Note]) -> None:
     if not notes:
         return
     connection.execute(insert(t.history), [_row(note) for note in notes])
-    for tunnel in {note.tunnel for note in notes}:
+    counts = select(t.history.c.tunnel).group_by(t.history.c.tunnel).having(func.count() > PER_TUNNEL)
+    for tunnel in connection.execute(counts).scalars().all():
         of_it = t.history.c.tunnel.is_(None) if tunnel is None else t.history.c.tunnel == tunnel
         oldest = select(t.history.c.id).where(of_it).order_by(t.history.c.id.desc()).offset(PER_TUNNEL).limit(1)
         connection.execute(delete(t.history).where(of_it, t.history.c.id <= oldest.scalar_subquery()))

@@ -48,7 +48,7 @@ class Commit:
     def withdraw(self, change: Change, sources: frozenset[str], who: Who) -> None:
         with self.begin() as connection:
             gone = self._write(connection, change)
-            _note(connection, gone, change.event, who)
+            write_notes(connection, _notes_of(gone, change.event, who))
             declared = select(t.intent.c.source).where(t.intent.c.withdrawn == 0)
             leaving = t.source.c.name.in_(sources | {intent.source for intent in gone}) & (t.source.c.forgotten == 0)
             nothing_left = leaving & t.source.c.name.not_in(declared)
@@ -61,22 +61,25 @@ class Commit:
             found = [i for i in self._now(connection, names).intents if i.withdrawn and i.name not in owing]
             connection.execute(delete(t.intent).where(t.intent.c.name.in_([intent.name for intent in found])))
             save.collect_garbage(connection)
-            _note(connection, found, "deleted", who)
+            write_notes(connection, _notes_of(found, "deleted", who))
         return tuple(intent.name for intent in found)
 
     def change(self, change: Change, who: Who) -> tuple[TunnelName, ...]:
         with self.begin() as connection:
             changed = self._write(connection, change)
-            _note(connection, changed, change.event, who)
+            write_notes(connection, _notes_of(changed, change.event, who))
         return tuple(intent.name for intent in changed)
 
     def progress(self, change: Change, moves: Mapping[TunnelName, tuple[Progress, str]]) -> None:
         with self.begin() as connection:
             before = {intent.name: intent.progress for intent in self._now(connection, change.names).intents}
+            notes = []
             for intent in self._write(connection, change):
                 was, now = before[intent.name], intent.progress
                 if (was.state, was.attempt, was.error) != (now.state, now.attempt, now.error):
-                    _note(connection, [intent], now.state, Who(TUNCTL, moves[intent.name][1]), outcome=now.error)
+                    who = Who(TUNCTL, moves[intent.name][1])
+                    notes += _notes_of([intent], now.state, who, outcome=now.error)
+            write_notes(connection, notes)
 
     def record(self, generation: int, outcome: str, tunnels: Mapping[TunnelName, str]) -> None:
         with self.begin() as connection:
@@ -108,9 +111,9 @@ class Commit:
         return save.write_intents(connection, before, map(change.of, before.values()))
 
 
-def _note(connection: Connection, intents: Iterable[Intent], event: str, who: Who, *, outcome: str = "") -> None:
+def _notes_of(intents: Iterable[Intent], event: str, who: Who, *, outcome: str = "") -> list[Note]:
     now_us = _now_us()
-    write_notes(connection, [Note(now_us, i.name, i.source, None, who.actor, event, who.cause, outcome) for i in intents])
+    return [Note(now_us, i.name, i.source, None, who.actor, event, who.cause, outcome) for i in intents]
 
 
 def _notes(source: str, saved: Saved, who: Who, now_us: int) -> list[Note]:

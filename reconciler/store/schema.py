@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +14,12 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from reconciler.errors import StoreError
 from reconciler.host import files
 from reconciler.store import failure, read, tables
-from reconciler.store.connect import connect
+from reconciler.store.connect import connect, turn
 from reconciler.store.stored import SCHEMA
 
 Transaction = contextlib.AbstractContextManager[Connection]
-
-_MAX_WAIT_S = 10.0  # for the other threads of this process; each holds the store for milliseconds
-_one_writer = threading.Lock()
 
 
 def engine(path: str, *, foreign_keys: bool = True) -> Engine:
@@ -36,21 +31,14 @@ def engine(path: str, *, foreign_keys: bool = True) -> Engine:
 
 @contextlib.contextmanager
 def transaction(opened: Engine, path: str) -> Iterator[Connection]:
-    """One BEGIN IMMEDIATE … COMMIT. Every error of the database leaves it as StoreError, with nothing written.
-
-    Threads of one process take turns here: SQLite's own waiting is not fair and starves one of twenty.
-    """
-    if not _one_writer.acquire(timeout=_MAX_WAIT_S):
-        raise StoreError(f"{path} is locked by another thread of this tunctl")
+    """One BEGIN IMMEDIATE … COMMIT. Every error of the database leaves it as StoreError, with nothing written."""
     try:
-        with opened.begin() as connection:
+        with turn(path), opened.begin() as connection:
             yield connection
     except DBAPIError as error:
         raise failure.translated(cast("sqlite3.Error", error.orig), path) from error
     except sqlite3.Error as error:
         raise failure.translated(error, path) from error
-    finally:
-        _one_writer.release()
 
 
 def raw(connection: Connection) -> sqlite3.Connection:

@@ -6,12 +6,13 @@ pure functions, and only then `commit` is imported, which decides once more insi
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from reconciler.errors import Bug
 from reconciler.model.intent import Progress
@@ -19,7 +20,7 @@ from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Desired
 from reconciler.store import change, failure, place, read
 from reconciler.store.change import Change, Who
-from reconciler.store.connect import connect
+from reconciler.store.connect import connect, turn
 from reconciler.store.desire import desire
 from reconciler.store.stored import SCHEMA, TUNCTL, Actor, Entry, Event, Saved, Stored, Terms, is_ledger_key
 
@@ -27,6 +28,19 @@ if TYPE_CHECKING:
     from reconciler.store.commit import Commit
 
 Names = Collection[TunnelName]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _in_turn(method: Callable[Concatenate[Store, P], R]) -> Callable[Concatenate[Store, P], R]:
+    """What a method sees first is still so when it commits, as far as this process goes."""
+
+    @functools.wraps(method)
+    def wrapped(self: Store, /, *args: P.args, **options: P.kwargs) -> R:
+        with turn(place.database(self.state_dir)):
+            return method(self, *args, **options)
+
+    return wrapped
 
 
 class Store:
@@ -62,6 +76,7 @@ class Store:
         place.ensure_allowed(self.state_dir)
         place.ensure_room(self.state_dir)
 
+    @_in_turn
     def stored(self) -> Stored:
         """All intents. What an older tunctl or a killed writer has left is put right first."""
         try:
@@ -70,14 +85,17 @@ class Store:
             self._make_ready()
             return read.read(self.state_dir)
 
+    @_in_turn
     def history(self, tunnel: TunnelName | None = None, limit: int = 100) -> tuple[Event, ...]:
         """As read.history."""
         return read.history(self.state_dir, tunnel, limit)
 
+    @_in_turn
     def ledger(self) -> tuple[Entry, ...]:
         """As read.ledger."""
         return read.ledger(self.state_dir)
 
+    @_in_turn
     def save(self, desired: Desired, terms: Terms, *, actor: Actor, cause: str) -> Saved:
         """What `apply` does first; `generation` and `now_us` of the terms are ours to fill in.
 
@@ -90,6 +108,7 @@ class Store:
             return saved
         return self._commit.save(desired, terms, Who(actor, cause))
 
+    @_in_turn
     def withdraw(self, names: Names, *, sources: Collection[str] = (), actor: Actor = TUNCTL, cause: str = "forget") -> None:
         """What `forget` does first: they are to go, and so are sources (also those of `sources`) left without a tunnel.
 
@@ -99,6 +118,7 @@ class Store:
         if sources or self._differs(change_):
             self._commit.withdraw(change_, frozenset(sources), Who(actor, cause))
 
+    @_in_turn
     def delete(self, names: Names, *, cause: str = "") -> tuple[TunnelName, ...]:
         """When nothing of them is left on the machine; returns those that went.
 
@@ -108,10 +128,12 @@ class Store:
             return ()
         return self._commit.delete(frozenset(names), Who(TUNCTL, cause))
 
+    @_in_turn
     def hold(self, names: Names, *, actor: Actor = TUNCTL, cause: str = "down") -> tuple[TunnelName, ...]:
         """A user's "stay down"; returns those that were not held yet."""
         return self._change(Change(frozenset(names), change.held, "held"), Who(actor, cause))
 
+    @_in_turn
     def unhold(self, names: Names, boot_id: str, *, actor: Actor = TUNCTL, cause: str = "up") -> tuple[TunnelName, ...]:
         """A user's `up`: ends the hold, a `failed` and the counted attempts, starts what does not start by itself.
 
@@ -123,6 +145,7 @@ class Store:
         """How one tunnel gets on. See progress_all."""
         self.progress_all({name: (progress, cause)})
 
+    @_in_turn
     def progress_all(self, moves: Mapping[TunnelName, tuple[Progress, str]]) -> None:
         """How tunnels get on, and why: one transaction, so one wait for the disk.
 
@@ -132,11 +155,13 @@ class Store:
         if self._differs(change_):
             self._commit.progress(change_, moves)
 
+    @_in_turn
     def record(self, generation: int | None, outcome: str, tunnels: Mapping[TunnelName, str] | None = None) -> None:
         """How the application of a generation went: in a word, and for single tunnels where theirs differs."""
         if generation is not None:
             self._commit.record(generation, outcome, tunnels or {})
 
+    @_in_turn
     def ledger_put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
         """Before a host-wide thing is changed. The first `previous` stays: later ones are our own doing."""
         if not is_ledger_key(key):
@@ -144,6 +169,7 @@ class Store:
         if not any(entry.key == key and entry.value == value and tunnel in entry.tunnels for entry in self.ledger()):
             self._commit.ledger_put(key, tunnel, previous, value)
 
+    @_in_turn
     def ledger_remove(self, key: str, tunnel: TunnelName) -> None:
         """After it was given back, or when others still need it: this tunnel does not. The entry goes with the last."""
         if any(entry.key == key and tunnel in entry.tunnels for entry in self.ledger()):
@@ -158,6 +184,7 @@ class Store:
             self._lazy = Commit(self._path)
         return self._lazy
 
+    @_in_turn
     def _make_ready(self) -> None:
         if self._is_ready:
             return

@@ -10,7 +10,7 @@ from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import pack, parse_prefix
 from reconciler.model.tunnel import Desired, Host, PrefixFile, RouteSettings, Tun, Tunnel, WireGuard
-from reconciler.store.stored import Actor, Saved
+from reconciler.store.stored import Actor, Saved, Terms
 from reconciler.store.write import Store
 
 BOOT = "6b5a4c1e-0000-4000-8000-000000000001"
@@ -37,8 +37,8 @@ def routed_by_file(name: str, *prefixes: str) -> Tunnel:
 
 
 def put(store: Store, *tunnels: Tunnel | str, source: str = "gateway", host: Host | None = None, **terms: Any) -> Saved:
-    terms = {"actor": ALICE, "cause": "apply", "boot_id": BOOT} | terms
-    return store.save(desired(*tunnels, source=source, host=host), **terms)
+    wish = desired(*tunnels, source=source, host=host)
+    return store.save(wish, Terms(**{"boot_id": BOOT} | terms), actor=ALICE, cause="apply")
 
 
 def intents(store: Store) -> dict[str, Intent]:

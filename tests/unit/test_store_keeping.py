@@ -51,12 +51,12 @@ def test_history_of_one_tunnel_outlives_it(store: Store) -> None:
 
 def test_history_is_bounded(store: Store) -> None:
     put(store, "a", "b")
-    with store._write() as connection:
+    with store._commit.begin() as connection:
         note = chronicle.Note(1, A, "gateway", None, ALICE, "waiting", "retried")
         chronicle.write_notes(connection, [note] * (chronicle.PER_TUNNEL + 50))
     assert len(store.history(A, limit=100_000)) == chronicle.PER_TUNNEL
     assert [event.event for event in store.history(B)] == ["created"]
-    with store._write() as connection:
+    with store._commit.begin() as connection:
         notes = [chronicle.Note(1, TunnelName(f"t{n}"), "s", None, ALICE, "up", "") for n in range(500)]
         for _ in range(chronicle.IN_ALL // 500 + 1):
             chronicle.write_notes(connection, notes)

@@ -12,8 +12,8 @@ from reconciler.model.intent import Progress
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.tunnel import Host
 from reconciler.store.conflicts import conflicts
-from reconciler.store.preview import preview
-from reconciler.store.stored import Saved
+from reconciler.store.desire import desire
+from reconciler.store.stored import Saved, Terms
 from reconciler.store.write import Store
 from tests.unit.store_of import ALICE, BOOT, desired, intents, mtime, put, routed_by_file, tun, wireguard
 
@@ -125,7 +125,7 @@ def test_prefix_files_are_stored_once_and_go_with_the_last(store: Store) -> None
 def count(store: Store, table: str) -> int:
     from reconciler.store import schema
 
-    with store._write() as connection:
+    with store._commit.begin() as connection:
         return int(schema.raw(connection).execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
@@ -278,7 +278,7 @@ class TestSources:
 
     def test_a_path_that_is_no_utf8_is_refused(self, store: Store) -> None:
         with pytest.raises(InvalidFile):
-            store.save(desired("a")._replace(path="/etc/\udcff"), actor=ALICE, cause="apply")
+            store.save(desired("a")._replace(path="/etc/\udcff"), Terms(), actor=ALICE, cause="apply")
 
 
 class TestForget:
@@ -327,8 +327,8 @@ def test_a_preview_is_what_a_save_stores(store: Store) -> None:
     put(store, "x", source="other")
     store.hold([A])
     wish = desired(tun("a", mtu=1400), "d", tun("c", mtu=1400))
-    seen = preview(store.stored(), wish, keep_holds=False, boot_id=BOOT)
-    store.save(wish, actor=ALICE, cause="apply", boot_id=BOOT)
+    seen, foretold = desire(store.stored(), wish, Terms(boot_id=BOOT, generation=3))
+    assert store.save(wish, Terms(boot_id=BOOT), actor=ALICE, cause="apply") == foretold
     real = store.stored()
     unmade = [i._replace(mark=next(r.mark for r in real.intents if r.name == i.name)) for i in seen.intents]
     assert tuple(unmade) == real.intents
