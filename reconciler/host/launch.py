@@ -49,15 +49,18 @@ class Started(NamedTuple):
 
     def release(self) -> None:
         """Lets it become the program. OSError (with the path) when the kernel could not execute it."""
-        os.write(self.gate, b"g")
-        os.close(self.gate)
         answer = b""
-        while more := os.read(self.report, 256):  # it closes with the exec
-            answer += more
-        os.close(self.report)
+        try:
+            with suppress(BrokenPipeError):  # killed at its gate: whoever waits for it to be ready will see that
+                os.write(self.gate, b"g")
+            os.close(self.gate)
+            while more := os.read(self.report, 256):  # it closes with the exec
+                answer += more
+        finally:
+            os.close(self.report)
         if answer:
             code, _, what = answer.partition(b" ")
-            reap()
+            wait_status(self.pid)
             raise OSError(int(code), os.strerror(int(code)), os.fsdecode(what))
 
     def abandon(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from base64 import b64encode
 from collections.abc import Iterable
+from contextlib import suppress
 
 from reconciler.errors import NotObserved
 from reconciler.host import keys, uapi
@@ -46,8 +47,8 @@ def look(
         elif link.type == "wireguard":
             asked.append((intent, link, None))
         elif owner := mine.get(intent.name):
-            path = uapi.socket_path(link.name, owner.pid or 0)
-            asked.append((intent, link, Call(lambda path=path: uapi.get(path, question.stop_grace_s))))  # type: ignore[misc]
+            paths = [uapi.socket_path(name, owner.pid or 0) for name in (link.name, intent.tunnel.interface) if name]
+            asked.append((intent, link, Call(lambda paths=paths: _ask(paths, question.stop_grace_s))))  # type: ignore[misc]
     devices: list[Device] = []
     peers: list[Peer] = []
     kernel = KernelWireGuard()
@@ -63,6 +64,14 @@ def look(
             peers += peer.of_device(intent, device, raw.peers)
     kernel.close()
     return devices, peers, unobserved
+
+
+def _ask(paths: list[str], timeout_s: float) -> RawDevice:
+    """The socket keeps the name that the device had when the engine started."""
+    for path in paths[:-1]:
+        with suppress(FileNotFoundError):
+            return uapi.get(path, timeout_s)
+    return uapi.get(paths[-1], timeout_s)
 
 
 def _device(intent: Intent, link: Link, raw: RawDevice, *, userspace: bool) -> Device:

@@ -80,6 +80,16 @@ def test_a_killed_engine_comes_back_on_the_same_device(ends: tuple[End, End]) ->
     ping(a, "10.50.0.2", 15)
 
 
+def test_under_another_name_it_is_still_asked(ends: tuple[End, End]) -> None:
+    a, _ = ends
+    a.host.ip(f"link set {DEV} down")
+    a.host.ip(f"link set {DEV} name wg-zz")
+    (device,), (peer,), blind = a.look()
+    assert not blind
+    assert (device.dev, peer.dev) == ("wg-zz", "wg-zz")
+    assert device.public_key == a.public_key
+
+
 def test_a_stopped_engine_is_unobserved_and_bounded(ends: tuple[End, End]) -> None:
     a, b = ends
     pid = a.pid()
