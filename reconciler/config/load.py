@@ -6,7 +6,6 @@ Three sieves: the shape (`schema`), what belongs together (`checks`, `references
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import BinaryIO, NamedTuple
@@ -16,10 +15,10 @@ from reconciler.config import build, checks, crosschecks, refusals, shape
 from reconciler.config.crosschecks import Whole
 from reconciler.config.declared import Declared, Manner
 from reconciler.config.files import Recorder
-from reconciler.config.problems import MOST, Document, Findings
+from reconciler.config.problems import MOST, Document, Findings, printable
 from reconciler.config.references import References, Shelf, resolve
 from reconciler.config.shape import Shaped
-from reconciler.config.source import STDIN, STDIN_NAME, absolute, documents, printable
+from reconciler.config.source import STDIN, STDIN_NAME, absolute, absolute_path, documents
 from reconciler.errors import InvalidFile, Problem, Unavailable
 from reconciler.model.marks import Numbers
 from reconciler.model.names import TunnelName
@@ -48,7 +47,7 @@ def load(
     path = absolute(location)
     findings = Findings()
     recorder = Recorder()
-    base = None if base_dir is None else os.path.abspath(base_dir)
+    base = None if base_dir is None else absolute_path(str(base_dir))
     read = documents(location, stdin=stdin, base_dir=base, findings=findings, recorder=recorder)
     shaped = shape.shaped(read, findings)
     source = _source(path, shaped, findings)
@@ -75,9 +74,7 @@ def _source(path: str, shaped: Sequence[Shaped], findings: Findings) -> str:
         return named[0].source or ""
     if path == STDIN and shaped:
         findings.error(shaped[0].document, ("source",), "missing: what comes from standard input has to name its source")
-    elif (
-        shaped and not path.isprintable()
-    ):  # bytes that are no UTF-8 among others: the store, JSON and a terminal could not have it
+    elif shaped and not path.isprintable():  # bytes that are no UTF-8 among others: neither the store nor JSON takes them
         findings.errors.append(Problem(ascii(path), 0, "source", "missing: the path cannot be a name, so `source` is required"))
     return path
 

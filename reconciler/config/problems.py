@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -50,7 +51,7 @@ class Document:
 
     def problem(self, path: Path, message: str) -> Problem:
         path = self.within(path)
-        return Problem(self.file, self.line(path), path_text(path), message)
+        return Problem(self.file, self.line(path), path_text(path), escaped(message))
 
 
 class Findings:
@@ -89,6 +90,16 @@ def path_text(path: Path) -> str:
         word = part if _BARE.fullmatch(part) else json.dumps(shortened(part), ensure_ascii=not part.isprintable())
         text += f".{word}" if text else word
     return text
+
+
+def escaped(text: str) -> str:
+    """A text that can be written to any terminal: control characters, and what nobody can see, as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def printable(name: str) -> str:
+    """A file name that can be written anywhere: bytes that are no UTF-8 as escapes as well."""
+    return escaped(os.fsencode(name).decode(errors="backslashreplace")) or "''"
 
 
 def shortened(text: str, most: int = 64) -> str:

@@ -11,6 +11,7 @@ from reconciler.config.declared import Declared
 from reconciler.config.files import Unreadable
 from reconciler.config.lines import Path
 from reconciler.config.prefixfile import Listed
+from reconciler.config.problems import escaped, path_text, printable
 from reconciler.config.routechecks import check_families
 from reconciler.errors import Problem
 from reconciler.model.prefix import Prefix
@@ -106,9 +107,9 @@ def _prefix_file(tunnel: Declared, path: Path, name: str, shelf: Shelf) -> Liste
     except Unreadable as error:
         _unreadable(tunnel, path, place, error, forgive_denied=False)
         return None
-    key = ".".join(str(part) for part in tunnel.path) + "." + str(path[0]) + f"[{path[1]}]." + str(path[-1])
+    key = path_text((*tunnel.path, *path))
     for line, message in listed.bad:
-        tunnel.findings.errors.append(Problem(place, line, key, message))
+        tunnel.findings.errors.append(Problem(printable(place), line, key, escaped(message)))
     if listed.more_bad:
         tunnel.error(path, f"{place}: {listed.more_bad} more lines are wrong")
     if listed.repeated:

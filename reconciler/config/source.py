@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from reconciler.config import files
 from reconciler.config.files import Unreadable
-from reconciler.config.problems import Document, Findings
+from reconciler.config.problems import Document, Findings, escaped, printable
 from reconciler.errors import InvalidFile, Problem
 
 STDIN = "-"
@@ -30,12 +30,15 @@ _PLAINER = (  # tomllib's words → ours
 
 def absolute(location: str) -> str:
     """The location as typed, made absolute; links are not followed."""
-    if location == STDIN:
-        return STDIN
+    return STDIN if location == STDIN else absolute_path(location)
+
+
+def absolute_path(path: str) -> str:
     try:
-        return os.path.abspath(location)
+        return os.path.abspath(path)
     except OSError as error:
-        raise InvalidFile(f"{location}: the working directory is gone ({error.strerror})") from None
+        words = f"the working directory is gone ({(error.strerror or '').lower()})"
+        raise InvalidFile(f"{printable(path)}: {words}", details=(Problem(printable(path), 0, "", words),)) from None
 
 
 def documents(
@@ -43,8 +46,12 @@ def documents(
 ) -> list[Document]:
     """All of them that could be parsed; what could not be is in `findings`."""
     if location == STDIN:
-        content = _read_stdin(stdin if stdin is not None else sys.stdin.buffer)
-        return _parsed([(STDIN_NAME, base_dir or os.path.abspath("."), content)], findings)
+        try:
+            content = _read_stdin(stdin)
+        except Unreadable as error:
+            findings.errors.append(Problem(STDIN_NAME, 0, "", str(error)))
+            return []
+        return _parsed([(STDIN_NAME, base_dir or absolute_path("."), content)], findings)
     read = []
     names = _names(location, findings)
     if names != [location]:
@@ -61,17 +68,19 @@ def documents(
         if not content and name != location:  # a file that was cut to nothing withdraws its tunnels; a comment says it is meant
             findings.errors.append(Problem(printable(name), 0, "", "is empty; remove it, or leave a comment in it"))
             continue
-        read.append((printable(name), base_dir or os.path.dirname(absolute(name)), content))
+        read.append((printable(name), base_dir or os.path.dirname(absolute_path(name)), content))
     return _parsed(read, findings)
 
 
-def _read_stdin(stdin: BinaryIO) -> bytes:
+def _read_stdin(stdin: BinaryIO | None) -> bytes:
+    if stdin is None and sys.stdin is None:  # started with it closed
+        raise Unreadable("standard input is closed")
     try:
-        content = stdin.read(files.TOML_BYTES + 1)
+        content = (stdin or sys.stdin.buffer).read(files.TOML_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise InvalidFile(f"{STDIN_NAME}: cannot be read ({error})") from None
+        raise Unreadable(f"cannot be read ({error})") from None
     if len(content) > files.TOML_BYTES:
-        raise InvalidFile(f"{STDIN_NAME}: too large (more than {files.TOML_BYTES >> 20} MiB)")
+        raise Unreadable(f"too large (more than {files.TOML_BYTES >> 20} MiB)")
     return content
 
 
@@ -152,15 +161,9 @@ def _syntax_problem(file: str, content: bytes, error: ValueError) -> Problem:
     twice = _TWICE.fullmatch(message)
     if twice:
         message = f"the table [{'.'.join(re.findall(_QUOTED, twice[1]))}] stands in this file already"
-    message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    message = escaped(message)
     return Problem(file, max(line, 1), "", f"not valid TOML: {message[:1].lower()}{message[1:]}{column}")
 
 
 def _words(error: Exception) -> str:
     return (error.strerror or "cannot be read").lower() if isinstance(error, OSError) else str(error)
-
-
-def printable(name: str) -> str:
-    """A file name that can be written anywhere: bytes that are no UTF-8, and control characters, as escapes."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -150,7 +150,7 @@ def text(*, most: int = 4096, empty: bool = False, lines: bool = False, what: st
             raise ValueError("must not be empty")
         if len(value) > most:
             raise ValueError(f"is too long ({len(value)} characters, at most {most})")
-        if any(c < " " or c == "\x7f" for c in (value.replace("\n", "").replace("\t", "") if lines else value)):
+        if any(c < " " or "\x7f" <= c <= "\x9f" for c in (value.replace("\n", "").replace("\t", "") if lines else value)):
             raise ValueError(f"has a control character in it: {shown(value)}")
         return value
 

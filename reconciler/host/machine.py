@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Machine:
     """Connections are opened when first used and closed together."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, netlink_timeout_s: float | None = None) -> None:
         self.run_dir = run_dir
+        self._netlink_timeout_s = netlink_timeout_s
         self.handles = Handles(run_dir)
         self._rtnl: Rtnl | None = None
 
@@ -26,7 +27,7 @@ class Machine:
         if self._rtnl is None:
             from reconciler.host.rtnl import Rtnl
 
-            self._rtnl = Rtnl()
+            self._rtnl = Rtnl() if self._netlink_timeout_s is None else Rtnl(self._netlink_timeout_s)
         return self._rtnl
 
     def close(self) -> None:

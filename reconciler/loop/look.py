@@ -20,14 +20,14 @@ from reconciler.store.read import read
 from reconciler.verdict import Evidence, judge, worst
 
 TUNNEL_TYPES = ("tun", "tap", "wireguard")
-STORE_WAIT_S = 0.4  # status answers within a second whatever hangs
+STORE_WAIT_S, KERNEL_WAIT_S, ENGINE_WAIT_S = 0.3, 0.3, 0.2  # status answers within a second whatever hangs
 
 
 def look(state_dir: Path, run_dir: Path, names: Sequence[str] = ()) -> HostStatus:
     """The state of the host as it is now. Raises StoreError when what should be cannot be known."""
-    with Machine(run_dir) as machine:
+    with Machine(run_dir, KERNEL_WAIT_S) as machine:
         stored = read(state_dir, STORE_WAIT_S)
-        seen = survey(machine, stored, resolve=False, privileged=os.geteuid() == 0)
+        seen = survey(machine, stored, resolve=False, privileged=os.geteuid() == 0, patience_s=ENGINE_WAIT_S)
         tunnels = tuple(_tunnel(machine, seen, intent) for intent in seen.stored.intents if not names or intent.name in names)
         known = {tunnel.name for tunnel in tunnels}
         unknown = tuple(_undeclared(name) for name in names if name not in known)

@@ -99,9 +99,12 @@ def survey(
     adopt: frozenset[TunnelName] = frozenset(),
     without: frozenset[TunnelName] = frozenset(),
     every_mark: bool = False,
+    patience_s: float = 0.5,
 ) -> Survey:
     """Looks at the machine once. `resolve`: look endpoint names up. `without`: as if these tunnels were to be down.
-    `every_mark`: the store is lost, so whatever carries any mark of tunctl is taken for ours."""
+    `every_mark`: the store is lost, so whatever carries any mark of tunctl is taken for ours.
+    `patience_s`: how long an engine, or another slow look, may take before it is unobserved.
+    """
     numbers = numbers_of(source.host for source in stored.sources)
     question = Question(
         stored.intents, None if every_mark else stored.store_id or "", numbers, privileged=privileged, adopt=adopt

@@ -17,7 +17,7 @@ class Question(NamedTuple):
     numbers: Numbers
     privileged: bool = True  # False: do not try what only root may (it becomes `unobserved`)
     adopt: frozenset[TunnelName] = frozenset()  # tunnels whose marks of another store are taken for ours
-    stop_grace_s: float = 0.5  # how long one slow look (an engine that does not answer) may take
+    patience_s: float = 0.5  # how long one slow look (an engine that does not answer) may take
 
     def is_ours(self, mark: Mark) -> bool:
         """Does this mark belong to our store, or is it one that the user told us to adopt?"""

@@ -48,13 +48,13 @@ def look(
             asked.append((intent, link, None))
         elif owner := mine.get(intent.name):
             paths = [uapi.socket_path(name, owner.pid or 0) for name in (link.name, intent.tunnel.interface) if name]
-            asked.append((intent, link, Call(lambda paths=paths: _ask(paths, question.stop_grace_s))))  # type: ignore[misc]
+            asked.append((intent, link, Call(lambda paths=paths: _ask(paths, question.patience_s))))  # type: ignore[misc]
     devices: list[Device] = []
     peers: list[Peer] = []
     kernel = KernelWireGuard()
     for intent, link, call in asked:
         try:
-            raw = call.result(question.stop_grace_s * 2) if call else kernel.get(link.name)
+            raw = call.result(question.patience_s * 2) if call else kernel.get(link.name)
         except (KernelError, NotObserved, OSError) as error:
             unobserved += _refused(intent.name, error, userspace=call is not None)
             continue

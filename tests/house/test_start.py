@@ -11,7 +11,7 @@ import pytest
 from tests.netns import world
 
 FORBIDDEN = {
-    "alembic", "asyncio", "click", "cryptography", "dataclasses", "ipaddress", "logging", "psutil", "pydantic", "pyroute2",
+    "alembic", "asyncio", "click", "cryptography", "dataclasses", "logging", "psutil", "pydantic", "pyroute2",
     "sqlalchemy", "statemachine", "subprocess", "tomllib", "unittest",
 }  # fmt: skip
 DESIRED = """
