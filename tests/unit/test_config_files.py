@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from hashlib import sha256
@@ -30,6 +31,22 @@ def test_paths_are_relative_to_the_file_or_to_base_dir(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "k", elsewhere / "k")
     assert load(location).tunnels[0].wireguard.private_key_file == str(tmp_path / "k")
     assert load(location, base_dir=elsewhere).tunnels[0].wireguard.private_key_file == str(elsewhere / "k")
+
+
+def test_the_working_directory_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "the working directory is gone" in problems("d.toml")[0]
+    with pytest.raises(InvalidFile, match="the working directory is gone"):
+        load("-", stdin=io.BytesIO(b"version = 1"))
+
+
+def test_standard_input_is_closed_or_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert problems("-") == ["<stdin>: standard input is closed"]
+    assert problems("-", stdin=io.BytesIO(b"#" * (16 << 20) + b"#")) == ["<stdin>: too large (more than 16 MiB)"]
 
 
 class TestDirectory:
@@ -94,6 +111,7 @@ class TestDirectory:
     [
         ("gone.toml", "gone.toml: no such file or directory"),
         ("d.toml/x", "x: not a directory"),
+        ("", "'': no such file or directory"),
         ("fifo", "fifo: a FIFO, not a regular file (`-` reads standard input)"),
         ("/dev/zero", "zero: a device, not a regular file"),
         ("a\0b", "a\\x00b: no path of a file (embedded null byte)"),
@@ -112,7 +130,7 @@ def test_no_desired_file(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with (tmp_path / "large").open("wb") as large:
         large.truncate((16 << 20) + 1)
-    location = name if name.startswith("/") else f"{tmp_path}/{name}"
+    location = name if name.startswith("/") or not name else f"{tmp_path}/{name}"
     found = problems(location)
     assert len(found) == 1
     assert found[0].replace(f"{tmp_path}/", "").endswith(said)
