@@ -47,7 +47,7 @@ def change(machine: Machine, wanted: Owner, found: Owner, fields: tuple[str, ...
 
 
 def delete(machine: Machine, found: Owner) -> None:
-    """SIGTERM, patience, SIGKILL, for the whole tree. StepFailed names what survives (uninterruptible sleep)."""
+    """SIGTERM, patience, SIGKILL (noted), for the whole tree. StepFailed names what survives (uninterruptible sleep)."""
     if found.pid is None:
         return
     hint = (found.pid, found.start_ticks)
@@ -60,14 +60,23 @@ def delete(machine: Machine, found: Owner) -> None:
             return [one for tree in current for one in tree.members]
         return next((tree.members for tree in current if tree.main.pid == found.pid), ())
 
+    kills: list[int] = []
+
+    def kill() -> None:
+        kills.append(found.pid or 0)
+        if whole:
+            _kill_group(found)
+
     try:
-        survivors = terminate.stop(members, found.stop_grace_s, lambda: _kill_group(found) if whole else None)
+        survivors = terminate.stop(members, found.stop_grace_s, kill)
     except PermissionError as error:
         raise NotPermitted(f"{found}: may not be signalled: {error.strerror}", hint="run it as root") from error
     launch.reap()
     if survivors:
         names = ", ".join(f"pid {one.pid} (state {one.state})" for one in survivors)
         raise StepFailed(f"{found}: {names} survives SIGKILL", hint="it hangs in the kernel; try again later")
+    if kills:
+        machine.notes.append(f"tunnel {found.mark.tunnel}: pid {found.pid} ignored SIGTERM for {found.stop_grace_s:g} s: SIGKILL")
     cgroup.remove(found.mark)
     handle = machine.handles.get(found.mark.tunnel)
     if handle and handle.pid == found.pid:

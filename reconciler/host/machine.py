@@ -19,6 +19,7 @@ class Machine:
         self.run_dir = run_dir
         self._netlink_timeout_s = netlink_timeout_s
         self.handles = Handles(run_dir)
+        self.notes: list[str] = []  # what steps have to tell besides that they worked
         self._rtnl: Rtnl | None = None
 
     @property

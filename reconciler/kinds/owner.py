@@ -61,10 +61,10 @@ class Owner(NamedTuple):
         return 0 if self.by_program else 2
 
     def differs_from(self, found: Resource) -> tuple[str, ...]:
-        """By fingerprint where it is known, else by the command line that the kernel shows."""
+        """By fingerprint where it is known, else by the command line that the kernel shows (if it was not wiped)."""
         assert isinstance(found, Owner)
         if found.fingerprint is None:
-            return differing(self, found, ("argv",)) if found.argv else ()
+            return differing(self, found, ("argv",)) if any(found.argv) else ()
         return () if found.fingerprint == fingerprint(self) else ("fingerprint",)
 
     def __str__(self) -> str:

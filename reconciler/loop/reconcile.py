@@ -90,7 +90,7 @@ def reconcile(
     remember.handles(machine, passed)
     remember.progress(store, passed)
     point(fault, "recorded")
-    return Pass(first, tuple(outcomes), now, left, tuple(errors), warnings)
+    return Pass(first, tuple(outcomes), now, left, tuple(errors), (*warnings, *machine.notes))
 
 
 def _scope(before: Survey, request: Request) -> frozenset[TunnelName]:

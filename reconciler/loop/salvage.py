@@ -60,4 +60,4 @@ def _remove_marked(session: Session, machine: Machine, stored: Stored, watch: Wa
     errors = [(outcome.step.tunnel, outcome.error) for outcome in outcomes if outcome.error]
     if not errors:
         errors = [(step.tunnel, NotConverged(f"still to do after a second look: {step}")) for step in left.steps]
-    return Pass(steps, tuple(outcomes), after, left, tuple(errors))
+    return Pass(steps, tuple(outcomes), after, left, tuple(errors), tuple(machine.notes))
