@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -31,16 +32,14 @@ def prepare(directory: str) -> None:
 
 
 def make_private(directory: str) -> None:
-    """To be called in the child. Without the right to a mount namespace the shared directory has to do.
+    """To be called in the child. Without the right to mount (a container), the shared directory has to do.
 
     Slave, not private: what the host mounts later is still seen, what is mounted here is not seen by the host.
     """
-    try:
+    with suppress(PermissionError):
         _check(_libc().unshare(_CLONE_NEWNS))
-    except PermissionError:
-        return
-    _mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None)
-    _mount(b"tmpfs", os.fsencode(directory), b"tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, b"mode=0700,size=1m")
+        _mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None)
+        _mount(b"tmpfs", os.fsencode(directory), b"tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, b"mode=0700,size=1m")
 
 
 def _mount(source: bytes, target: bytes, kind: bytes | None, flags: int, options: bytes | None) -> None:

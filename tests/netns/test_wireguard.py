@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -14,15 +16,16 @@ from reconciler.actuate import owner as actuate_owner
 from reconciler.actuate import peer as actuate_peer
 from reconciler.actuate import wireguard as actuate_wireguard
 from reconciler.errors import InvalidFile, StepFailed
-from reconciler.host import uapi
+from reconciler.host import cgroup, uapi
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.model.marks import Numbers
+from reconciler.model.names import IfName
 from reconciler.observe import wireguard as observe_wireguard
 from reconciler.observe.question import Question
 from tests.netns.engines import kill, new_mark, tree_of
 from tests.netns.wireguard_ends import DEV, End, both, ping
-from tests.netns.world import Pair, wait_until
+from tests.netns.world import Host, Pair, wait_until
 
 
 @pytest.fixture
@@ -137,6 +140,36 @@ def test_taken_down_the_device_talks_to_nobody(ends: tuple[End, End]) -> None:
     a.set(actuate_wireguard.delete, a.device)
     assert a.look()[0] == []
     assert uapi.get(uapi.socket_path(DEV, a.pid())).private.is_none
+
+
+_STARTER = """
+import os
+from pathlib import Path
+from reconciler.actuate import owner
+from reconciler.host.machine import Machine
+from reconciler.kinds.owner import Owner
+from reconciler.model.marks import Mark
+mark = Mark(*{mark!r})
+owner.create(Machine(Path({run!r})), Owner("demo", mark, {dev!r}, ("wireguard-go", "-f", {dev!r}), own_mounts=True))
+os._exit(0)
+"""
+
+
+def test_without_the_right_to_mount_the_shared_directory_has_to_do(host: Host) -> None:
+    """As in a container that has CAP_NET_ADMIN and no CAP_SYS_ADMIN."""
+    dev = f"tt{os.urandom(4).hex()}"
+    mark = new_mark()
+    host.ip(f"tuntap add {dev} mode tun")
+    code = _STARTER.format(mark=tuple(mark), run=str(host.run_dir), dev=dev)
+    host.run(["setpriv", "--bounding-set", "-sys_admin", sys.executable, "-c", code])
+    (one,) = tree_of(mark)
+    try:
+        assert Path(f"/run/wireguard/{dev}.sock").exists()
+        assert uapi.get(uapi.socket_path(IfName(dev), one.pid)).peers == ()
+    finally:
+        kill(one.pid, signal.SIGTERM)
+        cgroup.sweep(mark.tunnel)
+    wait_until(lambda: not Path(f"/run/wireguard/{dev}.sock").exists())
 
 
 def test_without_privilege_it_is_unobserved(ends: tuple[End, End]) -> None:
