@@ -76,7 +76,9 @@ def delete(machine: Machine, found: Owner) -> None:
         names = ", ".join(f"pid {one.pid} (state {one.state})" for one in survivors)
         raise StepFailed(f"{found}: {names} survives SIGKILL", hint="it hangs in the kernel; try again later")
     if kills:
-        machine.notes.append(f"tunnel {found.mark.tunnel}: pid {found.pid} ignored SIGTERM for {found.stop_grace_s:g} s: SIGKILL")
+        machine.notes.append(
+            f"tunnel {found.mark.tunnel}: pid {found.pid} ignored SIGTERM for {found.stop_grace_s:g} s: SIGKILL"
+        )
     cgroup.remove(found.mark)
     handle = machine.handles.get(found.mark.tunnel)
     if handle and handle.pid == found.pid:
