@@ -1,0 +1,212 @@
+"""S30, S34 to S36, S65 to S68, S75: programs that carry packets, from outside."""
+
+from __future__ import annotations
+
+import json
+import signal
+import stat
+import sys
+import time
+
+import pytest
+
+from tests.netns.scenario import (
+    HOLDER,
+    PROGRAMS,
+    alive,
+    desired,
+    dump,
+    exec_,
+    handles_file,
+    key_pair,
+    links,
+    proto_routes,
+    reasons,
+    rewrite_handles,
+    send,
+    tun,
+    verdict,
+    wireguard,
+)
+from tests.netns.world import Host, wait_until
+
+PUMP = [sys.executable, str(PROGRAMS / "pump.py"), "{interface}", "127.0.0.1:5001", "127.0.0.1:5002"]
+
+
+def owner_pid(host: Host, name: str = "demo") -> int:
+    return int(verdict(host, name)["owner"]["pid"])
+
+
+def test_a_device_that_nobody_has_opened(host: Host) -> None:
+    host.write("d.toml", desired(tun()))
+    host.tunctl("apply", "d.toml")
+    seen = verdict(host, expect=3)
+    assert (seen["verdict"], seen["reasons"]) == ("degraded", ["no process attached"])
+    holder = host.start([sys.executable, str(PROGRAMS / "holder.py"), "tun-demo"])
+    wait_until(lambda: host.tunctl("status", "demo", expect=None).returncode == 0)
+    host.kill(holder)
+    assert "NO-CARRIER" in host.ip_json("link show tun-demo")[0]["flags"]
+    assert reasons(host, expect=3) == "no process attached"
+
+
+def test_set_down_by_the_administrator(host: Host) -> None:
+    host.write("d.toml", desired(exec_(addresses=("10.9.0.2/32", "fd00:9::2/128"), routes=("10.20.0.0/16", "fd00:20::/32"))))
+    host.tunctl("apply", "d.toml")
+    up = host.snapshot()
+    host.ip("link set tun-demo down")
+    assert "admin down" in reasons(host, expect=3)
+    host.tunctl("reconcile")
+    assert verdict(host, expect=0)["routes"] == 2
+    assert _still(host.snapshot()) == _still(up)
+
+
+def _still(text: str) -> list[str]:
+    """Without the link-local address, which the kernel makes anew."""
+    return sorted(line for line in text.splitlines() if "fe80" not in line and "ff00::/8" not in line)
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "link down", "link del", "tunctl down"])
+def test_an_idle_pump_ends_when_asked(host: Host, how: str) -> None:
+    host.write("d.toml", desired(exec_(command=PUMP)))
+    host.tunctl("apply", "d.toml")
+    pid = owner_pid(host)
+    if how == "link del":
+        host.ip("link del tun-demo")
+    elif how == "tunctl down":
+        host.tunctl("down", "demo")
+        assert not alive(pid)
+    else:
+        if how == "link down":
+            host.ip("link set tun-demo down")
+        send(pid, signal.SIGTERM)
+    wait_until(lambda: not alive(pid), 2)
+
+
+def test_a_dead_program_is_started_again(host: Host) -> None:
+    host.write("d.toml", desired(exec_(options='device = "tunctl"')))
+    host.tunctl("apply", "d.toml")
+    index, pid = verdict(host)["ifindex"], owner_pid(host)
+    send(pid)
+    wait_until(lambda: not alive(pid))
+    assert "owner not running" in reasons(host, expect=3)
+    assert f"pid {pid} (not running)" in host.tunctl("status", expect=3).stdout
+    host.tunctl("reconcile")
+    seen = verdict(host, expect=0)
+    assert seen["ifindex"] == index
+    assert seen["owner"]["pid"] != pid
+    host.tunctl("down", "demo")
+    assert (links(host), host.pids()) == ([], [])
+
+
+def test_somebody_elses_pid_is_not_signalled(host: Host) -> None:
+    host.write("d.toml", desired(exec_()))
+    host.tunctl("apply", "d.toml")
+    pid = owner_pid(host)
+    innocent = host.start(["sleep", "60"])
+    ticks = int((handles_file(host).parents[0] / "x").exists()) or _ticks(innocent.pid)
+    rewrite_handles(host, pid=innocent.pid, start_ticks=ticks)
+    done = host.tunctl("down", "demo")
+    assert f"refusing to signal pid {innocent.pid}" in done.stderr
+    assert innocent.poll() is None
+    assert not alive(pid)
+    assert links(host) == []
+
+
+def _ticks(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[19])
+
+
+def test_one_that_ignores_sigterm(host: Host) -> None:
+    host.write("d.toml", desired(exec_("demo", "stubborn", "family", options='stop_grace = "1s"')))
+    host.tunctl("apply", "d.toml")
+    pids = host.pids()
+    assert len(pids) >= 3
+    begun = time.monotonic()
+    done = host.tunctl("down", "demo")
+    assert 1 <= time.monotonic() - begun < 10
+    assert "SIGKILL" in done.stderr
+    assert (host.pids(), links(host)) == ([], [])
+
+
+def test_one_that_never_becomes_ready(host: Host) -> None:
+    before = host.snapshot()
+    host.write("d.toml", desired(exec_("demo", "never", "talk", options='ready_timeout = "1s"')))
+    done = host.tunctl("apply", "d.toml", expect=1)
+    lines = [line for line in done.stderr.splitlines() if line.strip().startswith("line ")]
+    assert [line.split()[1] for line in lines] == [str(number) for number in range(28, 40)]
+    assert "\x1b" not in done.stderr
+    assert (host.pids(), host.snapshot()) == ([], before)
+    seen = verdict(host, expect=1)
+    assert (seen["verdict"], seen["attempt"]) == ("not-connected", 1)
+    assert seen["next_retry_at"]
+    host.write("d.toml", desired(exec_("demo", "die")))
+    assert "dying" in host.tunctl("apply", "d.toml", expect=1).stderr
+    assert (host.pids(), host.snapshot()) == ([], before)
+
+
+def test_what_a_program_leaves_behind(host: Host) -> None:
+    before = host.snapshot()
+    script = f"""#!/bin/sh
+trap 'exit 0' TERM
+{" ".join(HOLDER[:2])} "$1" persist &
+until ip link set "$1" up 2>/dev/null; do sleep 0.05; done
+ip route add 10.97.0.0/16 dev "$1"
+ip route add unreachable 10.98.0.0/16 proto 115
+wait
+wait
+"""
+    shim = host.write("shim", script, 0o755)
+    host.write("d.toml", desired(exec_(command=[str(shim), "{interface}"])))
+    host.tunctl("apply", "d.toml", expect=None)
+    wait_until(lambda: "10.98.0.0/16" in host.ip("route"))
+    done = host.tunctl("down", "demo")
+    assert "- link tun-demo" in done.stdout
+    assert "- route unreachable 10.98.0.0/16" in done.stdout
+    assert (host.snapshot(), host.pids()) == (before, [])
+
+
+def test_nothing_of_a_secret_is_ever_shown(host: Host) -> None:
+    public = key_pair(host, "peer.key")
+    key_pair(host, "wg.key")
+    key_pair(host, "psk")
+    secrets = [(host.dir / name).read_text().strip() for name in ("wg.key", "psk", "peer.key")]
+    assert all(stat.S_IMODE((host.dir / name).stat().st_mode) == 0o600 for name in ("wg.key", "psk"))
+    peers = (
+        f'[[tunnels.wg.wireguard.peers]]\npublic_key = "{public}"\npreshared_key_file = "psk"\n'
+        'endpoint = "192.0.2.9:51820"\nallowed_ips = ["10.30.0.0/16"]\n'
+    )
+    host.write("d.toml", desired(wireguard("wg", "wg.key", peers=peers)))
+    said = [host.tunctl("apply", "d.toml", "--debug", "--json")]
+    for words in (["status"], ["status", "--json"], ["show", "wg", "--json"], ["show", "wg"], ["history", "--json"], ["plan"]):
+        said.append(host.tunctl(*words, expect=None))
+    (host.dir / "psk").chmod(0o644)
+    said.append(host.tunctl("apply", "d.toml", expect=65))
+    (host.dir / "psk").chmod(0o600)
+    (host.dir / "psk").write_text("not a key: sesame\n")
+    said.append(host.tunctl("apply", "d.toml", "--debug", expect=None))
+    texts = [done.stdout + done.stderr for done in said]
+    texts += [dump(host), handles_file(host, "wg").read_text(), host.run(["ps", "-efww"]).stdout]
+    texts += [path.read_text(errors="replace") for path in host.run_dir.rglob("*.log")]
+    texts += [open(f"/proc/{pid}/environ", errors="replace").read() for pid in host.pids()]
+    for secret in [*secrets, *(bytes_hex(secret) for secret in secrets), "sesame"]:
+        assert not any(secret in text for text in texts), secret
+    assert host.run(["grep", "-rl", secrets[0], str(host.state_dir), str(host.run_dir)], check=False).stdout == ""
+
+
+def bytes_hex(key: str) -> str:
+    from base64 import b64decode
+
+    return b64decode(key).hex()
+
+
+def test_a_program_that_loses_its_environment_is_still_ours(host: Host) -> None:
+    host.write("d.toml", desired(exec_("demo", "rename")))
+    host.tunctl("apply", "d.toml")
+    pid = owner_pid(host)
+    assert host.tunctl("apply", "d.toml").stdout == "no changes\n"
+    assert json.loads(handles_file(host).read_text())["pid"] == pid
+    handles_file(host).unlink()
+    assert verdict(host, expect=0)["owner"]["pid"] == pid
+    host.tunctl("down", "demo")
+    assert (host.pids(), links(host), proto_routes(host)) == ([], [], [])
