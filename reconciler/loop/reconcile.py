@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from reconciler.errors import Foreign, NotConverged, TunctlError
+from reconciler.host import process
 from reconciler.host.machine import Machine
+from reconciler.kinds.link import Link
 from reconciler.loop import remember
 from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.names import HOST, TunnelName
-from reconciler.model.plan import Outcome, Plan
+from reconciler.model.plan import Conflict, Outcome, Plan
 from reconciler.store.opened import OpenStore
 from reconciler.store.stored import Stored
 
@@ -108,7 +110,7 @@ def _errors(
     """Why not all is as wanted, one reason a tunnel and error: the steps that failed, what is foreign, what is left."""
     errors = [(outcome.step.tunnel, outcome.error) for outcome in outcomes if outcome.error]
     errors += [(name, error) for name, error in now.wanted.impossible if name in scope]
-    errors += [(conflict.tunnel, Foreign(conflict.message)) for conflict in left.conflicts]
+    errors += [(conflict.tunnel, _foreign(conflict)) for conflict in left.conflicts]
     for blind in now.found.unobserved:
         for name in (scope - {HOST}) if blind.tunnel is None else scope & {blind.tunnel}:
             errors.append((name, NotConverged(f"{blind.kind} could not be read: {blind.reason}")))
@@ -138,3 +140,11 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
         return now
     outcomes += act(machine, removal.steps, fault, watch.done, 1 + len(outcomes))
     return survey(machine, now.stored, resolve=False, privileged=True)
+
+
+def _foreign(conflict: Conflict) -> Foreign:
+    """What is in the way; of a TUN also who has it open, which only now is worth a walk through /proc."""
+    found = conflict.found
+    pids = process.tun_holders().get(found.name, []) if isinstance(found, Link) and found.type in ("tun", "tap") else []
+    held = f" (held by process {', '.join(map(str, pids))})" if pids else ""
+    return Foreign(f"{conflict.message}{held}")
