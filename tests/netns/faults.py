@@ -245,6 +245,7 @@ source = "demo"
 driver = "exec"
 interface = "tun-demo"
 addresses = ["10.9.0.2/24", "fd00:9::2/64"]
+mtu = 1400
 {more}
 exec = {{ command = [{program}, "{{interface}}"{spoken}], device = "{device}", stop_grace = "1s", ready_timeout = "5s" }}
 [[tunnels.demo.routes]]
