@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 
@@ -17,7 +18,17 @@ def main() -> None:
         from reconciler.cli.main import run
 
         code = run(arguments)
-    sys.exit(code)
+    _end(code)
+
+
+def _end(code: int) -> None:
+    """Without taking the interpreter apart first: nothing is left to be done, and that costs a seventh of `status`."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # closed before we started, or by a reader that went away
+            continue
+    os._exit(code)
 
 
 if __name__ == "__main__":

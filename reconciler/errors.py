@@ -90,6 +90,12 @@ class StepFailed(TunctlError):
     exit_code = 1
 
 
+class LookAgain(TunctlError):
+    """What a step has made could not be known before: no failure, the next look decides how to go on (1)."""
+
+    exit_code = 1
+
+
 class NotObserved(TunctlError):
     """A look at the machine failed: not a fact about it (1)."""
 

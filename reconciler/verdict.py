@@ -68,10 +68,10 @@ def _when_down(intent: Intent, link: Link | None, plan: Plan, unseen: tuple[str,
 
 
 def _when_absent(intent: Intent, plan: Plan, unseen: tuple[str, ...]) -> Judgement:
-    name = intent.tunnel.interface or "interface"
+    name = f"{intent.tunnel.interface}: " if intent.tunnel.interface else ""
     residues = tuple(f"left over: {step.resource}" for step in plan.steps if step.verb is Verb.DELETE)
     if intent.progress.worked:
-        return Judgement(Verdict.STALE, (f"{name}: interface no longer present", *residues), unseen)
+        return Judgement(Verdict.STALE, (f"{name}interface no longer present", *residues), unseen)
     error = (intent.progress.error,) if intent.progress.error else ()
     return Judgement(Verdict.NOT_CONNECTED, ("not up yet", *error, *residues), unseen)
 

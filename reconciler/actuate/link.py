@@ -6,7 +6,7 @@ import errno
 import os
 
 from reconciler.actuate.errnos import ALREADY_GONE, failed
-from reconciler.errors import Foreign, NotPermitted, StepFailed, TunctlError, Unavailable
+from reconciler.errors import Foreign, LookAgain, NotPermitted, StepFailed, TunctlError, Unavailable
 from reconciler.host import nl_link, process, tun
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, KernelError
@@ -105,7 +105,7 @@ def _create_other(machine: Machine, wanted: Link) -> None:
 def _claim(machine: Machine, wanted: Link) -> None:
     state = machine.rtnl.link(name=wanted.name)
     if state is None:
-        raise StepFailed(f"{wanted}: its program has not made it")
+        raise LookAgain(f"{wanted}: its program has not made it")
     if state.name != wanted.name or state.alias not in ("", wanted.alias):  # another name: ours is an altname of it
         raise _taken(machine, wanted)
     if state.type != wanted.type:

@@ -150,7 +150,7 @@ def _watcher(ctx: Context) -> Watcher:
 
     def done(outcome: Outcome) -> None:
         if outcome.error is not None:
-            ctx.output.note("error", f"{report.step_line(outcome.step)}: {outcome.error.message}", outcome.step.tunnel or None)
+            ctx.output.note("error", outcome.error.message, outcome.step.tunnel or None)
 
     return Watcher(planned, done)
 

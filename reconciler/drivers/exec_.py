@@ -18,7 +18,7 @@ from reconciler.model.tunnel import Tunnel
 
 DEFAULT_MTU = 1500  # of a TUN, drivers/net/tun.c
 
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_.]+)\}")
+_PLACEHOLDER = re.compile(r"\{\{|\{([a-z_.]+)\}")
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
@@ -44,7 +44,8 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
         user_id(facts, settings.user)  # a user that does not exist is said before anything is done
     return Owner(
         intent.name, intent.mark, dev, expand(settings.command, values), settings.environment, settings.user,
-        by_program=settings.device == "program", restart_digest=settings.restart_digest,
+        by_program=settings.device == "program", any_device=settings.device == "program" and intent.tunnel.interface is None,
+        restart_digest=settings.restart_digest,
         ready_timeout_s=settings.ready_timeout_s, stop_grace_s=settings.stop_grace_s,
     )  # fmt: skip
 
@@ -61,6 +62,6 @@ def expand(command: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ..
     """Placeholders → values, ``{{`` → ``{``. Which ones may stand there was checked when the file was read."""
 
     def put(match: re.Match[str]) -> str:
-        return values[match[1]] if match[1] else match[0][0]
+        return values[match[1]] if match[1] else "{"
 
     return tuple(_PLACEHOLDER.sub(put, word) for word in command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from hashlib import sha256
 from typing import NamedTuple
 
 from reconciler.model.marks import Mark
@@ -23,6 +22,7 @@ class Owner(NamedTuple):
     environment: tuple[tuple[str, str], ...] = ()  # beyond PATH and the mark
     user: str | None = None
     by_program: bool = False  # the program makes the device itself
+    any_device: bool = False  # the program makes one, and chooses its name
     own_mounts: bool = False  # in a mount namespace of its own, with a private /run/wireguard
     restart_digest: str = ""
     ready_timeout_s: float = 12.0
@@ -74,5 +74,7 @@ class Owner(NamedTuple):
 
 def fingerprint(owner: Owner) -> str:
     """A digest over everything that only a restart can change; hex. Recorded in handles.json at the start."""
+    from hashlib import sha256  # 4 ms, and `status` compares only what is recorded
+
     parts = (owner.argv, owner.environment, owner.user, owner.by_program, owner.restart_digest)
     return sha256(repr(parts).encode()).hexdigest()[:32]

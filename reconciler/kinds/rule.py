@@ -85,6 +85,10 @@ def wanted(intent: Intent, numbers: Numbers) -> Iterator[Rule]:
             families = {prefix.family for prefix in (from_, to) if prefix} or {AF_INET, AF_INET6}
             if len(families) == 1 or not (from_ or to):
                 for family in sorted(families):
-                    yield Rule(
-                        intent.name, family, priority, entry.lookup or own, from_, to, entry.iif, entry.fwmark, entry.uid_range
-                    )
+                    selectors = (_selector(from_), _selector(to), entry.iif, entry.fwmark, entry.uid_range)
+                    yield Rule(intent.name, family, priority, entry.lookup or own, *selectors)
+
+
+def _selector(prefix: Prefix | None) -> Prefix | None:
+    """A prefix of length 0 selects nothing: the kernel keeps it as "from all" of its family."""
+    return prefix if prefix and prefix.length else None

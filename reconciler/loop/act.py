@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from reconciler import actuate
-from reconciler.errors import Bug, TunctlError
+from reconciler.errors import Bug, LookAgain, TunctlError
 from reconciler.host.machine import Machine
 from reconciler.loop.fault import Fault
 from reconciler.model.names import TunnelName
@@ -30,7 +30,7 @@ def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell
                 if step.verb is not Verb.DELETE and step.tunnel in failed
             ]
         for outcome in done:
-            if outcome.error is not None:
+            if outcome.error is not None or outcome.skipped:
                 failed.add(outcome.step.tunnel)
             tell(outcome)
         outcomes += done
@@ -66,7 +66,13 @@ def _perform(machine: Machine, steps: list[Step], fault: Fault | None, number: i
     if fault is not None:
         fault.after(number)
     seconds = (time.monotonic() - begun) / len(steps)
-    return [Outcome(step, error, seconds) for step, error in zip(steps, errors, strict=True)]
+    return [_outcome(step, error, seconds) for step, error in zip(steps, errors, strict=True)]
+
+
+def _outcome(step: Step, error: TunctlError | None, seconds: float) -> Outcome:
+    if isinstance(error, LookAgain):
+        return Outcome(step, None, seconds, skipped=True)
+    return Outcome(step, error, seconds)
 
 
 def _bug(error: Exception, step: Step) -> Bug:

@@ -22,9 +22,9 @@ from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Plan
 from reconciler.model.tunnel import Desired
 from reconciler.store.desire import desire
-from reconciler.store.opened import OpenStore
 from reconciler.store.read import read
 from reconciler.store.stored import Actor, Stored, Terms
+from reconciler.store.write import Store
 
 
 class Session(NamedTuple):
@@ -63,13 +63,13 @@ class ApplyOptions(NamedTuple):
 
 
 @contextmanager
-def writing(session: Session, command: str) -> Iterator[tuple[Machine, OpenStore, tuple[str, ...]]]:
+def writing(session: Session, command: str) -> Iterator[tuple[Machine, Store, tuple[str, ...]]]:
     """The lock, the open machine and the store, in this order."""
     require_net_admin(command)
     with (
         hold(session.run_dir, session.lock_timeout_s) as held,
         Machine(session.run_dir) as machine,
-        OpenStore(session.state_dir) as store,
+        Store(session.state_dir) as store,
     ):
         yield machine, store, held.warnings
 
@@ -97,6 +97,8 @@ def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher
         scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | declared | {HOST}
         request = Request(scope, adopt=declared if options.adopt else frozenset(), cause="apply")
         result = reconcile(machine, store, stored, request, watch, session.fault)
+        troubled = {name: error.message for name, error in result.errors if name}
+        store.record(saved.generation, "not converged" if result.errors else "converged", troubled)
         enabled = frozenset(tunnel.name for tunnel in desired.tunnels if tunnel.enabled)
         return Done(result, saved.still_held, (*warnings, *desired.warnings), enabled)
 
@@ -198,7 +200,7 @@ def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:
             raise InvalidFile(
                 f"{', '.join(sorted(disabled))}: enabled = false in the desired file", hint="change it there, then tunctl apply"
             )
-        store.writer.unhold(chosen, machine.handles.boot_id, actor=actor(), cause="up")
+        store.unhold(chosen, machine.handles.boot_id, actor=actor(), cause="up")
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="up"), watch, session.fault)
         return Done(result, (), warnings)
@@ -210,7 +212,7 @@ def down(session: Session, names: Sequence[str], watch: Watcher) -> Done:
         stored = store.stored()
         chosen = check_names(stored, names) if names else frozenset(i.name for i in stored.intents)
         idle = [i.name for i in stored.intents if i.name in chosen and i.progress.state in ("pending", "removed")]
-        store.writer.hold(chosen, actor=actor(), cause="down")
+        store.hold(chosen, actor=actor(), cause="down")
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="down"), watch, session.fault)
         quiet = () if result.plan.steps else tuple(f"{name}: not connected" for name in idle)
@@ -230,7 +232,7 @@ def forget(session: Session, names: Sequence[str], source: str | None, watch: Wa
             chosen = check_names(stored, names)
         else:
             chosen = frozenset(i.name for i in stored.intents if source in (None, i.source))
-        store.writer.withdraw(chosen, sources=_emptied(stored, chosen, source), actor=actor(), cause="forget")
+        store.withdraw(chosen, sources=_emptied(stored, chosen, source), actor=actor(), cause="forget")
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="forget"), watch, session.fault)
         return Done(result, (), warnings)

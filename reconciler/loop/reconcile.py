@@ -15,8 +15,8 @@ from reconciler.loop.fault import Fault, point
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Outcome, Plan
-from reconciler.store.opened import OpenStore
 from reconciler.store.stored import Stored
+from reconciler.store.write import Store
 
 ROUNDS = 3  # what the first round made may show what could not be known before (a name that the kernel chose)
 
@@ -58,9 +58,7 @@ class Request(NamedTuple):
     cause: str = "apply"
 
 
-def reconcile(
-    machine: Machine, store: OpenStore, stored: Stored, request: Request, watch: Watcher, fault: Fault | None
-) -> Pass:
+def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, watch: Watcher, fault: Fault | None) -> Pass:
     """Makes the machine as the intents in scope say, and keeps in the store how each of them got on."""
     before = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
     warnings = (*before.found.warnings, *machine.handles.warnings())  # now: what is put right is forgotten

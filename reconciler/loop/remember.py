@@ -4,9 +4,11 @@ that was so already."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from reconciler.errors import StepFailed, TunctlError
+from reconciler.host import ownerlog
 from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
@@ -14,7 +16,7 @@ from reconciler.kinds.owner import fingerprint as fingerprint_of
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
-from reconciler.store.opened import OpenStore
+from reconciler.store.write import Store
 
 
 def owners(machine: Machine, now: Survey) -> None:
@@ -32,6 +34,7 @@ def handles(machine: Machine, passed: Passed) -> None:
     for name in passed.scope:
         if name in now.found_by_tunnel and name in now.intents:
             _put(machine, now, name, peers_are_set=name not in passed.errors)
+            _bound_log(machine, name)
         elif name and name not in now.found_by_tunnel:
             _drop(machine, name)
 
@@ -61,11 +64,16 @@ def _endpoints(intent: Intent) -> dict[str, str]:
     return {peer.public_key: str(peer.endpoint) for peer in peers if peer.endpoint}
 
 
+def _bound_log(machine: Machine, name: TunnelName) -> None:
+    """A program that talks much must not fill the disk."""
+    if machine.handles.get(name):
+        with suppress(OSError):
+            ownerlog.bound_log(machine.handles.directory(name) / ownerlog.FILE)
+
+
 def _drop(machine: Machine, name: TunnelName) -> None:
-    try:
+    with suppress(OSError):  # a scratch file that stays costs nothing: the kernel no longer ties it to anything
         machine.handles.drop(name)
-    except OSError:
-        return  # a scratch file that stays costs nothing: the kernel no longer ties it to anything
 
 
 class Passed(NamedTuple):
@@ -79,7 +87,7 @@ class Passed(NamedTuple):
     cause: str
 
 
-def progress(store: OpenStore, passed: Passed) -> None:
+def progress(store: Store, passed: Passed) -> None:
     """How each tunnel got on. Rows of withdrawn tunnels go when nothing of them is left."""
     there = passed.now.found_by_tunnel
     vanished: list[TunnelName] = []
@@ -94,9 +102,9 @@ def progress(store: OpenStore, passed: Passed) -> None:
         if moved is not None and moved[0] != intent.progress:
             moves[intent.name] = (moved[0], moved[1] or passed.cause)
     if moves:
-        store.writer.progress_all(moves)
+        store.progress_all(moves)
     if vanished:
-        store.writer.delete(vanished, cause=passed.cause)
+        store.delete(vanished, cause=passed.cause)
 
 
 def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, str] | None:

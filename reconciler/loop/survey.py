@@ -105,12 +105,12 @@ def survey(
     `every_mark`: the store is lost, so whatever carries any mark of tunctl is taken for ours.
     `patience_s`: how long an engine, or another slow look, may take before it is unobserved.
     """
-    numbers = numbers_of(source.host for source in stored.sources)
+    numbers = numbers_of(source.host for source in sorted(stored.sources, key=lambda source: not source.forgotten))
     question = Question(
         stored.intents, None if every_mark else stored.store_id or "", numbers, privileged=privileged, adopt=adopt
     )
     found = observe.look(machine, question)
-    gathered = observe_facts.gather(machine, stored.intents, found.links, resolve=resolve, privileged=privileged)
+    gathered = observe_facts.gather(machine, stored.intents, found, resolve=resolve, privileged=privileged)
     facts = gathered._replace(working_endpoints=_working(gathered, found))
     want = wanted((i for i in stored.intents if i.name not in without), facts, numbers)
     found = _with_foreign_routes(machine, want.resources, found)

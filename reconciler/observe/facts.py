@@ -10,8 +10,10 @@ from reconciler.host import kernel_wireguard, keys
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import KernelError
 from reconciler.host.resolve import resolve as look_up
+from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
 from reconciler.model.facts import Facts, Unknown
-from reconciler.model.found import LinkState
+from reconciler.model.found import Found, LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.tunnel import WireGuard
@@ -19,11 +21,10 @@ from reconciler.model.tunnel import WireGuard
 _PRIVILEGE = Unknown("only root may read it", privilege=True)
 
 
-def gather(
-    machine: Machine, intents: Iterable[Intent], links: Mapping[IfName, LinkState], *, resolve: bool, privileged: bool
-) -> Facts:
+def gather(machine: Machine, intents: Iterable[Intent], found: Found, *, resolve: bool, privileged: bool) -> Facts:
     """The facts of this moment. `resolve`: look endpoint names up (bounded, 3 s); `privileged`: try to read secrets."""
     intents = tuple(intents)
+    links = found.links
     engines = [intent.tunnel.wireguard for intent in intents if intent.tunnel.wireguard]
     private = dict.fromkeys(engine.private_key_file for engine in engines)
     preshared = dict.fromkeys(peer.preshared_key_file for e in engines for peer in e.peers if peer.preshared_key_file)
@@ -37,7 +38,7 @@ def gather(
         resolved=look_up((peer.endpoint.host for e in engines for peer in e.peers if peer.endpoint), names=resolve),
         users={name: _user(name) for name in _users(intents)},
         groups={i.tunnel.tun.group: _group(i.tunnel.tun.group) for i in intents if i.tunnel.tun and i.tunnel.tun.group},
-        interfaces=interfaces(machine, intents, links),
+        interfaces=interfaces(machine, intents, links, present(found)),
         working_endpoints=_endpoints_set(machine, intents),
     )
 
@@ -96,15 +97,23 @@ def _group(name: str) -> int | Unknown:
         return Unknown("this machine has no such group")
 
 
-def interfaces(machine: Machine, intents: Iterable[Intent], links: Mapping[IfName, LinkState]) -> dict[TunnelName, IfName]:
-    """What `interface = "auto"` means for each tunnel that says so: the link with its mark, else the name it had if that
+def present(found: Found) -> dict[TunnelName, IfName]:
+    """The link of each tunnel that has one: with its mark, or made by its program and not marked yet."""
+    held = {r.tunnel: r.holds for r in found.resources if isinstance(r, Owner) and r.tunnel and r.holds in found.links}
+    marked = {r.tunnel: r.name for r in found.resources if isinstance(r, Link) and r.tunnel}
+    return {name: dev for name, dev in {**held, **marked}.items() if dev}
+
+
+def interfaces(
+    machine: Machine, intents: Iterable[Intent], links: Mapping[IfName, LinkState], there: Mapping[TunnelName, IfName]
+) -> dict[TunnelName, IfName]:
+    """What `interface = "auto"` means for each tunnel that says so: the link that it has, else the name it had if that
     is still free, else the first free tunN (tapN)."""
     intents = tuple(intents)
     automatic = [intent for intent in intents if intent.tunnel.interface is None]
     taken = set(links) | {intent.tunnel.interface for intent in intents if intent.tunnel.interface}
-    marked = {link.mark: link.name for link in links.values() if link.mark}
-    chosen = {intent.name: marked[intent.mark] for intent in automatic if intent.mark in marked}
-    for intent in automatic:
+    chosen = {intent.name: there[intent.name] for intent in automatic if intent.name in there}
+    for intent in sorted(automatic, key=_is_made_by_us):  # a program that chooses takes the first free name, and starts first
         if intent.name in chosen:
             continue
         handle = machine.handles.get(intent.name)
@@ -113,6 +122,10 @@ def interfaces(machine: Machine, intents: Iterable[Intent], links: Mapping[IfNam
         chosen[intent.name] = name
         taken.add(name)
     return chosen
+
+
+def _is_made_by_us(intent: Intent) -> bool:
+    return intent.tunnel.exec_ is None or intent.tunnel.exec_.device == "tunctl"
 
 
 def _first_free(intent: Intent, taken: set[IfName]) -> IfName:

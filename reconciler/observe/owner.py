@@ -52,6 +52,8 @@ def _look(machine: Machine, question: Question, links: Mapping[IfName, LinkState
 
 def _of_intent(machine: Machine, question: Question, scan: Marked, intent: Intent, dev: IfName) -> list[Owner]:
     handle = machine.handles.get(intent.name)
+    if handle and handle.id != intent.mark.id:  # of another store, or of a tunnel that was forgotten
+        handle = None
     hint: Hint = (handle.pid, handle.start_ticks) if handle else (None, None)
     members = belonging(scan, intent.mark, hint, dev)
     if handle and handle.pid and not any((one.pid, one.start_ticks) == hint for one in members):

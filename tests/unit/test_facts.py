@@ -10,8 +10,9 @@ import pytest
 
 from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
+from reconciler.kinds.owner import Owner
 from reconciler.model.facts import Facts, Unknown
-from reconciler.model.found import Counters, LinkState
+from reconciler.model.found import Counters, Found, LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
@@ -34,7 +35,19 @@ def _intent(name: str, interface: str | None = None, **fields: object) -> Intent
 
 
 def _names(machine: Machine, intents: list[Intent], *links: LinkState) -> dict[TunnelName, IfName]:
-    return facts.interfaces(machine, intents, {link.name: link for link in links})
+    marked = {link.mark.tunnel: link.name for link in links if link.mark}
+    return facts.interfaces(machine, intents, {link.name: link for link in links}, marked)
+
+
+def test_a_program_that_chooses_gets_the_first_free_name(machine: Machine) -> None:
+    intents = [_intent("a"), _intent("bb", exec_=Exec(("/bin/vpn",)))]
+    assert _names(machine, intents) == {"a": "tun1", "bb": "tun0"}
+
+
+def test_an_unmarked_link_is_that_of_the_program_that_holds_it() -> None:
+    a = _intent("a", exec_=Exec(("/bin/vpn",)))
+    owner = Owner(a.name, a.mark, IfName("tun7"), ("/bin/vpn",), pid=5, holds=IfName("tun3"))
+    assert facts.present(Found((owner,), {IfName("tun3"): _link("tun3")}, {})) == {"a": "tun3"}
 
 
 def test_automatic_names_are_free_ones(machine: Machine) -> None:
@@ -58,7 +71,7 @@ def test_the_name_it_had_is_kept_unless_taken(machine: Machine) -> None:
 
 
 def _gathered(machine: Machine, intent: Intent, *, privileged: bool = True) -> Facts:
-    return facts.gather(machine, [intent], {}, resolve=False, privileged=privileged)
+    return facts.gather(machine, [intent], Found((), {}, {}), resolve=False, privileged=privileged)
 
 
 def test_keys_by_what_is_derived_from_them(machine: Machine, tmp_path: Path) -> None:

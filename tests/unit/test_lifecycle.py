@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from reconciler.lifecycle import Lifecycle, Seen, after
 from reconciler.model.intent import Progress
 from reconciler.model.tunnel import Restart

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
@@ -36,7 +37,8 @@ def there(wanted: Link, **fields: object) -> Link:
 
 
 def owner(tunnel: str = "a", dev: str = "tun-a", **fields: object) -> Owner:
-    return Owner(TunnelName(tunnel), Mark(TunnelName(tunnel), "0000", "0000"), IfName(dev), ("/bin/vpn",))._replace(**fields)  # type: ignore[arg-type]
+    made = Owner(TunnelName(tunnel), Mark(TunnelName(tunnel), "0000", "0000"), IfName(dev), ("/bin/vpn",))
+    return made._replace(**fields)  # type: ignore[arg-type]
 
 
 def address(text: str = "10.9.0.2/32", tunnel: str | None = "a", dev: str = "tun-a") -> Address:
@@ -131,7 +133,10 @@ CONFLICTS = {
         (link(), route()), (route(tunnel=None, dev="eth0"),), [], "exists but is not owned by tunctl",
     ),
     "a route of the same prefix, while up": (
-        (link(), route(), route("10.21.0.0/16")), (there(link()), route(tunnel=None, dev="eth0")), ["+ route"], "route 10.20.0.0/16",
+        (link(), route(), route("10.21.0.0/16")),
+        (there(link()), route(tunnel=None, dev="eth0")),
+        ["+ route"],
+        "route 10.20.0.0/16",
     ),
     "two tunnels want the same route": (
         (link(), link("b", "tun-b"), route(), route(tunnel="b", dev="tun-b")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from reconciler.errors import InvalidFile, Problem
 from reconciler.kinds.link import Link
 from reconciler.kinds.rule import Rule

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from reconciler.kinds.link import Link
 from reconciler.kinds.peer import Address, Peer
 from reconciler.kinds.route import Route
@@ -52,7 +53,11 @@ CASES: dict[str, tuple[Intent, tuple[Any, ...], Plan, Verdict, str]] = {
     "mtu": (INTENT, (LINK,), left(change(LINK._replace(mtu=1300), "mtu")), Verdict.DEGRADED, "mtu 1300 != 1420"),
     "down": (INTENT, (LINK._replace(up=False, carrier=False),), left(change(LINK, "up")), Verdict.DEGRADED, "admin down"),
     "renamed": (
-        INTENT, (LINK,), left(change(LINK._replace(name=IfName("tun-zz")), "name")), Verdict.DEGRADED, "interface renamed to tun-zz",
+        INTENT,
+        (LINK,),
+        left(change(LINK._replace(name=IfName("tun-zz")), "name")),
+        Verdict.DEGRADED,
+        "interface renamed to tun-zz",
     ),
     "gone": (INTENT, (), left(CREATE), Verdict.STALE, "interface no longer present"),
     "gone, something stayed": (INTENT, (), left(CREATE, RESIDUE), Verdict.STALE, "left over: route 10.20.0.0/16 dev tun-demo"),
@@ -66,12 +71,18 @@ CASES: dict[str, tuple[Intent, tuple[Any, ...], Plan, Verdict, str]] = {
     ),
     "foreign": (INTENT, (), left(conflicts=(FOREIGN,)), Verdict.FAILED, "foreign: link tun-demo exists but is not owned"),
     "held": (INTENT._replace(held=True), (), left(), Verdict.NOT_CONNECTED, "held down"),
-    "held, but there": (INTENT._replace(held=True), (LINK,), left(Step(Verb.DELETE, LINK, LINK, NAME)), Verdict.DEGRADED, "not down"),
+    "held, but there": (
+        INTENT._replace(held=True), (LINK,), left(Step(Verb.DELETE, LINK, LINK, NAME)), Verdict.DEGRADED, "not down",
+    ),
     "disabled": (
         INTENT._replace(tunnel=TUNNEL._replace(enabled=False)), (), left(), Verdict.NOT_CONNECTED, "disabled",
     ),
     "not started in this boot": (
-        INTENT._replace(tunnel=TUNNEL._replace(autostart=False), started_boot="before"), (), left(), Verdict.NOT_CONNECTED, "not started",
+        INTENT._replace(tunnel=TUNNEL._replace(autostart=False), started_boot="before"),
+        (),
+        left(),
+        Verdict.NOT_CONNECTED,
+        "not started",
     ),
     "started in this boot": (
         INTENT._replace(tunnel=TUNNEL._replace(autostart=False), started_boot="boot"), (LINK,), left(), Verdict.CONNECTED, "",
