@@ -10,6 +10,7 @@ import sys
 def main() -> None:
     """Runs the command line of this process and ends it with the exit code that PRODUCT fixed."""
     gc.disable()  # a command lives for a second; looking for cycles among 10 000 routes costs a third of it
+    _have_streams()
     arguments = sys.argv[1:]
     from reconciler.cli.short import run_short
 
@@ -21,12 +22,23 @@ def main() -> None:
     _end(code)
 
 
+def _have_streams() -> None:
+    """For those that were closed before we started: else the next file that is opened, the store maybe, is taken for one."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
 def _end(code: int) -> None:
     """Without taking the interpreter apart first: nothing is left to be done, and that costs a seventh of `status`."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (AttributeError, OSError, ValueError):  # closed before we started, or by a reader that went away
+        except OSError:  # the reader went away, or the disk is full
             continue
     os._exit(code)
 

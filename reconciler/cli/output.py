@@ -51,10 +51,9 @@ class Output:
     def error(self, error: TunctlError) -> None:
         """Why a command could not do its work, with every place in a file, and one hint."""
         self.document(lambda: plain.error(error))
-        for problem in error.details:
-            self.note("error", str(problem))
-        if not error.details or error.message:
-            self.note("error", error.message)
+        lines = [str(problem) for problem in error.details]
+        for line in (*lines, *(() if error.message in lines else (error.message,))):
+            self.note("error", line)
         if error.hint:
             self.note("info", f"hint: {error.hint}")
         if self.debug and error.__cause__ is not None:

@@ -28,8 +28,9 @@ def run_short(arguments: Sequence[str]) -> int | None:
     """The exit code, or None when the command line is not one of ours."""
     if list(arguments) in (["version"], ["--version"]):
         from reconciler import __version__
+        from reconciler.cli.output import Output
 
-        print(f"tunctl {__version__}")  # noqa: T201 - the one line that this command is for
+        Output().data([f"tunctl {__version__}"])
         return 0
     words = _parse(arguments)
     return None if words is None else status(words)

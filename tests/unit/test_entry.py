@@ -1,0 +1,41 @@
+"""The entry point, whatever stands behind its descriptors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+
+
+def _run(tmp_path: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """`tunctl` in a line of shell, with nothing declared."""
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    environment |= {"TUNCTL_STATE_DIR": str(tmp_path / "state"), "TUNCTL_RUN_DIR": str(tmp_path / "run")}
+    script = f"tunctl() {{ '{sys.executable}' -m reconciler \"$@\"; }}; {line}"
+    return subprocess.run(["sh", "-c", script], env=environment, cwd=tmp_path, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("words", ["status", "version", "check desired.toml", "history --json"])
+@pytest.mark.parametrize("behind", [">&-", "<&-", ">&- 2>&-", ">/dev/full"])
+def test_streams_that_are_closed_or_full_change_no_exit_code(tmp_path: Path, words: str, behind: str) -> None:
+    (tmp_path / "desired.toml").write_text("version = 1\n")
+    done = _run(tmp_path, f"tunctl {words} {behind}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", ["status", "version"])
+def test_reader_that_went_away_is_no_error(tmp_path: Path, words: str) -> None:
+    done = _run(tmp_path, f"{{ sleep 0.2; tunctl {words}; echo $? >code; }} | true; cat code")
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_closed_streams_are_no_place_for_the_store(tmp_path: Path) -> None:
+    """What is opened next would be descriptor 1 and 2, and words would be written into it."""
+    done = _run(tmp_path, "tunctl check absent.toml >&- 2>&-; echo $?; tunctl check absent.toml")
+    assert done.stdout == "65\n"
+    assert done.stderr == "error: absent.toml: no such file or directory\n"
