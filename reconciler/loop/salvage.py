@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 from reconciler.errors import NotConverged, StoreError
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
+from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
 from reconciler.loop.act import act
 from reconciler.loop.commands import Done, Session
 from reconciler.loop.reconcile import Pass, Watcher
 from reconciler.loop.survey import Survey, survey
-from reconciler.model.names import HOST
+from reconciler.model.names import HOST, TunnelName, is_tunnel_name
 from reconciler.model.plan import Plan
 from reconciler.plan import plan as plan_steps
 from reconciler.store.read import read
@@ -36,28 +41,45 @@ def down_orphans(session: Session, watch: Watcher) -> Done:
 
 
 def _remove_marked(session: Session, machine: Machine, stored: Stored, watch: Watcher, *, orphans_of: str | None) -> Pass:
-    """Removes all that is marked; with `orphans_of` only links and owners whose mark is of another store than that."""
-
-    def doomed(seen: Survey) -> Plan:
-        found = seen.found.resources
-        if orphans_of is None:
-            return plan_steps((), found, blind=seen.found.is_unobserved)
-        alien = {name for name, state in seen.found.links.items() if state.mark and state.mark.store_id != orphans_of}
-        kept = [
-            r
-            for r in found
-            if (r.kind == "link" and r.dev in alien) or (r.kind == "owner" and r.mark.store_id != orphans_of)  # type: ignore[attr-defined]
-        ]
-        return plan_steps((), kept, blind=seen.found.is_unobserved)
-
-    nobody = Stored(exists=False, sources=stored.sources)
-    before = survey(machine, nobody, resolve=False, privileged=True, every_mark=True)
-    steps = doomed(before)
+    """Removes all that is marked; with `orphans_of` only what is of another store than that, and what is nobody's."""
+    _, steps = _doomed(machine, stored, orphans_of)
     watch.planned(steps)
     outcomes = act(machine, steps.steps, session.fault, watch.done)
-    after = survey(machine, nobody, resolve=False, privileged=True, every_mark=True)
-    left = doomed(after)
+    after, left = _doomed(machine, stored, orphans_of)
     errors = [(outcome.step.tunnel, outcome.error) for outcome in outcomes if outcome.error]
     if not errors:
         errors = [(step.tunnel, NotConverged(f"still to do after a second look: {step}")) for step in left.steps]
+    _drop_handles(machine, after, orphans_of)
     return Pass(steps, tuple(outcomes), after, left, tuple(errors), tuple(machine.notes))
+
+
+def _doomed(machine: Machine, stored: Stored, orphans_of: str | None) -> tuple[Survey, Plan]:
+    """What is there, and the plan that removes it. Routes without a device and rules carry no store's mark: those that
+    belong to no tunnel of `stored` are nobody's, and go with the orphans."""
+    nobody = Stored(exists=False, sources=stored.sources)
+    seen = survey(machine, nobody, resolve=False, privileged=True, every_mark=True)
+    found = seen.found.resources
+    if orphans_of is None:
+        return seen, plan_steps((), found, blind=seen.found.is_unobserved)
+    alien = {name for name, state in seen.found.links.items() if state.mark and state.mark.store_id != orphans_of}
+    doomed = [
+        r
+        for r in found
+        if (isinstance(r, Link) and r.name in alien) or (isinstance(r, Owner) and r.mark.store_id != orphans_of)
+    ]
+    marked = plan_steps((), doomed, blind=seen.found.is_unobserved)
+    unowned = survey(machine, stored, resolve=False, privileged=True).plan.only(frozenset((HOST,)))
+    return seen, marked._replace(steps=(*unowned.steps, *marked.steps))
+
+
+def _drop_handles(machine: Machine, after: Survey, orphans_of: str | None) -> None:
+    """The run directories of tunnels that are gone."""
+    there = {r.tunnel for r in after.found.resources}
+    with suppress(FileNotFoundError):
+        names = [TunnelName(name) for name in os.listdir(machine.run_dir / "tunnels") if is_tunnel_name(name)]
+        for name in names:
+            handle = machine.handles.get(name)
+            is_orphan = orphans_of is None or (handle is not None and handle.id[:4] != orphans_of)
+            if name not in there and is_orphan:
+                with suppress(OSError):  # what stays there costs nothing
+                    machine.handles.drop(name)
