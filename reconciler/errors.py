@@ -59,6 +59,13 @@ class Bug(TunctlError):
 
     exit_code = 70
 
+    @classmethod
+    def of(cls, error: Exception, where: str = "") -> Bug:
+        """One for an exception that nobody expected; the traceback is shown with --debug."""
+        made = cls(f"{where}{type(error).__name__}: {error}", hint="please report this with the output of --debug")
+        made.__cause__ = error
+        return made
+
 
 class Foreign(TunctlError):
     """Something that is not ours stands where we want our own (73)."""

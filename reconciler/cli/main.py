@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -36,7 +37,8 @@ for command in (*changes.COMMANDS, *looks.COMMANDS, *keys.COMMANDS, *reserved.CO
 
 def run(arguments: Sequence[str]) -> int:
     """Parses and carries out; returns the exit code. No traceback reaches the user without --debug."""
-    output = Output(as_json="--json" in arguments, debug="--debug" in arguments)
+    log_json = "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)
+    output = Output(as_json="--json" in arguments, debug="--debug" in arguments, log_json=log_json)
     _signals()
     try:
         code = tunctl.main(args=list(arguments), prog_name="tunctl", standalone_mode=False)
@@ -45,6 +47,8 @@ def run(arguments: Sequence[str]) -> int:
         return ended.exit_code
     except click.ClickException as error:
         return _say(output, UsageError(error.format_message(), hint=_usage(error)))
+    except SystemExit:  # how click takes it that nobody reads its help to the end
+        return 0
     except click.Abort:
         return 128 + signal.SIGINT
     except Interrupted as interrupted:
@@ -56,9 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     except TunctlError as error:
         return _say(output, error)
     except Exception as error:
-        if output.debug:
-            raise
-        return _say(output, Bug(f"{type(error).__name__}: {error}", hint="please report this with the output of --debug"))
+        return _say(output, Bug.of(error))
 
 
 def _say(output: Output, error: TunctlError) -> int:

@@ -71,9 +71,7 @@ def status(words: Words) -> int:
         output.error(error)
         return error.exit_code
     except Exception as error:
-        if words.debug:
-            raise
-        bug = Bug(f"{type(error).__name__}: {error}", hint="please report this with the output of --debug")
+        bug = Bug.of(error)
         output.error(bug)
         return bug.exit_code
     output.data(report.status_text(seen, output.paint))

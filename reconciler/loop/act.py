@@ -62,7 +62,7 @@ def _perform(machine: Machine, steps: list[Step], fault: Fault | None, number: i
         except TunctlError as error:
             errors = [error] * len(steps)
         except Exception as error:
-            errors = [_bug(error, steps[0])] * len(steps)
+            errors = [Bug.of(error, f"{steps[0]}: ")] * len(steps)
     if fault is not None:
         fault.after(number)
     seconds = (time.monotonic() - begun) / len(steps)
@@ -73,9 +73,3 @@ def _outcome(step: Step, error: TunctlError | None, seconds: float) -> Outcome:
     if isinstance(error, LookAgain):
         return Outcome(step, None, seconds, skipped=True)
     return Outcome(step, error, seconds)
-
-
-def _bug(error: Exception, step: Step) -> Bug:
-    bug = Bug(f"{step}: {type(error).__name__}: {error}", hint="please report this with the output of --debug")
-    bug.__cause__ = error
-    return bug
