@@ -37,7 +37,9 @@ def everything(host: Host) -> str:
     peer = key_pair(host, "peer.key")
     key_pair(host, "wg.key")
     host.write("prefixes.txt", "10.40.0.0/16 # one\n\nfd00:40::/32\n")
-    peers = f'[[tunnels.wg.wireguard.peers]]\nname = "p"\npublic_key = "{peer}"\nallowed_ips = ["10.30.0.0/16", "fd00:30::/32"]\n'
+    peers = (
+        f'[[tunnels.wg.wireguard.peers]]\nname = "p"\npublic_key = "{peer}"\nallowed_ips = ["10.30.0.0/16", "fd00:30::/32"]\n'
+    )
     more = '[[tunnels.demo.routes]]\nto_file = "prefixes.txt"\nmetric = 7\n[[tunnels.demo.routes]]\nto = "10.66.0.0/16"\ntype = "blackhole"\n'
     demo = exec_(addresses=("10.9.0.2/32", "fd00:9::2/128"), keys='mtu = 1400\ndescription = "an engine"', tables=more)
     ruled = tun("ruled", addresses=("10.8.0.2/24",), routes=("10.50.0.0/16", "fd00:50::/32"), tables=RULES)
@@ -126,7 +128,9 @@ def test_eight_at_once(host: Host) -> None:
 def test_the_lock_names_its_holder(host: Host) -> None:
     host.write("d.toml", desired(tun()))
     host.tunctl("apply", "d.toml")
-    host.write("slow.toml", desired(exec_("slow", "never", addresses=(), routes=(), options='ready_timeout = "20s"'), source="slow"))
+    host.write(
+        "slow.toml", desired(exec_("slow", "never", addresses=(), routes=(), options='ready_timeout = "20s"'), source="slow")
+    )
     working = host.start(host.tunctl_argv("apply", "slow.toml"), log="slow.log")
     wait_until(lambda: "+ owner" in (host.dir / "slow.log").read_text(), 10)
     busy = host.json("down", "demo", "--lock-timeout", "100ms", expect=75)["error"]

@@ -77,7 +77,9 @@ def test_stale_by_the_store_and_the_kernel_alone(demo: Host) -> None:
 
 def test_codes_that_are_not_pythons_nor_clicks(host: Host) -> None:
     host.tunctl("status", "--bogus", expect=64)
-    broken = "import sys, reconciler.loop.look as look\nlook.survey = None\nfrom reconciler.__main__ import main\nsys.exit(main())"
+    broken = (
+        "import sys, reconciler.loop.look as look\nlook.survey = None\nfrom reconciler.__main__ import main\nsys.exit(main())"
+    )
     for arguments in (["status"], ["status", "--json"], ["--json", "status", "--watch"]):
         done = host.run([sys.executable, "-c", broken, *arguments], check=False)
         assert done.returncode == 70, done.stderr
@@ -85,7 +87,9 @@ def test_codes_that_are_not_pythons_nor_clicks(host: Host) -> None:
         assert "report" in done.stderr
         if "--json" in arguments:
             assert json.loads(done.stdout)["error"]["code"] == 70
-    assert "Traceback" in host.run([sys.executable, "-c", broken, "status", "--debug"], check=False).stderr
+    for arguments in (["status", "--debug"], ["--debug", "status", "--watch"]):
+        done = host.run([sys.executable, "-c", broken, *arguments], check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (70, True)
 
 
 def test_a_device_without_an_intent_is_unmanaged(host: Host) -> None:
@@ -158,7 +162,7 @@ def test_status_writes_nothing(demo: Host) -> None:
     before = demo.snapshot(), files(demo.state_dir), files(demo.run_dir)
     loop = f"for i in $(seq 50); do {sys.executable} -m reconciler status demo >/dev/null || exit; done"
     demo.run(["sh", "-c", loop])
-    read_only = f"mount --bind {demo.state_dir} {demo.state_dir} && mount -o remount,bind,ro {demo.state_dir} && exec \"$@\""
+    read_only = f'mount --bind {demo.state_dir} {demo.state_dir} && mount -o remount,bind,ro {demo.state_dir} && exec "$@"'
     demo.run(["unshare", "-m", "sh", "-c", read_only, "sh", *demo.tunctl_argv("status", "demo")])
     assert (demo.snapshot(), files(demo.state_dir), files(demo.run_dir)) == before
 
@@ -219,7 +223,14 @@ def test_status_without_helpers(demo: Host) -> None:
     usual = verdict(demo, expect=0)
     done = demo.run(["env", "PATH=/nonexistent", *demo.tunctl_argv("status", "demo", "--json")])
     assert json.loads(done.stdout)["tunnels"][0]["verdict"] == usual["verdict"]
-    hidden = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /run/dbus 2>/dev/null; mount -t tmpfs none /sys; exec "$@"', "sh"]
+    hidden = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        'mount -t tmpfs none /run/dbus 2>/dev/null; mount -t tmpfs none /sys; exec "$@"',
+        "sh",
+    ]
     assert demo.run([*hidden, *demo.tunctl_argv("status", "demo")]).returncode == 0
 
 

@@ -1,0 +1,270 @@
+"""The command line as people script against it: exit codes, JSON, options, refusals. PRODUCT section 4."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.netns.scenario import desired, exec_, files, key_pair, links, tun, verdict, wireguard
+from tests.netns.world import Host, wait_until
+
+REFUSED = {
+    "tunnels.demo.driver": 'driver = "openvpn"\n[tunnels.demo.openvpn]\nconfig_file = "x"\n',
+    "tunnels.demo.split": 'driver = "tun"\n[[tunnels.demo.split.vpn]]\ncidr = "10.0.0.0/8"\n',
+    "tunnels.demo.dns": 'driver = "tun"\n[tunnels.demo.dns]\nservers = ["10.0.0.53"]\ndomains = ["."]\n',
+    "tunnels.demo.nat": 'driver = "tun"\n[[tunnels.demo.nat]]\nsource = ["10.0.0.0/8"]\nout = "uplink"\n',
+    "tunnels.demo.listen": 'driver = "tun"\n[[tunnels.demo.listen]]\ntransport = "udp"\nport = 8443\n',
+    "tunnels.demo.health": 'driver = "tun"\n[tunnels.demo.health]\nping = ["10.0.0.1"]\n',
+    "tunnels.demo.on_failure": 'driver = "tun"\non_failure = "block"\n',
+    "tunnels.demo.ipv6_leak": 'driver = "tun"\nipv6_leak = "allow"\n',
+    "tunnels.demo.routes": 'driver = "tun"\n[[tunnels.demo.routes]]\nto = "0.0.0.0/0"\n',
+    "tunnels.demo.exec.remote": 'driver = "exec"\n[tunnels.demo.exec]\ncommand = ["/bin/true"]\nremote = ["192.0.2.1"]\n',
+    "tunnels.demo.accept": 'driver = "openconnect"\naccept = ["dns"]\n[tunnels.demo.openconnect]\nserver = "https://x"\n',
+}
+HOST_REFUSED = ('lan = "private"', 'lan_except = ["docker0"]', 'uplink = "eth0"', 'runtime_file = "beside"')
+
+
+def error_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one document on stdout."""
+    document = json.loads(done.stdout)
+    assert set(document) == {"version", "error"}
+    assert document["version"] == 1
+    assert set(document["error"]) == {"code", "message", "hint", "details"}
+    assert document["error"]["code"] == done.returncode
+    assert document["error"]["message"]
+    return dict(document["error"])
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_is_not_there_yet_is_refused_by_name(host: Host, key: str) -> None:
+    host.write("d.toml", f"version = 1\n[tunnels.demo]\n{REFUSED[key]}")
+    error = error_of(host.tunctl("apply", "d.toml", "--json", expect=69))
+    assert [detail["key"] for detail in error["details"] if detail["key"].startswith(key)], error
+    assert all(detail["line"] >= 2 for detail in error["details"])
+    assert not host.state_dir.exists()
+
+
+def test_other_things_that_are_not_there_yet(host: Host) -> None:
+    for line in HOST_REFUSED:
+        host.write("d.toml", f'version = 1\n[host]\n{line}\n[tunnels.demo]\ndriver = "tun"\n')
+        error = error_of(host.tunctl("check", "d.toml", "--json", expect=69))
+        assert [detail["key"] for detail in error["details"]] == [f"host.{line.split()[0]}"]
+    host.write("d.toml", desired(tun()))
+    for words in (["daemon"], ["metrics"], ["confirm"], ["rollback"], ["import", "x"], ["explain", "192.0.2.1"], ["doctor"],
+                  ["endpoints", "show"], ["endpoints", "sign", "--key", "F"], ["--netns", "x", "status"],
+                  ["status", "--netns=x"], ["apply", "d.toml", "--confirm", "2m"]):  # fmt: skip
+        assert host.tunctl(*words, expect=69).stderr, words
+    assert not host.state_dir.exists()
+
+
+def test_usage(host: Host) -> None:
+    host.write("d.toml", desired(tun()))
+    host.tunctl("apply", "d.toml")
+    before = host.snapshot(), files(host.state_dir)
+    for words in ([], ["bogus"], ["--bogus", "status"], ["apply", "a", "b"], ["down"], ["up"], ["forget"], ["down", "--all", "demo"],
+                  ["down", "--orphans", "demo"], ["down", "--orphans", "--all"], ["show"], ["key"], ["key", "generate"], ["key", "generate", "--type", "rsa"],
+                  ["check"], ["completion", "tcsh"], ["apply", "d.toml", "--timeout", "soon"], ["reconcile", "--lock-timeout", "x"],
+                  ["reconcile", "now"], ["history", "--limit", "0"], ["status", "--log-format", "xml"],
+                  ["down", "other"], ["up", "other"], ["forget", "other"], ["show", "other"], ["history", "other"],
+                  ["forget", "--source", "other"], ["down", "demo", "other"], ["down", "../demo"]):  # fmt: skip
+        done = host.tunctl(*words, "--json", expect=64)
+        error_of(done)
+        assert done.stderr, words
+    assert (host.snapshot(), files(host.state_dir)) == before
+    assert "demo" in host.tunctl("down", "other", expect=64).stderr
+    error_of(host.tunctl("reconcile", "--json", env={"TUNCTL_FAULT": "kill-sometimes"}, expect=64))
+
+
+def test_files_that_are_none(host: Host) -> None:
+    host.write("bad.toml", "version = 1\n[tunnels.demo\n")
+    host.write("empty.toml", "")
+    host.write("two.toml", "version = 2\n")
+    host.write("open.toml", desired(tun()), 0o666)
+    (host.dir / "dir").mkdir()
+    (host.dir / "bin.toml").write_bytes(b"\xff\xfe\x00")
+    for name in ("nonesuch.toml", "bad.toml", "empty.toml", "two.toml", "open.toml", "dir", "bin.toml", "/dev/null", ""):
+        for command in ("check", "plan", "apply"):
+            if (command, name) == ("check", "open.toml"):
+                continue
+            done = host.tunctl(command, name, "--json", expect=65)
+            error = error_of(done)
+            assert name in error["message"] + str(error["details"]) + done.stderr, (name, done.stderr)
+    bad = error_of(host.tunctl("apply", "bad.toml", "--json", expect=65))
+    assert bad["details"][0]["line"] == 2
+    assert host.tunctl("apply", expect=65).stderr.count("/etc/tunctl/desired.toml")
+    assert not host.state_dir.exists()
+
+
+def test_a_store_that_cannot_be_written(host: Host) -> None:
+    host.write("d.toml", desired(tun()))
+    before = host.snapshot()
+    host.write("state", "a file")
+    error_of(host.tunctl("apply", "d.toml", "--json", expect=74))
+    (host.dir / "state").unlink()
+    host.tunctl("apply", "d.toml")
+    up = host.snapshot()
+    read_only = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        f'mount --bind {host.state_dir} {host.state_dir}; mount -o remount,bind,ro {host.state_dir}; exec "$@"',
+        "sh",
+    ]
+    host.write("d.toml", desired(tun(routes=("10.22.0.0/16",))))
+    for words in (["apply", "d.toml"], ["down", "demo"], ["forget", "demo"]):
+        done = host.run([*read_only, *host.tunctl_argv(*words, "--json")], check=False)
+        assert done.returncode == 74, done.stderr
+        error_of(done)
+    assert host.snapshot() == up
+    assert host.run([*read_only, *host.tunctl_argv("status")], check=False).returncode == 3
+    host.tunctl("down", "demo")
+    assert host.snapshot() == before
+
+
+def test_global_options_before_and_after(host: Host) -> None:
+    host.write("d.toml", desired(tun()))
+    place = ["--state-dir", "s", "--run-dir", "r"]
+    host.tunctl(*place, "--lock-timeout", "1s", "--no-color", "--log-format", "json", "apply", "d.toml")
+    assert (host.dir / "s" / "intent.db").exists()
+    assert (host.dir / "r").is_dir()
+    assert not host.state_dir.exists()
+    for words in ([*place, "--json", "status"], ["status", *place, "--json"], ["--json", "status", "--state-dir=s", "--run-dir=r"],
+                  ["--state-dir", "other", "status", "--json", *place], [*place, "status", "demo", "--json", "--debug"]):  # fmt: skip
+        assert json.loads(host.tunctl(*words, expect=3).stdout)["tunnels"][0]["name"] == "demo", words
+    assert json.loads(host.tunctl("--json", *place, "plan", "d.toml").stdout)["changes"] == 0
+    log = host.tunctl(*place, "apply", "--log-format", "json", "--keep-holds", "nonesuch", expect=65).stderr
+    assert all({"level", "tunnel", "message"} == set(json.loads(line)) for line in log.splitlines()), log
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["plan", "d.toml"], ["apply", "d.toml"], ["show", "demo"], ["history"], ["schema"], ["--help"]]
+)
+def test_a_reader_that_goes_away(host: Host, words: list[str]) -> None:
+    many = [f"10.{20 + number // 250}.{number % 250}.0/24" for number in range(2000)]
+    host.write("d.toml", desired(tun(routes=many)))
+    if words[0] in ("status", "show", "history"):
+        host.tunctl("apply", "d.toml")
+    usual = host.tunctl(*words, expect=None).returncode if words[0] != "apply" else 0
+    read, write = os.pipe()
+    os.close(read)
+    argv = ["ip", "netns", "exec", host.name, *host.tunctl_argv(*words)]
+    done = subprocess.run(
+        argv, env=host.env, cwd=host.dir, stdout=write, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+    )
+    os.close(write)
+    assert (done.returncode, "Traceback" in done.stderr, "Broken pipe" in done.stderr) == (usual, False, False), done.stderr
+    if words[0] == "apply":
+        assert verdict(host)["routes"] == len(many)
+
+
+def test_waiting_for_connected(host: Host) -> None:
+    host.write("d.toml", desired(tun()))
+    done = host.tunctl("apply", "d.toml", "--wait", "--timeout", "2s", expect=1)
+    assert "no process attached" in done.stderr
+    host.write("d.toml", desired(exec_()))
+    host.tunctl("apply", "d.toml", "--wait", "--timeout", "20s")
+
+
+def test_too_long(host: Host) -> None:
+    host.write("d.toml", desired(exec_("demo", "never", options='ready_timeout = "50s"')))
+    done = host.tunctl("apply", "d.toml", "--timeout", "1s", "--json", expect=1)
+    json.loads(done.stdout)
+    assert "1 s" in done.stderr
+    host.tunctl("down", "demo")
+    assert (host.pids(), links(host)) == ([], [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals(host: Host, number: signal.Signals) -> None:
+    before = host.snapshot()
+    host.write("d.toml", desired(exec_("demo", "never", options='ready_timeout = "3s"')))
+    working = host.start(host.tunctl_argv("apply", "d.toml"), log="log")
+    wait_until(lambda: "+ owner" in (host.dir / "log").read_text(), 10)
+    working.send_signal(number)
+    code = working.wait(10)
+    text = (host.dir / "log").read_text()
+    assert "Traceback" not in text
+    assert code == (1 if number == signal.SIGHUP else 128 + number)
+    host.tunctl("down", "demo")
+    assert (host.pids(), host.snapshot()) == ([], before)
+
+
+def test_looks_at_one_tunnel_and_at_the_past(host: Host) -> None:
+    host.write("d.toml", desired(tun(tables='[[tunnels.demo.rules]]\nfrom = "192.0.2.0/24"\nlookup = "tunnel"\n')))
+    host.tunctl("apply", "d.toml")
+    host.ip("link set tun-demo mtu 1400")
+    seen = host.json("show", "demo")
+    assert set(seen) >= {"version", "intent", "wanted", "found", "handles", "ledger", "pending"}
+    assert {entry["kind"] for entry in seen["wanted"]} == {"link", "address", "route", "rule"}
+    host.tunctl("show", "demo")
+    host.tunctl("down", "demo")
+    past = host.json("history", "demo")["history"]
+    assert [entry["event"] for entry in past][:1] == ["created"]
+    assert {"held"} <= {entry["event"] for entry in past}
+    assert all({"at", "tunnel", "source", "generation", "actor", "event", "cause", "outcome"} == set(entry) for entry in past)
+    assert len(host.json("history", "--limit", "1")["history"]) == 1
+    assert host.tunctl("history").stdout.count("\n") >= len(past)
+
+
+def test_check_needs_nothing(host: Host) -> None:
+    text = desired(wireguard("wg", "absent.key"), tun(routes=(), tables='[[tunnels.demo.routes]]\nto_file = "absent.txt"\n'))
+    host.write("d.toml", text)
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    done = host.run([*nobody, *host.tunctl_argv("check", "d.toml")])
+    assert "absent.key" in done.stderr
+    assert "absent.txt" in done.stderr
+    seen = host.json("check", "d.toml")
+    assert seen["tunnels"] == ["wg", "demo"]
+    assert len(seen["warnings"]) == 2
+    host.tunctl("apply", "d.toml", expect=65)
+    (host.dir / "base").mkdir()
+    host.write("base/absent.txt", "10.0.0.0/9\n")
+    key_pair(host, "base/absent.key")
+    assert host.json("check", "--base-dir", "base", "d.toml")["warnings"] == []
+    host.tunctl("check", "-", stdin=text)
+
+
+def test_keys(host: Host) -> None:
+    public = key_pair(host, "k")
+    assert stat.S_IMODE((host.dir / "k").stat().st_mode) == 0o600
+    old = (host.dir / "k").read_text()
+    host.tunctl("key", "generate", "--type", "x25519", "--out", "k", expect=65)
+    assert (host.dir / "k").read_text() == old
+    assert host.tunctl("key", "public", stdin=old).stdout.strip() == public
+    pem = host.tunctl("key", "generate", "--type", "ed25519").stdout
+    assert pem.startswith("-----BEGIN PRIVATE KEY-----")
+    host.tunctl("key", "public", "--out", "p.pem", stdin=pem)
+    assert "BEGIN PUBLIC KEY" in (host.dir / "p.pem").read_text()
+    for junk in ("", "sesame\n", "A" * 44):
+        done = host.tunctl("key", "public", stdin=junk, expect=65)
+        assert "sesame" not in done.stderr
+
+
+def test_words_about_itself(host: Host) -> None:
+    assert host.tunctl("version").stdout.startswith("tunctl ")
+    assert host.tunctl("--version").stdout.startswith("tunctl ")
+    assert set(host.json("version")) == {"version", "tunctl"}
+    assert host.json("schema")["$schema"]
+    for shell in ("bash", "zsh", "fish"):
+        assert "tunctl" in host.tunctl("completion", shell).stdout
+    for words in (["--help"], ["apply", "--help"], ["status", "-h"], ["key", "--help"]):
+        assert "Usage" in host.tunctl(*words).stdout
+
+
+def test_it_works_with_nothing_attached(host: Host) -> None:
+    """No stdin, stdout or stderr at all; the engine inherits nothing that a pipe waits for."""
+    host.write("d.toml", desired(exec_()))
+    shell = f"{sys.executable} -m reconciler apply d.toml | cat"
+    assert "+ link tun-demo" in host.run(["sh", "-c", shell], timeout=10).stdout
+    closed = 'exec "$@" <&- >&- 2>&-'
+    assert host.run(["sh", "-c", closed, "sh", *host.tunctl_argv("down", "demo")], check=False).returncode == 0
+    assert host.run(["sh", "-c", closed, "sh", *host.tunctl_argv("status", "demo")], check=False).returncode == 1
+    assert (links(host), host.pids()) == ([], [])
