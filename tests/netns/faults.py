@@ -119,9 +119,9 @@ def changed(host: Host) -> Path:
 
 
 def state(host: Host) -> str:
-    """The snapshot without what is by chance: link-local addresses of TUNs, indexes, the second halves of marks."""
+    """The snapshot without what is by chance: link-local addresses of TUNs, indexes, the numbers in marks."""
     lines = [line for line in host.snapshot().splitlines() if " fe80::" not in f" {line}"]
-    text = re.sub(r"(alias tunctl:\S+:\w{4})\w{4}$", r"\1", "\n".join(lines), flags=re.MULTILINE)
+    text = re.sub(r"(alias tunctl:\S+:)\w{8}$", r"\1", "\n".join(lines), flags=re.MULTILINE)
     links, addresses, *rest = re.sub(r"^\d+: ", "", text, flags=re.MULTILINE).split("\n\n")
     return "\n\n".join([links, "\n".join(sorted(addresses.splitlines())), *rest])
 
