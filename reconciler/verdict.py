@@ -46,7 +46,7 @@ def judge(intent: Intent, seen: Evidence) -> Judgement:
     if intent.progress.state == "failed" or seen.impossible:
         return Judgement(Verdict.FAILED, (seen.impossible or intent.progress.error or "gave up",), unseen)
     if link is None:
-        return _when_absent(intent, plan, unseen)
+        return _when_absent(intent, seen, unseen)
     reasons = [*_drift(plan.steps), *_carrier(link, plan.steps), *_peers(intent, seen.found, facts)]
     if not reasons:
         return Judgement(Verdict.CONNECTED, (), unseen)
@@ -67,9 +67,12 @@ def _when_down(intent: Intent, link: Link | None, plan: Plan, unseen: tuple[str,
     return Judgement(Verdict.DEGRADED, (f"{why or 'not started'}, but not down", *left), unseen)
 
 
-def _when_absent(intent: Intent, plan: Plan, unseen: tuple[str, ...]) -> Judgement:
+def _when_absent(intent: Intent, seen: Evidence, unseen: tuple[str, ...]) -> Judgement:
+    """What outlived the interface is named: what should not be there at all, and what stands there without its link."""
     name = f"{intent.tunnel.interface}: " if intent.tunnel.interface else ""
-    residues = tuple(f"left over: {step.resource}" for step in plan.steps if step.verb is Verb.DELETE)
+    stray = [step.resource for step in seen.left.steps if step.verb is Verb.DELETE]
+    alone = [r for r in seen.found if r.kind in ("route", "rule") and r not in stray]
+    residues = tuple(f"left over: {r}" for r in [*stray, *alone][:REASONS_SHOWN])
     if intent.progress.worked:
         return Judgement(Verdict.STALE, (f"{name}interface no longer present", *residues), unseen)
     error = (intent.progress.error,) if intent.progress.error else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
 import click
@@ -64,8 +65,8 @@ def context(values: dict[str, Any]) -> Context:
     if values["netns"] is not None:
         raise Unavailable("--netns is not there yet", hint="ip netns exec NAME tunctl … does the same")
     session = Session(
-        directory(values["state_dir"] or "", "STATE").absolute(),
-        directory(values["run_dir"] or "", "RUN").absolute(),
+        Path(directory(values["state_dir"] or "", "STATE")).absolute(),
+        Path(directory(values["run_dir"] or "", "RUN")).absolute(),
         _timeout_s(values["lock_timeout"]),
         fault.from_environment(),
     )

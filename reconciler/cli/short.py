@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 STATE_DIR, RUN_DIR = "/var/lib/tunctl", "/run/tunctl"
@@ -79,6 +78,6 @@ def status(words: Words) -> int:
     return seen.exit_code
 
 
-def directory(given: str, which: str) -> Path:
+def directory(given: str, which: str) -> str:
     """The state or run directory: the option, else the environment, else the default."""
-    return Path(given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR))
+    return given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR)

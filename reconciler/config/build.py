@@ -4,9 +4,33 @@ from __future__ import annotations
 
 from reconciler.config.declared import Declared, Routed
 from reconciler.config.references import References, absolute
-from reconciler.config.schema import ExecTable, HostTable, PeerTable, RouteTable, RuleTable, TunTable, WireGuardTable
+from reconciler.config.schema import (
+    ExecTable,
+    HostTable,
+    NatTable,
+    PeerTable,
+    RouteTable,
+    RuleTable,
+    SplitEntry,
+    TunTable,
+    WireGuardTable,
+)
 from reconciler.model.prefix import Prefix
-from reconciler.model.tunnel import Exec, Host, PeerSettings, Restart, RouteSettings, RuleSettings, Tun, Tunnel, WireGuard
+from reconciler.model.tunnel import (
+    Dns,
+    Exec,
+    Host,
+    Nat,
+    PeerSettings,
+    PrefixFile,
+    Restart,
+    RouteSettings,
+    RuleSettings,
+    Split,
+    Tun,
+    Tunnel,
+    WireGuard,
+)
 
 
 def host(table: HostTable | None) -> Host:
@@ -45,6 +69,11 @@ def tunnel(declared: Declared, references: References) -> Tunnel:
         routes=tuple(_route(entry, references, at) for at, entry in enumerate(table.routes)),
         rules=tuple(_rule(entry) for entry in table.rules),
         restart=_restart(declared),
+        ipv6_leak=table.ipv6_leak or "block",
+        on_failure=table.on_failure,
+        split=_split(declared, references),
+        dns=_dns(declared),
+        nat=tuple(_nat(entry) for entry in table.nat),
     )
 
 
@@ -81,6 +110,7 @@ def _exec(declared: Declared, table: ExecTable, references: References) -> Exec:
         device=table.device or ("tunctl" if table.user else "program"),
         environment=tuple(sorted(table.environment.items())),
         user=table.user,
+        remote=tuple(table.remote),
         restart_on=tuple(absolute(declared, name) for name in table.restart_on),
         restart_digest=references.restart_digest,
         ready_timeout_s=table.ready_timeout,
@@ -117,6 +147,32 @@ def _rule(entry: RuleTable) -> RuleSettings:
     )
 
 
+def _split(declared: Declared, references: References) -> Split | None:
+    table = declared.table.split
+    if table is None:
+        return None
+
+    def inline(entries: list[SplitEntry]) -> tuple[Prefix, ...]:
+        return tuple(dict.fromkeys(prefix for entry in entries for prefix in entry.cidr or ()))
+
+    def of_files(side: str) -> tuple[PrefixFile, ...]:
+        return tuple(file for (where, _), (file, _) in references.split_files.items() if where == side)
+
+    return Split(inline(table.vpn), of_files("vpn"), inline(table.direct), of_files("direct"))
+
+
+def _dns(declared: Declared) -> Dns | None:
+    table = declared.table.dns
+    if table is None:
+        return None
+    domains = None if table.domains is None else tuple(table.domains)
+    return Dns(tuple(table.servers), tuple(table.search), domains, table.backend, table.priority)
+
+
+def _nat(entry: NatTable) -> Nat:
+    return Nat(tuple(dict.fromkeys(entry.source)), entry.out, entry.masquerade, entry.forward)
+
+
 def _restart(declared: Declared) -> Restart:
     table = declared.table.restart
     return Restart(table.base, table.factor, table.max, table.attempts) if table else Restart()
@@ -126,12 +182,12 @@ def routed(declared: Declared, references: References) -> list[Routed]:
     """Everything of a tunnel that becomes routes, with the key it stands at."""
     table = declared.table
     result: list[Routed] = []
-    in_split = [entry.cidr or [] for entry in table.split.vpn] if table.split else []
-    if in_split:
-        result += [
-            Routed(("split", "vpn", at, "cidr"), tuple(dict.fromkeys(cidr)), table.metric, table.table)
-            for at, cidr in enumerate(in_split)
-        ]
+    if table.split and table.split.vpn:
+        for at, one in enumerate(table.split.vpn):
+            result.append(Routed(("split", "vpn", at, "cidr"), tuple(dict.fromkeys(one.cidr or ())), table.metric, table.table))
+            if ("vpn", at) in references.split_files:
+                listed = references.split_files["vpn", at][1]
+                result.append(Routed(("split", "vpn", at, "cidr_file"), listed, table.metric, table.table))
     elif table.wireguard is not None and table.wireguard.route_allowed_ips:
         for at, peer in enumerate(table.wireguard.peers):
             prefixes: tuple[Prefix, ...] = tuple(dict.fromkeys(peer.allowed_ips))

@@ -22,6 +22,7 @@ class References(NamedTuple):
     """What was found there."""
 
     prefix_files: dict[int, tuple[PrefixFile, tuple[Prefix, ...]]]  # by the index of the route
+    split_files: dict[tuple[str, int], tuple[PrefixFile, tuple[Prefix, ...]]]  # by side (vpn, direct) and index
     restart_digest: str
 
 
@@ -46,7 +47,7 @@ class Shelf:
 def resolve(tunnel: Declared, shelf: Shelf) -> References:
     """Looks at everything that the tunnel names; errors and warnings go to its findings."""
     _secrets(tunnel)
-    _not_built_yet(tunnel, shelf)
+    _not_built_yet(tunnel)
     _users(tunnel)
     found = {}
     for at, entry in enumerate(tunnel.table.routes):
@@ -56,7 +57,18 @@ def resolve(tunnel: Declared, shelf: Shelf) -> References:
             if listed is not None:
                 check_families(tunnel, path[:-1], entry, listed.prefixes)
                 found[at] = (shelf.stored(absolute(tunnel, entry.to_file)), listed.prefixes)
-    return References(found, _restart_digest(tunnel, shelf.recorder))
+    return References(found, _split_files(tunnel, shelf), _restart_digest(tunnel, shelf.recorder))
+
+
+def _split_files(tunnel: Declared, shelf: Shelf) -> dict[tuple[str, int], tuple[PrefixFile, tuple[Prefix, ...]]]:
+    found = {}
+    for side in ("vpn", "direct"):
+        for at, entry in enumerate(getattr(tunnel.table.split, side, ())):
+            if entry.cidr_file is not None:
+                listed = _prefix_file(tunnel, ("split", side, at, "cidr_file"), entry.cidr_file, shelf)
+                if listed is not None:
+                    found[side, at] = (shelf.stored(absolute(tunnel, entry.cidr_file)), listed.prefixes)
+    return found
 
 
 def absolute(tunnel: Declared, path: str) -> str:
@@ -157,7 +169,7 @@ def _known(tunnel: Declared, path: Path, name: str) -> None:
         say(path, f"there is no {'group' if is_group else 'user'} {name!r} on this machine")
 
 
-def _not_built_yet(tunnel: Declared, shelf: Shelf) -> None:
+def _not_built_yet(tunnel: Declared) -> None:
     """Files of parts that are refused anyway: judged where they are there, not missed where they are not."""
     table = tunnel.table
     secrets: list[tuple[Path, str | None]] = []
@@ -169,7 +181,3 @@ def _not_built_yet(tunnel: Declared, shelf: Shelf) -> None:
     for path, name in secrets:
         if name is not None and (name.startswith("credential:") or os.path.exists(absolute(tunnel, name))):
             _secret(tunnel, path, name, is_key=False)
-    for side in ("vpn", "direct"):
-        for at, entry in enumerate(getattr(table.split, side, ())):
-            if entry.cidr_file is not None and os.path.exists(absolute(tunnel, entry.cidr_file)):
-                _prefix_file(tunnel, ("split", side, at, "cidr_file"), entry.cidr_file, shelf)

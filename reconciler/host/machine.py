@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from reconciler.host.handles import Handles
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from reconciler.host.rtnl import Rtnl
 
 
 class Machine:
     """Connections are opened when first used and closed together."""
 
-    def __init__(self, run_dir: Path, netlink_timeout_s: float | None = None) -> None:
+    def __init__(self, run_dir: str | Path, netlink_timeout_s: float | None = None) -> None:
         self.run_dir = run_dir
         self._netlink_timeout_s = netlink_timeout_s
         self.handles = Handles(run_dir)

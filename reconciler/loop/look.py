@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
@@ -19,11 +19,14 @@ from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStat
 from reconciler.store.read import read
 from reconciler.verdict import Evidence, judge, worst
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 TUNNEL_TYPES = ("tun", "tap", "wireguard")
 STORE_WAIT_S, KERNEL_WAIT_S, ENGINE_WAIT_S = 0.3, 0.3, 0.2  # status answers within a second whatever hangs
 
 
-def look(state_dir: Path, run_dir: Path, names: Sequence[str] = ()) -> HostStatus:
+def look(state_dir: str | Path, run_dir: str | Path, names: Sequence[str] = ()) -> HostStatus:
     """The state of the host as it is now. Raises StoreError when what should be cannot be known."""
     with Machine(run_dir, KERNEL_WAIT_S) as machine:
         stored = read(state_dir, STORE_WAIT_S)

@@ -76,7 +76,7 @@ def _drop_handles(machine: Machine, after: Survey, orphans_of: str | None) -> No
     """The run directories of tunnels that are gone."""
     there = {r.tunnel for r in after.found.resources}
     with suppress(FileNotFoundError):
-        names = [TunnelName(name) for name in os.listdir(machine.run_dir / "tunnels") if is_tunnel_name(name)]
+        names = [TunnelName(name) for name in os.listdir(os.path.join(machine.run_dir, "tunnels")) if is_tunnel_name(name)]
         for name in names:
             handle = machine.handles.get(name)
             is_orphan = orphans_of is None or (handle is not None and handle.id[:4] != orphans_of)

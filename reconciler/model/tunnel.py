@@ -47,6 +47,7 @@ class Exec(NamedTuple):
     device: str = "program"  # program: it makes the device · tunctl: we do, before
     environment: tuple[tuple[str, str], ...] = ()
     user: str | None = None
+    remote: tuple[str, ...] = ()  # addresses or names of its endpoints, to keep outside a full tunnel
     restart_on: tuple[str, ...] = ()
     restart_digest: str = ""  # over the contents of restart_on, as they were at apply
     ready_timeout_s: float = 12.0
@@ -93,6 +94,34 @@ class RuleSettings(NamedTuple):
     uid_range: tuple[int, int] | None = None
 
 
+class Split(NamedTuple):
+    """`[[tunnels.X.split.vpn]]` and `[[tunnels.X.split.direct]]`: what goes in, and what never does."""
+
+    vpn: tuple[Prefix, ...] = ()
+    vpn_files: tuple[PrefixFile, ...] = ()
+    direct: tuple[Prefix, ...] = ()
+    direct_files: tuple[PrefixFile, ...] = ()
+
+
+class Dns(NamedTuple):
+    """`[tunnels.X.dns]`."""
+
+    servers: tuple[bytes, ...] = ()  # packed
+    search: tuple[str, ...] = ()
+    domains: tuple[str, ...] | None = None  # None: not said; "." is everything
+    backend: str = "auto"  # auto · resolved · resolvconf · file
+    priority: int = 100
+
+
+class Nat(NamedTuple):
+    """One `[[tunnels.X.nat]]`."""
+
+    source: tuple[Prefix, ...] = ()
+    out: str = "uplink"  # uplink · tunnel · an interface name
+    masquerade: bool = True
+    forward: bool = True
+
+
 class Restart(NamedTuple):
     """`[tunnels.X.restart]`: how often and how soon a bring-up that failed is tried again."""
 
@@ -126,6 +155,11 @@ class Tunnel(NamedTuple):
     routes: tuple[RouteSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
     restart: Restart = Restart()
+    ipv6_leak: str = "block"  # block · allow
+    on_failure: str | None = None  # block · bypass; None: block for full tunnels, else bypass
+    split: Split | None = None
+    dns: Dns | None = None
+    nat: tuple[Nat, ...] = ()
 
     @property
     def has_own_table(self) -> bool:

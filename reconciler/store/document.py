@@ -16,14 +16,17 @@ from typing import Any, TypeVar
 from reconciler.model.names import TunnelName
 from reconciler.model.prefix import Prefix, ntop, parse_prefix, pton
 from reconciler.model.tunnel import (
+    Dns,
     Endpoint,
     Exec,
     Host,
+    Nat,
     PeerSettings,
     PrefixFile,
     Restart,
     RouteSettings,
     RuleSettings,
+    Split,
     Tun,
     Tunnel,
     WireGuard,
@@ -44,15 +47,19 @@ def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
     """Document and prefix lists (digest → packed) → Tunnel. ValueError when either is damaged."""
     with _damage():
         document = json.loads(text)
-        for route in document.get("routes", ()):
-            if "to_file" in route:
-                route["to_file"]["packed"] = lists[route["to_file"]["digest"]]
+        split = document.get("split", {})
+        files = [route["to_file"] for route in document.get("routes", ()) if "to_file" in route]
+        for file in (*files, *split.get("vpn_files", ()), *split.get("direct_files", ())):
+            file["packed"] = lists[file["digest"]]
         return _decode(Tunnel, document)
 
 
 def prefix_lists(tunnel: Tunnel) -> dict[str, bytes]:
     """Digest → packed prefixes, of every prefix file of this tunnel."""
-    return {route.to_file.digest: route.to_file.packed for route in tunnel.routes if route.to_file is not None}
+    files = [route.to_file for route in tunnel.routes if route.to_file is not None]
+    if tunnel.split is not None:
+        files += [*tunnel.split.vpn_files, *tunnel.split.direct_files]
+    return {file.digest: file.packed for file in files}
 
 
 def encode_host(host: Host) -> str:
@@ -118,6 +125,7 @@ def _encode_file(file: PrefixFile) -> dict[str, str]:
 _ADDRESS = (ntop, pton)
 _PREFIXES = _many(Prefix.__str__, parse_prefix)
 _TUPLE = (list, tuple)
+_FILES = _many(_encode_file, lambda document: PrefixFile(**document))
 _PAIRS = _many(list, tuple)
 _FLOAT = (float, float)  # 5 and 5.0 are the same wish
 
@@ -128,6 +136,7 @@ _FORMS: dict[type[Any], _Form] = {
     Exec: {
         "command": _TUPLE,
         "environment": _PAIRS,
+        "remote": _TUPLE,
         "restart_on": _TUPLE,
         "ready_timeout_s": _FLOAT,
         "stop_grace_s": _FLOAT,
@@ -139,6 +148,9 @@ _FORMS: dict[type[Any], _Form] = {
         "src": _ADDRESS,
     },
     RuleSettings: {"from_": _PREFIXES, "to": _PREFIXES, "fwmark": _TUPLE, "uid_range": _TUPLE},
+    Split: {"vpn": _PREFIXES, "vpn_files": _FILES, "direct": _PREFIXES, "direct_files": _FILES},
+    Dns: {"servers": _many(*_ADDRESS), "search": _TUPLE, "domains": _TUPLE},
+    Nat: {"source": _PREFIXES},
     Restart: {"base_s": _FLOAT, "factor": _FLOAT, "max_s": _FLOAT},
     Host: {"lan_except": _TUPLE, "mark": _TUPLE, "reconcile_interval_s": _FLOAT},
     Tunnel: {
@@ -151,5 +163,8 @@ _FORMS: dict[type[Any], _Form] = {
         "routes": _many(*_nested(RouteSettings)),
         "rules": _many(*_nested(RuleSettings)),
         "restart": _nested(Restart),
+        "split": _nested(Split),
+        "dns": _nested(Dns),
+        "nat": _many(*_nested(Nat)),
     },
 }

@@ -8,23 +8,26 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.errors import StoreError
 from reconciler.host import files
 from reconciler.store.failure import refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILE = "intent.db"
 _HINT = "Check owner, mode and free space of the state directory; nothing was changed."
 _ROOM_BYTES = 256 * 1024  # what one save of a hundred tunnels needs, journal included
 
 
-def database(state_dir: Path) -> str:
+def database(state_dir: str | Path) -> str:
     """The path of the database in a state directory."""
     return os.path.join(state_dir, FILE)
 
 
-def is_there(state_dir: Path) -> bool:
+def is_there(state_dir: str | Path) -> bool:
     """Whether something was ever stored here; StoreError when the place cannot be seen or must not be trusted.
 
     An empty file is a creation that was cut off before its first commit: nothing was stored.

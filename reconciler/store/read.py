@@ -7,8 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.marks import Mark
@@ -17,6 +16,9 @@ from reconciler.model.tunnel import Input
 from reconciler.store import failure, place
 from reconciler.store.document import decode_host, decode_tunnel
 from reconciler.store.stored import SCHEMA, Entry, Event, Source, Stored, is_ledger_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -38,19 +40,19 @@ _LEDGER = """
     ORDER BY ledger.key, tunnel"""
 
 
-def read(state_dir: Path, timeout_s: float = BUSY_TIMEOUT_S) -> Stored:
+def read(state_dir: str | Path, timeout_s: float = BUSY_TIMEOUT_S) -> Stored:
     """All intents. Without a store `exists` is False. StoreError: cannot be read, damaged, locked, of another version."""
     rows = _look(state_dir, timeout_s, fetch)
     return Stored(exists=False) if rows is None else decode(rows, place.database(state_dir))
 
 
-def history(state_dir: Path, tunnel: str | None = None, limit: int = 100) -> tuple[Event, ...]:
+def history(state_dir: str | Path, tunnel: str | None = None, limit: int = 100) -> tuple[Event, ...]:
     """The latest events, oldest first; of one tunnel or of all. Also of tunnels that are gone."""
     rows = _look(state_dir, BUSY_TIMEOUT_S, lambda connection: connection.execute(_HISTORY, (tunnel, limit)).fetchall())
     return tuple(Event(*row) for row in reversed(rows or []))
 
 
-def ledger(state_dir: Path) -> tuple[Entry, ...]:
+def ledger(state_dir: str | Path) -> tuple[Entry, ...]:
     """What was changed host-wide and has to be given back, by key."""
     rows = _look(state_dir, BUSY_TIMEOUT_S, fetch_ledger)
     return decode_ledger(rows or [], place.database(state_dir))
@@ -133,7 +135,7 @@ def _intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Int
     return Intent(tunnel, mark, slot, source, generation, bool(held), bool(withdrawn), started_boot, progress)
 
 
-def _look(state_dir: Path, timeout_s: float, question: Callable[[sqlite3.Connection], T]) -> T | None:
+def _look(state_dir: str | Path, timeout_s: float, question: Callable[[sqlite3.Connection], T]) -> T | None:
     """Asks in one read transaction; None when there is no store."""
     if not place.is_there(state_dir):
         return None

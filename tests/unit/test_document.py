@@ -58,6 +58,7 @@ def tun(**fields: Any) -> Tunnel:
 def test_every_tunnel_comes_back(tunnel: Tunnel) -> None:
     lists = prefix_lists(tunnel)
     files = [route.to_file for route in tunnel.routes if route.to_file]
+    files += [*tunnel.split.vpn_files, *tunnel.split.direct_files] if tunnel.split else []
     if any(lists[file.digest] != file.packed for file in files):
         return  # one digest for two contents: not in this world
     text = encode_tunnel(tunnel)
