@@ -41,16 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     output = Output(as_json="--json" in arguments, debug="--debug" in arguments, log_json=log_json)
     _signals()
     try:
-        code = tunctl.main(args=list(arguments), prog_name="tunctl", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except click.ClickException as error:
-        return _say(output, UsageError(error.format_message(), hint=_usage(error)))
-    except SystemExit:  # how click takes it that nobody reads its help to the end
-        return 0
-    except click.Abort:
-        return 128 + signal.SIGINT
+        return _carried_out(arguments)
     except Interrupted as interrupted:
         name = signal.Signals(interrupted.number).name
         _say(output, NotConverged(f"interrupted by {name}", hint=GOES_ON))
@@ -61,6 +52,19 @@ def run(arguments: Sequence[str]) -> int:
         return _say(output, error)
     except Exception as error:
         return _say(output, Bug.of(error))
+
+
+def _carried_out(arguments: Sequence[str]) -> int:
+    """The exit code; click's own words for trouble become ours."""
+    try:
+        code = tunctl.main(args=list(arguments), prog_name="tunctl", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        raise UsageError(error.format_message(), hint=_usage(error)) from None
+    except SystemExit:  # how click takes it that nobody reads its help to the end
+        return 0
+    return code if isinstance(code, int) else 0
 
 
 def _say(output: Output, error: TunctlError) -> int:
