@@ -40,7 +40,10 @@ def everything(host: Host) -> str:
     peers = (
         f'[[tunnels.wg.wireguard.peers]]\nname = "p"\npublic_key = "{peer}"\nallowed_ips = ["10.30.0.0/16", "fd00:30::/32"]\n'
     )
-    more = '[[tunnels.demo.routes]]\nto_file = "prefixes.txt"\nmetric = 7\n[[tunnels.demo.routes]]\nto = "10.66.0.0/16"\ntype = "blackhole"\n'
+    more = (
+        '[[tunnels.demo.routes]]\nto_file = "prefixes.txt"\nmetric = 7\n'
+        '[[tunnels.demo.routes]]\nto = "10.66.0.0/16"\ntype = "blackhole"\n'
+    )
     demo = exec_(addresses=("10.9.0.2/32", "fd00:9::2/128"), keys='mtu = 1400\ndescription = "an engine"', tables=more)
     ruled = tun("ruled", addresses=("10.8.0.2/24",), routes=("10.50.0.0/16", "fd00:50::/32"), tables=RULES)
     return desired(demo, ruled, wireguard("wg", "wg.key", peers=peers))

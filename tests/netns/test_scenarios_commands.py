@@ -64,19 +64,46 @@ def test_other_things_that_are_not_there_yet(host: Host) -> None:
     assert not host.state_dir.exists()
 
 
+WRONG = """
+bogus
+--bogus status
+apply a b
+down
+up
+forget
+show
+key
+check
+key generate
+key generate --type rsa
+down --all demo
+down --orphans demo
+down --orphans --all
+completion tcsh
+apply d.toml --timeout soon
+reconcile --lock-timeout x
+reconcile now
+history --limit 0
+status --log-format xml
+down other
+up other
+forget other
+show other
+history other
+forget --source other
+down demo other
+down ../demo
+"""
+
+
 def test_usage(host: Host) -> None:
     host.write("d.toml", desired(tun()))
     host.tunctl("apply", "d.toml")
     before = host.snapshot(), files(host.state_dir)
-    for words in ([], ["bogus"], ["--bogus", "status"], ["apply", "a", "b"], ["down"], ["up"], ["forget"], ["down", "--all", "demo"],
-                  ["down", "--orphans", "demo"], ["down", "--orphans", "--all"], ["show"], ["key"], ["key", "generate"], ["key", "generate", "--type", "rsa"],
-                  ["check"], ["completion", "tcsh"], ["apply", "d.toml", "--timeout", "soon"], ["reconcile", "--lock-timeout", "x"],
-                  ["reconcile", "now"], ["history", "--limit", "0"], ["status", "--log-format", "xml"],
-                  ["down", "other"], ["up", "other"], ["forget", "other"], ["show", "other"], ["history", "other"],
-                  ["forget", "--source", "other"], ["down", "demo", "other"], ["down", "../demo"]):  # fmt: skip
-        done = host.tunctl(*words, "--json", expect=64)
+    for line in WRONG.splitlines():
+        done = host.tunctl(*line.split(), "--json", expect=64)
         error_of(done)
-        assert done.stderr, words
+        assert done.stderr, line
     assert (host.snapshot(), files(host.state_dir)) == before
     assert "demo" in host.tunctl("down", "other", expect=64).stderr
     error_of(host.tunctl("reconcile", "--json", env={"TUNCTL_FAULT": "kill-sometimes"}, expect=64))
@@ -136,8 +163,14 @@ def test_global_options_before_and_after(host: Host) -> None:
     assert (host.dir / "s" / "intent.db").exists()
     assert (host.dir / "r").is_dir()
     assert not host.state_dir.exists()
-    for words in ([*place, "--json", "status"], ["status", *place, "--json"], ["--json", "status", "--state-dir=s", "--run-dir=r"],
-                  ["--state-dir", "other", "status", "--json", *place], [*place, "status", "demo", "--json", "--debug"]):  # fmt: skip
+    forms = [
+        [*place, "--json", "status"],
+        ["status", *place, "--json"],
+        ["--json", "status", "--state-dir=s", "--run-dir=r"],
+        ["--state-dir", "other", "status", "--json", *place],
+        [*place, "status", "demo", "--json", "--debug"],
+    ]
+    for words in forms:
         assert json.loads(host.tunctl(*words, expect=3).stdout)["tunnels"][0]["name"] == "demo", words
     assert json.loads(host.tunctl("--json", *place, "plan", "d.toml").stdout)["changes"] == 0
     log = host.tunctl(*place, "apply", "--log-format", "json", "--keep-holds", "nonesuch", expect=65).stderr

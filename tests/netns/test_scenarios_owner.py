@@ -7,6 +7,8 @@ import signal
 import stat
 import sys
 import time
+from base64 import b64decode
+from pathlib import Path
 
 import pytest
 
@@ -103,8 +105,7 @@ def test_somebody_elses_pid_is_not_signalled(host: Host) -> None:
     host.tunctl("apply", "d.toml")
     pid = owner_pid(host)
     innocent = host.start(["sleep", "60"])
-    ticks = int((handles_file(host).parents[0] / "x").exists()) or _ticks(innocent.pid)
-    rewrite_handles(host, pid=innocent.pid, start_ticks=ticks)
+    rewrite_handles(host, pid=innocent.pid, start_ticks=_ticks(innocent.pid))
     done = host.tunctl("down", "demo")
     assert f"refusing to signal pid {innocent.pid}" in done.stderr
     assert innocent.poll() is None
@@ -113,8 +114,7 @@ def test_somebody_elses_pid_is_not_signalled(host: Host) -> None:
 
 
 def _ticks(pid: int) -> int:
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[19])
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def test_one_that_ignores_sigterm(host: Host) -> None:
@@ -177,9 +177,8 @@ def test_nothing_of_a_secret_is_ever_shown(host: Host) -> None:
         'endpoint = "192.0.2.9:51820"\nallowed_ips = ["10.30.0.0/16"]\n'
     )
     host.write("d.toml", desired(wireguard("wg", "wg.key", peers=peers)))
-    said = [host.tunctl("apply", "d.toml", "--debug", "--json")]
-    for words in (["status"], ["status", "--json"], ["show", "wg", "--json"], ["show", "wg"], ["history", "--json"], ["plan"]):
-        said.append(host.tunctl(*words, expect=None))
+    looks = (["status"], ["status", "--json"], ["show", "wg", "--json"], ["show", "wg"], ["history", "--json"], ["plan"])
+    said = [host.tunctl("apply", "d.toml", "--debug", "--json"), *(host.tunctl(*words, expect=None) for words in looks)]
     (host.dir / "psk").chmod(0o644)
     said.append(host.tunctl("apply", "d.toml", expect=65))
     (host.dir / "psk").chmod(0o600)
@@ -188,15 +187,13 @@ def test_nothing_of_a_secret_is_ever_shown(host: Host) -> None:
     texts = [done.stdout + done.stderr for done in said]
     texts += [dump(host), handles_file(host, "wg").read_text(), host.run(["ps", "-efww"]).stdout]
     texts += [path.read_text(errors="replace") for path in host.run_dir.rglob("*.log")]
-    texts += [open(f"/proc/{pid}/environ", errors="replace").read() for pid in host.pids()]
+    texts += [Path(f"/proc/{pid}/environ").read_text(errors="replace") for pid in host.pids()]
     for secret in [*secrets, *(bytes_hex(secret) for secret in secrets), "sesame"]:
         assert not any(secret in text for text in texts), secret
     assert host.run(["grep", "-rl", secrets[0], str(host.state_dir), str(host.run_dir)], check=False).stdout == ""
 
 
 def bytes_hex(key: str) -> str:
-    from base64 import b64decode
-
     return b64decode(key).hex()
 
 
