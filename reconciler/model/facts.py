@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.prefix import Prefix
 
 
 class Unknown(NamedTuple):
@@ -13,6 +14,23 @@ class Unknown(NamedTuple):
 
     reason: str
     privilege: bool = False
+
+
+class Uplink(NamedTuple):
+    """A default route of the host's own, and where it leads."""
+
+    family: int
+    dev: IfName
+    via: bytes | None  # packed; None: the network is on the link
+    metric: int
+    addresses: tuple[bytes, ...] = ()  # of this family on the device, packed, without link-local ones
+
+
+class Connected(NamedTuple):
+    """A network that the host stands in: on a link that is no tunnel."""
+
+    prefix: Prefix
+    dev: IfName
 
 
 class Facts(NamedTuple):
@@ -28,4 +46,7 @@ class Facts(NamedTuple):
     users: Mapping[str, tuple[int, int] | Unknown] = {}  # name → uid, gid
     groups: Mapping[str, int | Unknown] = {}
     interfaces: Mapping[TunnelName, IfName] = {}  # what `interface = "auto"` means on this machine
+    uplinks: tuple[Uplink, ...] | Unknown = ()  # by family, the best (lowest metric) first
+    connected: tuple[Connected, ...] | Unknown = ()
+    ipv6: bool = True  # the kernel has it, and some link may use it
     working_endpoints: Mapping[str, str] = {}  # "tunnel public_key" → the endpoint text that was last set there
