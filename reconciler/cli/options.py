@@ -65,8 +65,8 @@ def context(values: dict[str, Any]) -> Context:
     if values["netns"] is not None:
         raise Unavailable("--netns is not there yet", hint="ip netns exec NAME tunctl … does the same")
     session = Session(
-        Path(directory(values["state_dir"] or "", "STATE")).absolute(),
-        Path(directory(values["run_dir"] or "", "RUN")).absolute(),
+        Path(directory(values["state_dir"] or "", "STATE")),
+        Path(directory(values["run_dir"] or "", "RUN")),
         _timeout_s(values["lock_timeout"]),
         fault.from_environment(),
     )

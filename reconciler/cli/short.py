@@ -79,5 +79,5 @@ def status(words: Words) -> int:
 
 
 def directory(given: str, which: str) -> str:
-    """The state or run directory: the option, else the environment, else the default."""
-    return given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR)
+    """The state or run directory, absolute: the option, else the environment, else the default."""
+    return os.path.abspath(given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR))
