@@ -12,6 +12,7 @@ from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.resource import Resource
 
+MAIN = 254  # RT_TABLE_MAIN
 USER_RULES = range(100, 500)  # offsets from priority_base: users' rules, own tables of tunnels that are not full
 
 
@@ -27,6 +28,9 @@ class Rule(NamedTuple):
     iif: str | None = None
     fwmark: tuple[int, int] | None = None  # value, mask
     uid_range: tuple[int, int] | None = None
+    action: str = "lookup"  # lookup · unreachable, then `table` is 0
+    suppress_group: int | None = None  # routes by devices of this group do not count
+    suppress_length: int | None = None  # routes with this prefix length or a shorter one do not count
 
     @property
     def kind(self) -> str:
@@ -73,7 +77,12 @@ class Rule(NamedTuple):
             words.append(f"fwmark {self.fwmark[0]:#x}/{self.fwmark[1]:#x}")
         if self.uid_range:
             words.append(f"uidrange {self.uid_range[0]}-{self.uid_range[1]}")
-        return " ".join([*words, f"lookup {'main' if self.table == 254 else self.table}"])
+        words.append(f"lookup {'main' if self.table == MAIN else self.table}" if self.action == "lookup" else self.action)
+        if self.suppress_group is not None:
+            words.append(f"suppress_ifgroup {self.suppress_group}")
+        if self.suppress_length is not None:
+            words.append(f"suppress_prefixlength {self.suppress_length}")
+        return " ".join(words)
 
 
 def wanted(intent: Intent, numbers: Numbers) -> Iterator[Rule]:
