@@ -70,17 +70,15 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     point(fault, "observed")
     remember.owners(machine, before)
     outcomes: list[Outcome] = []
-    now, left = before, first
+    now, left, todo = before, first, first
     for _ in range(ROUNDS):
-        if not left.steps:
+        if not todo.steps:
             break
-        done = act(machine, left.steps, fault, watch.done, 1 + len(outcomes))
-        outcomes += done
+        outcomes += act(machine, todo.steps, fault, watch.done, 1 + len(outcomes))
         point(fault, "acted")
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
         left = now.plan.only(scope)
-        if any(outcome.error for outcome in done):
-            break
+        todo = left.only(scope - {outcome.step.tunnel for outcome in outcomes if outcome.error})
     errors = _errors(now, left, outcomes, scope)
     point(fault, "verified")
     now = _take_back(machine, now, watch, outcomes, fault)
