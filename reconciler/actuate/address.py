@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from reconciler.actuate.errnos import ALREADY_GONE, failed
 from reconciler.errors import Foreign, NotPermitted, StepFailed
@@ -12,6 +15,7 @@ from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Ker
 from reconciler.host.nl_address import NOPREFIXROUTE, AddressRow
 from reconciler.kinds.address import Address
 from reconciler.model.marks import PROTOCOL
+from reconciler.model.names import IfName
 from reconciler.model.prefix import ntop
 
 
@@ -49,23 +53,50 @@ def change(machine: Machine, wanted: Address, found: Address, fields: tuple[str,
 def delete(machine: Machine, found: Address) -> None:
     """Removes it, unless somebody else has set it anew.
 
-    With the first IPv4 address of a network the kernel removes the others of it on that link: they are set again.
+    With the first IPv4 address of a network the kernel removes the others of it on that link, and with the last one of the
+    link all its routes, unless it is told to promote the others. Where it cannot be told, they are set again.
     """
     link = machine.rtnl.link(name=found.dev)
     if link is None:
         return
     before = machine.rtnl.addresses(link.ifindex)
     targets = [row for row in before if (row.packed, row.length) == (found.packed, found.length)]
-    for row in targets:
-        if row.protocol not in (PROTOCOL, None):
-            continue
-        try:
-            machine.rtnl.request(nl_address.RTM_DELADDR, 0, nl_address.wanted(row))
-        except KernelError as error:
-            if error.errno not in ALREADY_GONE["address"]:
-                raise failed(found, error) from error
+    with _promoting(found.dev):
+        for row in targets:
+            if row.protocol not in (PROTOCOL, None):
+                continue
+            try:
+                machine.rtnl.request(nl_address.RTM_DELADDR, 0, nl_address.wanted(row))
+            except KernelError as error:
+                if error.errno not in ALREADY_GONE["address"]:
+                    raise failed(found, error) from error
     if len(found.packed) == 4 and len(before) > len(targets):
         _set_again(machine, found, [row for row in before if row not in targets])
+
+
+@contextmanager
+def _promoting(dev: IfName) -> Iterator[None]:
+    """While a first address of a network is removed the next one takes its place (Documentation/networking/ip-sysctl)."""
+    path = f"/proc/sys/net/ipv4/conf/{dev}/promote_secondaries"
+    before = _switch(path, b"1")
+    try:
+        yield
+    finally:
+        if before is not None:
+            _switch(path, before)
+
+
+def _switch(path: str, value: bytes) -> bytes | None:
+    """→ what was there, None where /proc/sys is not there or not ours to write (containers)."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            before = os.read(descriptor, 16).strip()
+            os.pwrite(descriptor, value, 0)
+            return before
+        finally:
+            os.close(descriptor)
+    return None
 
 
 def _set_again(machine: Machine, removed: Address, others: list[AddressRow]) -> None:
