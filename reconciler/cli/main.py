@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
+import os
 import signal
+import sys
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,6 +20,7 @@ from reconciler.cli.output import Output
 from reconciler.errors import Bug, NotConverged, TunctlError, UsageError
 
 GOES_ON = "tunctl reconcile goes on where this stopped"
+_SOON_S = 0.01  # by then Python has left the place where it drops exceptions
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -85,5 +90,23 @@ def _signals() -> None:
         raise Interrupted(number)
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised in a destructor or a callback; an interrupt that met one comes once more."""
+        error = unraisable.exc_value
+        if isinstance(error, Interrupted):
+            signal.signal(error.number, interrupt)
+            _thread.start_new_thread(_send_soon, (error.number,))
+        elif isinstance(error, TimeIsUp):
+            signal.setitimer(signal.ITIMER_REAL, _SOON_S)
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = swallowed
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)
+
+
+def _send_soon(number: int) -> None:
+    time.sleep(_SOON_S)
+    os.kill(os.getpid(), number)

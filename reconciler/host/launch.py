@@ -19,6 +19,7 @@ from reconciler.host import mounts, process
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # the whole of it: nothing is inherited
 _UMASK = 0o022
+_INTERRUPTS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 _children: set[int] = set()  # started by this process and not yet seen to end
 
 
@@ -95,10 +96,14 @@ def start(program: Program, log: int) -> Started:
         report, tell = opened.pipe()
         null = opened.high(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         output = opened.high(os.dup(log))
-        pid = os.fork()
-        if pid == 0:
-            _become(program, path, wait, tell, (null, output, output))
-        _children.add(pid)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)  # Python swallows what is raised while it forks
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become(program, path, wait, tell, (null, output, output))
+            _children.add(pid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         opened.keep(gate, report)
     child = process.stat(pid)
     started = Started(pid, child.start_ticks if child else 0, gate, report)
