@@ -132,7 +132,10 @@ def store_id(host: Host) -> str | None:
     if not path.exists():
         return None
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
-        return str(connection.execute("SELECT store_id FROM meta").fetchone()[0])
+        try:
+            return str(connection.execute("SELECT store_id FROM meta").fetchone()[0])
+        except sqlite3.OperationalError:  # its creation was cut off
+            return None
 
 
 def marked(host: Host) -> list[str]:

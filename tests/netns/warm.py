@@ -129,6 +129,10 @@ class Warm:
         assert "Traceback (most recent call last)" not in err, told
         return subprocess.CompletedProcess(["tunctl", *self._args], code, out, err)
 
+    def cold_argv(self, *args: str | os.PathLike[str]) -> list[str]:
+        """The command line of tunctl for `Host.start`, with the /dev/net/tun that everybody may open."""
+        return ["nsenter", "-t", str(_server().process.pid), "-m", *self.host.tunctl_argv(*args)]
+
     def json(self, *args: str | os.PathLike[str], expect: int | None = 0) -> Any:
         """What tunctl --json prints, parsed."""
         return json.loads(self.run(*args, "--json", expect=expect).stdout)
