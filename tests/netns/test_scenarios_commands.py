@@ -177,30 +177,32 @@ def test_global_options_before_and_after(host: Host) -> None:
     assert all({"level", "tunnel", "message"} == set(json.loads(line)) for line in log.splitlines()), log
 
 
-@pytest.mark.parametrize(
-    "words", [["status"], ["plan", "d.toml"], ["apply", "d.toml"], ["show", "demo"], ["history"], ["schema"], ["--help"]]
-)
-def test_a_reader_that_goes_away(host: Host, words: list[str]) -> None:
-    many = [f"10.{20 + number // 250}.{number % 250}.0/24" for number in range(2000)]
-    host.write("d.toml", desired(tun(routes=many)))
-    if words[0] in ("status", "show", "history"):
-        host.tunctl("apply", "d.toml")
-    usual = host.tunctl(*words, expect=None).returncode if words[0] != "apply" else 0
+def test_a_reader_that_goes_away(host: Host) -> None:
+    many = [f"10.{20 + number // 250}.{number % 250}.0/24" for number in range(300)]
+    host.write("d.toml", desired(exec_(routes=many)))
+    usual = {"plan d.toml": 2, "apply d.toml": 0, "status": 0, "show demo": 0, "history": 0, "schema": 0, "--help": 0}
+    for line, code in usual.items():
+        done = unheard(host, line.split())
+        assert (done.returncode, "Traceback" in done.stderr, "Broken pipe" in done.stderr) == (code, False, False), done
+    assert verdict(host)["routes"] == len(many)
+
+
+def unheard(host: Host, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs it with a stdout that nobody reads any more."""
+    argv = ["ip", "netns", "exec", host.name, *host.tunctl_argv(*words)]
     read, write = os.pipe()
     os.close(read)
-    argv = ["ip", "netns", "exec", host.name, *host.tunctl_argv(*words)]
-    done = subprocess.run(
-        argv, env=host.env, cwd=host.dir, stdout=write, stderr=subprocess.PIPE, text=True, timeout=30, check=False
-    )
-    os.close(write)
-    assert (done.returncode, "Traceback" in done.stderr, "Broken pipe" in done.stderr) == (usual, False, False), done.stderr
-    if words[0] == "apply":
-        assert verdict(host)["routes"] == len(many)
+    try:
+        return subprocess.run(
+            argv, env=host.env, cwd=host.dir, stdout=write, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    finally:
+        os.close(write)
 
 
 def test_waiting_for_connected(host: Host) -> None:
     host.write("d.toml", desired(tun()))
-    done = host.tunctl("apply", "d.toml", "--wait", "--timeout", "2s", expect=1)
+    done = host.tunctl("apply", "d.toml", "--wait", "--timeout", "5s", expect=1)
     assert "no process attached" in done.stderr
     host.write("d.toml", desired(exec_()))
     host.tunctl("apply", "d.toml", "--wait", "--timeout", "20s")
@@ -218,7 +220,7 @@ def test_too_long(host: Host) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals(host: Host, number: signal.Signals) -> None:
     before = host.snapshot()
-    host.write("d.toml", desired(exec_("demo", "never", options='ready_timeout = "3s"')))
+    host.write("d.toml", desired(exec_("demo", "never", options='ready_timeout = "2s"')))
     working = host.start(host.tunctl_argv("apply", "d.toml"), log="log")
     wait_until(lambda: "+ owner" in (host.dir / "log").read_text(), 10)
     working.send_signal(number)
