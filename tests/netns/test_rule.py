@@ -95,7 +95,7 @@ def test_foreign_rules_are_not_seen_and_not_hit(machine: Machine, host: Host) ->
     host.ip("rule add priority 500 protocol 115 lookup 20001")  # not our range
     host.ip("rule add priority 20100 protocol 115 oif lo lookup 20001")  # more than we ever say
     host.ip("rule add not priority 20100 protocol 115 fwmark 0x1 lookup 20001")
-    host.ip("rule add priority 20101 protocol 115 lookup main suppress_prefixlength 0")
+    host.ip("rule add priority 20101 protocol 115 tos 0x10 lookup main")
     before = host.snapshot()
     assert found(machine) == []
     actuate.create(machine, FROM)
@@ -105,11 +105,28 @@ def test_foreign_rules_are_not_seen_and_not_hit(machine: Machine, host: Host) ->
 
 
 def test_whose_it_is(machine: Machine) -> None:
-    by_table, by_priority, nobodys = (
-        PLAIN._replace(priority=20555),
+    by_table, by_priority, shared = (
+        PLAIN._replace(priority=20555 - 100),
         PLAIN._replace(table=77),
-        PLAIN._replace(priority=20999, table=77),
+        PLAIN._replace(priority=20555),
     )
-    for rule in (by_table, by_priority, nobodys):
+    for rule in (by_table, by_priority, shared):
         actuate.create(machine, rule)
-    assert found(machine) == [by_priority, by_table, nobodys._replace(tunnel=HOST)]
+    assert found(machine) == [by_priority, by_table, shared._replace(tunnel=HOST)]
+
+
+SHARED = [
+    Rule(HOST, AF_INET, 20020, 0, fwmark=(0x3174, 0x3FFF), action="unreachable"),
+    Rule(HOST, AF_INET6, 20030, 20000, suppress_length=0),
+    Rule(HOST, AF_INET, 20040, 254, parse_prefix("192.0.2.1"), suppress_group=20000),
+    Rule(HOST, AF_INET6, 20050, 254, suppress_group=0),
+]
+
+
+@pytest.mark.parametrize("rule", SHARED, ids=str)
+def test_shared_rules_come_back_as_they_were_made(machine: Machine, rule: Rule) -> None:
+    actuate.create(machine, rule)
+    actuate.create(machine, rule)
+    assert found(machine) == [rule]
+    actuate.delete(machine, rule)
+    assert found(machine) == []
