@@ -74,6 +74,8 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     for _ in range(ROUNDS):
         if not todo.steps:
             break
+        if outcomes:
+            watch.planned(Plan(todo.steps))  # what only a second look could show
         outcomes += act(machine, todo.steps, fault, watch.done, 1 + len(outcomes))
         point(fault, "acted")
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
@@ -134,6 +136,7 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
     removal = survey(machine, now.stored, resolve=False, privileged=True, without=first).plan.only(first)
     if not removal.steps:
         return now
+    watch.planned(Plan(removal.steps))
     outcomes += act(machine, removal.steps, fault, watch.done, 1 + len(outcomes))
     return survey(machine, now.stored, resolve=False, privileged=True)
 

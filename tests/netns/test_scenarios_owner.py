@@ -157,7 +157,7 @@ wait
     host.write("d.toml", desired(exec_(command=[str(shim), "{interface}"])))
     host.tunctl("apply", "d.toml")
     host.ip("route add 10.97.0.0/16 dev tun-demo")
-    steps = [step["text"] for step in host.json("down", "demo")["steps"]]
+    steps = host.tunctl("down", "demo").stdout.splitlines()
     assert steps[0].startswith("- owner")
     assert steps[1].startswith("- link tun-demo")
     assert steps[2] == "- route unreachable 10.98.0.0/16"
