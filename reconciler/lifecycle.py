@@ -44,6 +44,7 @@ class Seen(NamedTuple):
     error: str = ""
     requested: bool = False  # a user's command, not a timer
     addresses: tuple[str, ...] = ()
+    anew: bool = False  # its interface was made by this pass
 
 
 class Transition(NamedTuple):
@@ -87,7 +88,8 @@ def _events(progress: Progress, seen: Seen, restart: Restart) -> list[str]:
 
 def _entered(progress: Progress, state: str, seen: Seen, restart: Restart, now_us: int) -> Progress:
     if state == "up":
-        since_us = progress.up_since_us if progress.state == "up" and progress.up_since_us else now_us
+        stayed = progress.state == "up" and not seen.anew
+        since_us = progress.up_since_us if stayed and progress.up_since_us else now_us
         return Progress(state, now_us, since_us, worked=True, last_addresses=seen.addresses)
     if state in ("waiting", "failed"):
         attempt = progress.attempt + 1

@@ -15,6 +15,7 @@ from reconciler.loop.fault import Fault, point
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Outcome, Plan
+from reconciler.model.resource import Verb
 from reconciler.store.stored import Stored
 from reconciler.store.write import Store
 
@@ -86,11 +87,17 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     now = _take_back(machine, now, watch, outcomes, fault)
     errors += [(o.step.tunnel, o.error) for o in outcomes if o.error and (o.step.tunnel, o.error) not in errors]
     acted = frozenset(outcome.step.tunnel for outcome in outcomes if not outcome.skipped)
-    passed = remember.Passed(now, scope, acted, dict(errors), request.requested, request.cause)
+    passed = remember.Passed(now, scope, acted, _made_anew(outcomes), dict(errors), request.requested, request.cause)
     remember.handles(machine, passed)
     remember.progress(store, passed)
     point(fault, "recorded")
     return Pass(first, tuple(outcomes), now, left, tuple(errors), (*warnings, *machine.notes))
+
+
+def _made_anew(outcomes: Iterable[Outcome]) -> frozenset[TunnelName]:
+    """The tunnels whose interface is another one than before."""
+    made = (o.step for o in outcomes if not o.skipped and not o.error and o.step.verb in (Verb.CREATE, Verb.REPLACE))
+    return frozenset(step.tunnel for step in made if step.resource.kind == "link")
 
 
 def _scope(before: Survey, request: Request) -> frozenset[TunnelName]:

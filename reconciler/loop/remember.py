@@ -82,6 +82,7 @@ class Passed(NamedTuple):
     now: Survey
     scope: frozenset[TunnelName]
     acted: frozenset[TunnelName]  # for which steps were done
+    anew: frozenset[TunnelName]  # whose interface was made
     errors: Mapping[TunnelName, TunctlError]
     requested: bool  # by a user, not by a timer
     cause: str
@@ -120,7 +121,8 @@ def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, st
         return None
     from reconciler import lifecycle  # 60 ms, and most passes change nothing
 
-    seen = lifecycle.Seen(up, there, error is None, acted, error.message if error else "", passed.requested, addresses)
+    told, anew = error.message if error else "", intent.name in passed.anew
+    seen = lifecycle.Seen(up, there, error is None, acted, told, passed.requested, addresses, anew)
     new, moves = lifecycle.after(intent.progress, seen, intent.tunnel.restart, facts.now_us)
     return new, " → ".join(f"{move.event} {move.state}" for move in moves)
 

@@ -77,6 +77,12 @@ def test_a_repair_is_no_new_beginning() -> None:
     assert (repaired.up_since_us, repaired.since_us) == (5, 9)
 
 
+def test_a_new_interface_is_a_new_beginning() -> None:
+    progress, _ = after(Progress(), UP, Restart(), 5)
+    rebooted, _ = after(progress, UP._replace(requested=False, anew=True), Restart(), 9)
+    assert (rebooted.up_since_us, rebooted.since_us) == (9, 9)
+
+
 @given(st.lists(st.sampled_from(ALL), max_size=12), st.integers(0, 4))
 def test_no_sequence_of_passes_is_impossible(passes: list[Seen], attempts: int) -> None:
     progress = Progress()
