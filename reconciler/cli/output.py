@@ -30,8 +30,9 @@ class Output:
     def data(self, lines: Iterable[str]) -> None:
         """Text for people, unless JSON was asked for."""
         if not self.as_json:
-            for line in lines:
-                self._write(sys.stdout, line)
+            text = "\n".join(lines)
+            if text:
+                self._write(sys.stdout, text)
 
     def document(self, make: Callable[[], dict[str, Any]]) -> None:
         """The one JSON document of this command, on one line; it is only made when somebody wants it."""
