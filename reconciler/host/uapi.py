@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from functools import cache
 
 from reconciler.host.engine import DeviceChange, PeerChange, RawDevice, RawPeer
 from reconciler.host.keys import Key
@@ -28,7 +29,13 @@ class UapiError(OSError):
 
 def socket_path(ifname: IfName, pid: int) -> str:
     """Where the socket is as the engine with this pid sees it: its mount namespace may be its own."""
-    return f"/proc/{pid}/root{os.path.realpath(DIRECTORY)}/{ifname}.sock"
+    return f"/proc/{pid}/root{_directory()}/{ifname}.sock"
+
+
+@cache
+def _directory() -> str:
+    """Without symbolic links: an absolute one would lead out of the engine's root."""
+    return os.path.realpath(DIRECTORY)
 
 
 def get(path: str, timeout_s: float = TIMEOUT_S) -> RawDevice:
