@@ -4,8 +4,10 @@ same machine: the ratio travels, the seconds do not.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 
 from benchmarks.stand import Sample, Stand, stand
@@ -29,7 +31,7 @@ driver = "wireguard"
 interface = "wg-b{number}"
 addresses = ["10.{high}.{low}.1/32"]
 [tunnels.w{number}.wireguard]
-private_key_file = "bench.key"
+private_key_file = "{number}.key"
 backend = "userspace"
 [[tunnels.w{number}.wireguard.peers]]
 public_key = "6cM35egc2hX5y0Qi/YgyqaGGWF3YxsSjNRhGqlAiGQk="
@@ -57,7 +59,8 @@ def bare(at: Stand) -> Sample:
 def status_rounds(template: str, tunnels: int, rounds: int) -> Iterator[Round]:
     """`tunctl status` beside a bare interpreter; the tunnels stand for all rounds."""
     with stand() as at:
-        at.tunctl("key", "generate", "--type", "x25519", "--out", "bench.key")
+        for number in range(tunnels):
+            at.write(f"{number}.key", b64encode(os.urandom(32)).decode()).chmod(0o600)
         blocks = [template.format(number=n, high=100 + n // 250, low=n % 250) for n in range(tunnels)]
         at.write("desired.toml", _HEAD + "".join(blocks))
         at.tunctl("apply", "desired.toml")
