@@ -11,11 +11,12 @@ import click
 
 from reconciler.cli.interrupt import TimeIsUp
 from reconciler.cli.options import Context, global_options, seconds
-from reconciler.errors import StoreError, Unavailable, UsageError
+from reconciler.errors import NotConverged, StoreError, Unavailable, UsageError
 from reconciler.loop import commands, salvage
 from reconciler.loop.commands import ApplyOptions, Done
 from reconciler.loop.reconcile import Watcher
 from reconciler.loop.wait import wait_until_connected
+from reconciler.model.names import HOST
 from reconciler.model.plan import Outcome, Plan
 from reconciler.report import changes as report
 
@@ -56,10 +57,16 @@ def apply(
     deadline = time.monotonic() + timeout_s
     with _bounded(timeout_s):
         done = commands.apply(ctx.session, file, options, _watcher(ctx))
-    code = _finish(ctx, done)
-    if wait and code == 0:
+    return _finish(ctx, _waited(ctx, done, deadline) if wait and done.result.converged else done)
+
+
+def _waited(ctx: Context, done: Done, deadline: float) -> Done:
+    """The same, with what is not connected at the deadline as an error: there is one document, and it says so."""
+    try:
         wait_until_connected(ctx.session, done.declared, deadline)
-    return code
+    except NotConverged as error:
+        return done._replace(result=done.result._replace(errors=((HOST, error),)))
+    return done
 
 
 @click.command()

@@ -202,7 +202,8 @@ def unheard(host: Host, words: list[str]) -> subprocess.CompletedProcess[str]:
 
 def test_waiting_for_connected(host: Host) -> None:
     host.write("d.toml", desired(tun()))
-    done = host.tunctl("apply", "d.toml", "--wait", "--timeout", "5s", expect=1)
+    done = host.tunctl("apply", "d.toml", "--wait", "--timeout", "5s", "--json", expect=1)
+    assert json.loads(done.stdout)["converged"] is False
     assert "no process attached" in done.stderr
     host.write("d.toml", desired(exec_()))
     host.tunctl("apply", "d.toml", "--wait", "--timeout", "20s")
