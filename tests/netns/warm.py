@@ -145,7 +145,8 @@ def _serve() -> None:
     for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
         if not module.name.endswith("__main__") and ".migrations" not in module.name:
             importlib.import_module(module.name)
-    for name in ("sqlalchemy.dialects.sqlite", "alembic.command", "statemachine", "shutil", "pwd", "grp", "traceback"):
+    late = ("sqlalchemy.dialects.sqlite", "alembic.command", "statemachine", "pyroute2", "shutil", "pwd", "grp", "traceback")
+    for name in late:
         importlib.import_module(name)
     _say({"ready": True})
     for line in sys.stdin:
