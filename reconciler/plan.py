@@ -25,18 +25,20 @@ def plan(
     *,
     blind: Blind = lambda _kind, _tunnel: False,
     untouched: Collection[TunnelName] = (),
+    armed: Collection[TunnelName] = (),
 ) -> Plan:
     """The steps that make found into wanted, in the order in which they are to be done.
 
     `blind` tells what could not be looked at: nothing is planned there, least of all a removal. `untouched`
-    tunnels (what they want is not known) get no steps at all.
+    tunnels (what they want is not known) get no steps at all. `armed` ones block their prefixes even where a conflict
+    stops everything else of them.
     """
     comparison = _Comparison(wanted, found, blind)
     wanted_by_kind, found_by_kind = _by_kind(wanted), _by_kind(found)
     for kind in KINDS:
         comparison.compare(kind, wanted_by_kind[kind], found_by_kind[kind])
     skipped = set(untouched) | comparison.stopped(found)
-    steps = [step for step in comparison.steps if step.tunnel not in skipped]
+    steps = [s for s in comparison.steps if s.tunnel not in skipped or (s.tunnel in armed and s.resource.order < 0)]
     return Plan(_ordered(steps, comparison.staying), tuple(comparison.conflicts))
 
 
@@ -86,7 +88,7 @@ class _Comparison:
     def stopped(self, found: Iterable[Resource]) -> set[TunnelName]:
         """Tunnels for which nothing is done: their link's place is taken, or they are not up and would not come up whole."""
         up = {f.tunnel for f in found if f.kind == "link" and f.tunnel is not None}
-        return {c.tunnel for c in self.conflicts if c.wanted.kind == "link" or c.tunnel not in up}
+        return {c.tunnel for c in self.conflicts if c.wanted.kind == "link" or c.tunnel not in up} - {HOST}
 
     def _is_made_anew(self, w: Resource) -> bool:
         anew = self.anew.get(w.tunnel or HOST)
@@ -161,18 +163,23 @@ def _refusal(found: Resource) -> str:
 def _ordered(steps: Iterable[Step], staying: set[TunnelName | None]) -> tuple[Step, ...]:
     """First what leaves goes, then creations and changes by rising order, then what is left over goes.
 
-    An owner whose link is replaced is stopped before and started after, in two steps.
+    An owner whose link is replaced is stopped before and started after, in two steps. What the host no longer needs goes
+    first too, unless something of that kind comes in its stead: then make before break.
     """
     steps = list(steps)
     replaced = {step.tunnel for step in steps if step.verb is Verb.REPLACE and step.resource.kind == "link"}
+    renewed = {step.resource.kind for step in steps if step.tunnel == HOST and step.verb is not Verb.DELETE}
     leaving, before, made, after = (defaultdict[int, list[Step]](list) for _ in range(4))
     for step in steps:
         resource = step.resource
         if step.verb is Verb.DELETE:
-            (after if step.tunnel in staying else leaving)[-KINDS.index(resource.kind)].append(step)
+            first = step.tunnel not in staying or (step.tunnel == HOST and resource.kind not in renewed)
+            (leaving if first else after)[-KINDS.index(resource.kind)].append(step)
         elif step.verb is Verb.REPLACE and resource.kind == "owner" and step.tunnel in replaced and step.found:
             before[0].append(Step(Verb.DELETE, step.found, step.found, step.tunnel))
             made[resource.order].append(Step(Verb.CREATE, resource, None, step.tunnel))
         else:
             made[resource.order].append(step)
+    for removals in (*leaving.values(), *after.values()):
+        removals.reverse()  # what was looked up last goes first
     return tuple(step for phase in (leaving, before, made, after) for order in sorted(phase) for step in phase[order])

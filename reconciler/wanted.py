@@ -2,51 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from reconciler import drivers
-from reconciler.errors import TunctlError
-from reconciler.kinds import address, route, rule
-from reconciler.model.facts import Facts
+from reconciler.errors import NotObserved, TunctlError, Unavailable
+from reconciler.kinds import address, rule
+from reconciler.layout import lan, routes, rules, shared
+from reconciler.layout.lay import Excluded, Lay, lay
+from reconciler.layout.shared import Ground
+from reconciler.model.facts import Connected, Facts, Unknown
 from reconciler.model.intent import Intent
-from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.policy import Policy
 from reconciler.model.resource import Resource
 
 
 class Wanted(NamedTuple):
-    """The objects that are to be there."""
+    """The objects that are to be there, and what is to be said of them."""
 
     resources: tuple[Resource, ...]
     impossible: tuple[tuple[TunnelName, TunctlError], ...] = ()  # what this machine cannot have, and why
+    kept: frozenset[str] = frozenset()  # kinds of which HOST keeps what it has: what they follow from is not known now
+    excluded: Mapping[TunnelName, tuple[Excluded, ...]] = {}
+    degraded: tuple[tuple[TunnelName, str], ...] = ()  # reasons
+    warnings: tuple[str, ...] = ()
+    armed: frozenset[TunnelName] = frozenset()  # they block their prefixes, whatever stands in their way
 
 
-def wanted(intents: Iterable[Intent], facts: Facts, numbers: Numbers) -> Wanted:
-    """The kernel objects that follow from intents and facts; nothing for a tunnel that is to be down."""
-    resources: list[Resource] = []
+class _Up(NamedTuple):
+    """A tunnel that is to be up, and what it wants apart from routes."""
+
+    lay: Lay
+    resources: tuple[Resource, ...]
+
+
+def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
+    """The objects that follow from intents and facts; nothing for a tunnel that is to be down."""
+    due = [intent for intent in intents if intent.is_wanted_up(facts.boot_id)]
+    if isinstance(facts.connected, Unknown):
+        error = NotObserved(f"which networks are local is not known: {facts.connected.reason}")
+        return Wanted((), tuple((intent.name, error) for intent in due), kept=_HOST_KINDS)
+    kept = lan.kept(facts.connected, policy)
+    ups, impossible = _ups(due, facts, policy, kept)
+    ground = Ground([up.lay for up in ups], kept, _endpoints(ups, facts), facts, policy)
+    stranded = [up for up in ups if _is_stranded(up.lay, ground)]
+    fresh = [up for up in stranded if not up.lay.intent.progress.worked]
+    if fresh:
+        ups = [up for up in ups if up not in fresh]
+        impossible += [(up.lay.intent.name, _no_gateway()) for up in fresh]
+        ground = ground._replace(lays=[up.lay for up in ups])
+    return Wanted(
+        tuple(_resources(ups, ground)),
+        tuple(impossible),
+        _HOST_KINDS if isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh) else frozenset(),
+        {up.lay.intent.name: up.lay.excluded for up in ups if up.lay.excluded},
+        tuple(
+            (up.lay.intent.name, "gateway unknown, keeping what was set by the last one") for up in stranded if up not in fresh
+        ),
+        tuple(_warnings(ups, kept)),
+        frozenset(up.lay.intent.name for up in ups if up.lay.blocks and up.lay.intent.progress.worked),
+    )
+
+
+_HOST_KINDS = frozenset(("route", "rule"))
+
+
+def _ups(
+    due: Iterable[Intent], facts: Facts, policy: Policy, kept: tuple[Connected, ...]
+) -> tuple[list[_Up], list[tuple[TunnelName, TunctlError]]]:
+    ups: list[_Up] = []
     impossible: list[tuple[TunnelName, TunctlError]] = []
-    for intent in intents:
-        if intent.is_wanted_up(facts.boot_id):
-            try:
-                resources.extend(of_tunnel(intent, facts, numbers))
-            except TunctlError as error:
-                impossible.append((intent.name, error))
-    return Wanted(tuple(resources), tuple(impossible))
+    for intent in due:
+        try:
+            dev = interface(intent, facts)
+            resources = tuple(_engine(intent, facts, policy, dev, kept))
+            inside = drivers.of(intent.tunnel).prefixes(intent.tunnel)
+            ups.append(_Up(lay(intent, dev, inside, kept, policy.numbers), resources))
+        except TunctlError as error:
+            impossible.append((intent.name, error))
+    return ups, impossible
 
 
-def of_tunnel(intent: Intent, facts: Facts, numbers: Numbers) -> Iterator[Resource]:
-    """What one tunnel wants when it is up, links before what stands on them."""
-    dev = interface(intent, facts)
+def _engine(intent: Intent, facts: Facts, policy: Policy, dev: IfName, kept: tuple[Connected, ...]) -> Iterator[Resource]:
+    """What one tunnel wants when it is up, apart from routes and rules."""
     driver = drivers.of(intent.tunnel)
-    yield driver.link(intent, facts, numbers, dev)
+    yield driver.link(intent, facts, policy.numbers, dev)
     owner = driver.owner(intent, facts, dev)
     if owner is not None:
         yield owner
-    yield from driver.engine(intent, facts, dev)
-    yield from address.wanted(intent, dev)
-    yield from route.wanted(intent, dev, driver.prefixes(intent.tunnel), numbers)
-    yield from rule.wanted(intent, numbers)
+    yield from driver.engine(intent, facts, policy.numbers, dev)
+    yield from address.wanted(intent, dev, [one.prefix for one in kept])
+
+
+def _resources(ups: list[_Up], ground: Ground) -> Iterator[Resource]:
+    """Shared objects first: nobody's packets may go the wrong way for a moment."""
+    yield from shared.shared(ground)
+    yield from rules.of_tables(ground.lays, ground.facts, ground.policy.numbers)
+    for up in ups:
+        yield from up.resources
+        yield from routes.of_tunnel(up.lay, ground.facts)
+        yield from rule.wanted(up.lay.intent, ground.policy.numbers)
+
+
+def _endpoints(ups: Iterable[_Up], facts: Facts) -> dict[TunnelName, tuple[bytes, ...]]:
+    found = {}
+    for up in ups:
+        packed: list[bytes] = []
+        for host in drivers.of(up.lay.intent.tunnel).endpoints(up.lay.intent.tunnel):
+            addresses = facts.resolved.get(host, ())
+            packed += () if isinstance(addresses, Unknown) else addresses
+        found[up.lay.intent.name] = tuple(dict.fromkeys(packed))
+    return found
+
+
+def _is_stranded(one: Lay, ground: Ground) -> bool:
+    """It needs a gateway, and the host has none."""
+    return not isinstance(ground.facts.uplinks, Unknown) and shared.needs_uplink(ground, one)
+
+
+def _no_gateway() -> TunctlError:
+    return Unavailable("no default gateway available to pin endpoint", hint="bring the uplink up; tunctl reconcile tries again")
+
+
+def _warnings(ups: Iterable[_Up], kept: tuple[Connected, ...]) -> Iterator[str]:
+    for name, text in shared.excluded_public(kept, [up.lay for up in ups], lan.is_private):
+        yield f"{name}: {text}"
+    for up in ups:
+        for prefix, reason in up.lay.excluded[:20]:
+            yield f"{up.lay.intent.name}: {prefix} stays out of the tunnel: {reason}"
 
 
 def interface(intent: Intent, facts: Facts) -> IfName:

@@ -21,7 +21,9 @@ from reconciler.model.prefix import ntop
 
 def create(machine: Machine, wanted: Address) -> None:
     """A new address. Equal and ours is fine; Foreign when an equal one without our mark came meanwhile."""
-    row = AddressRow(_ifindex(machine, wanted), wanted.packed, wanted.length, wanted.packed, 0, 0, PROTOCOL)
+    row = AddressRow(
+        _ifindex(machine, wanted), wanted.packed, wanted.length, wanted.packed, 0, NOPREFIXROUTE * wanted.is_bare, PROTOCOL
+    )
     try:
         machine.rtnl.request(nl_address.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, nl_address.wanted(row))
     except KernelError as error:
@@ -36,7 +38,11 @@ def create(machine: Machine, wanted: Address) -> None:
 
 
 def change(machine: Machine, wanted: Address, found: Address, fields: tuple[str, ...]) -> None:
-    """Takes an equal address over: it gets our protocol and keeps what it had, its prefix route above all."""
+    """Takes an equal address over, or sets it anew with or without the route to its network."""
+    if "is_bare" in fields:
+        delete(machine, found)
+        create(machine, wanted)
+        return
     ifindex = _ifindex(machine, wanted)
     there = _rows(machine, ifindex, wanted)
     if not there:

@@ -1,7 +1,7 @@
 """The engines: what each wants beyond the common. Pure; one file an engine.
 
 A driver gives the link of a tunnel, the owner process if its engine is a program, what is configured inside the
-engine, and the prefixes that the engine itself lets through.
+engine, the prefixes that the engine itself lets through, and the hosts it talks to.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ class Driver(Protocol):
 
     def owner(self, intent: Intent, facts: Facts, dev: IfName) -> Owner | None: ...
 
-    def engine(self, intent: Intent, facts: Facts, dev: IfName) -> Iterator[Resource]: ...
+    def engine(self, intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterator[Resource]: ...
 
     def prefixes(self, tunnel: Tunnel) -> Iterator[Prefix]: ...
+
+    def endpoints(self, tunnel: Tunnel) -> Iterator[str]: ...
 
 
 DRIVERS: Mapping[str, Driver] = {"wireguard": wireguard, "exec": exec_, "tun": tun}

@@ -50,12 +50,17 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
     )  # fmt: skip
 
 
-def engine(intent: Intent, facts: Facts, dev: IfName) -> Iterator[Resource]:
+def engine(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterator[Resource]:
     return iter(())
 
 
 def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
     return iter(())
+
+
+def endpoints(tunnel: Tunnel) -> Iterator[str]:
+    assert tunnel.exec_ is not None
+    return iter(tunnel.exec_.remote)
 
 
 def expand(command: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]:

@@ -31,11 +31,15 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
     return None
 
 
-def engine(intent: Intent, facts: Facts, dev: IfName) -> Iterator[Resource]:
+def engine(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterator[Resource]:
     return iter(())
 
 
 def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
+    return iter(())
+
+
+def endpoints(tunnel: Tunnel) -> Iterator[str]:
     return iter(())
 
 

@@ -35,12 +35,12 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
     return Owner(intent.name, intent.mark, dev, command, own_mounts=True)
 
 
-def engine(intent: Intent, facts: Facts, dev: IfName) -> Iterator[Resource]:
+def engine(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterator[Resource]:
     settings = _settings(intent.tunnel)
     userspace = is_userspace(intent.tunnel, facts)
     key = facts.public_keys.get(settings.private_key_file, Unknown("not looked up"))
     yield Device(
-        intent.name, dev, None if isinstance(key, Unknown) else key, settings.listen_port, None,
+        intent.name, dev, None if isinstance(key, Unknown) else key, settings.listen_port, numbers.fwmark,
         settings.private_key_file, userspace,
     )  # fmt: skip
     for peer in settings.peers:
@@ -55,6 +55,10 @@ def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
     if settings.route_allowed_ips:
         for peer in settings.peers:
             yield from peer.allowed_ips
+
+
+def endpoints(tunnel: Tunnel) -> Iterator[str]:
+    return (peer.endpoint.host for peer in _settings(tunnel).peers if peer.endpoint)
 
 
 def is_userspace(tunnel: Tunnel, facts: Facts) -> bool:

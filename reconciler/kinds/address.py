@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from typing import NamedTuple
 
 from reconciler.model.intent import Intent
@@ -18,6 +18,7 @@ class Address(NamedTuple):
     dev: IfName
     packed: bytes
     length: int
+    is_bare: bool = False  # without the route to its network: that network is connected somewhere else
 
     @property
     def kind(self) -> str:
@@ -48,13 +49,18 @@ class Address(NamedTuple):
         return 5
 
     def differs_from(self, found: Resource) -> tuple[str, ...]:
-        return () if found.tunnel == self.tunnel else ("protocol",)
+        assert isinstance(found, Address)
+        marked = () if found.tunnel == self.tunnel else ("protocol",)
+        return marked if found.is_bare == self.is_bare else (*marked, "is_bare")
 
     def __str__(self) -> str:
-        return f"address {Prefix(self.packed, self.length)} dev {self.dev}"
+        bare = " noprefixroute" if self.is_bare else ""
+        return f"address {Prefix(self.packed, self.length)} dev {self.dev}{bare}"
 
 
-def wanted(intent: Intent, dev: IfName) -> Iterator[Address]:
-    """The addresses of a tunnel on its link `dev`."""
-    for packed, length in intent.tunnel.addresses:
-        yield Address(intent.name, dev, packed, length)
+def wanted(intent: Intent, dev: IfName, local: Collection[Prefix] = ()) -> Iterator[Address]:
+    """The addresses of a tunnel on its link `dev`; `local`: networks that stay where they are."""
+    for prefix in intent.tunnel.addresses:
+        network = prefix.network
+        is_bare = not prefix.is_host and any(one.covers(network) or network.covers(one) for one in local)
+        yield Address(intent.name, dev, *prefix, is_bare)

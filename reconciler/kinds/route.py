@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from reconciler.model.resource import Resource, differing
 MAIN = 254  # RT_TABLE_MAIN
 DEFAULT_METRIC = {4: 0, 16: 1024}  # by address length; IP6_RT_PRIO_USER
 UNICAST = "unicast"
+BLOCK_METRIC = 0xFF000000  # plus the slot: behind everything that anybody else would set
 
 
 class Route(NamedTuple):
@@ -56,7 +57,12 @@ class Route(NamedTuple):
 
     @property
     def order(self) -> int:
-        return 6
+        """What blocks stands before anything that could leak."""
+        return -1 if self.is_block else 6
+
+    @property
+    def is_block(self) -> bool:
+        return self.type == "unreachable" and self.metric >= BLOCK_METRIC
 
     def differs_from(self, found: Resource) -> tuple[str, ...]:
         assert isinstance(found, Route)
@@ -73,43 +79,14 @@ class Route(NamedTuple):
         return f"route {kind}{Prefix(self.packed, self.length).brief}{via}{dev}{table}{src}{metric}"
 
 
-def wanted(intent: Intent, dev: IfName, allowed: Iterable[Prefix], numbers: Numbers) -> Iterator[Route]:
-    """The routes of a tunnel: the prefixes its engine lets through, and its `routes`."""
+def deviceless_keys(intent: Intent, numbers: Numbers) -> Iterator[tuple[bytes, int, int, int]]:
+    """Keys of the routes of an intent that have no device, in whichever table the tunnel's routes stand."""
     tunnel = intent.tunnel
-    table = tunnel.table or (numbers.table(intent.slot) if tunnel.has_own_table else MAIN)
-    name = intent.name
-    for packed, length in allowed:
-        metric = DEFAULT_METRIC[len(packed)] if tunnel.metric is None else tunnel.metric
-        yield Route(name, packed, length, table, _real_metric(metric, packed), UNICAST, dev, None, _src(tunnel.src, packed))
     for entry in tunnel.routes:
-        metric_wanted = tunnel.metric if entry.metric is None else entry.metric
-        metrics = {
-            size: default if metric_wanted is None else metric_wanted or default if size == 16 else metric_wanted
-            for size, default in DEFAULT_METRIC.items()
-        }
-        entry_dev = dev if entry.type == UNICAST else None
-        src = entry.src or tunnel.src
-        in_table = entry.table or table
-        in_file = unpack(entry.to_file.packed) if entry.to_file else ()
-        for packed, length in chain(entry.to, in_file):
-            yield Route(
-                name,
-                packed,
-                length,
-                in_table,
-                metrics[len(packed)],
-                entry.type,
-                entry_dev,
-                entry.via,
-                _src(src, packed) if entry_dev else None,
-            )
-
-
-def _real_metric(metric: int, packed: bytes) -> int:
-    """IPv6 has no metric 0: the kernel makes it 1024."""
-    return metric or DEFAULT_METRIC[len(packed)]
-
-
-def _src(src: bytes | None, packed: bytes) -> bytes | None:
-    """The preferred source counts for its own family only."""
-    return src if src is not None and len(src) == len(packed) else None
+        if entry.type == UNICAST:
+            continue
+        metric = tunnel.metric if entry.metric is None else entry.metric
+        table = entry.table or tunnel.table
+        for prefix in chain(entry.to, unpack(entry.to_file.packed) if entry.to_file else ()):
+            for number in (table,) if table else (MAIN, numbers.table(intent.slot)):
+                yield *prefix, number, metric or DEFAULT_METRIC[len(prefix.packed)]

@@ -13,6 +13,7 @@ from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.resource import Resource
 
 MAIN = 254  # RT_TABLE_MAIN
+FULL_TABLES = range(500, 900)  # own tables of full tunnels
 USER_RULES = range(100, 500)  # offsets from priority_base: users' rules, own tables of tunnels that are not full
 
 
@@ -85,9 +86,14 @@ class Rule(NamedTuple):
         return " ".join(words)
 
 
+def user_priority(slot: int, numbers: Numbers) -> int:
+    """Of all rules of one tunnel: it must not depend on what else is declared."""
+    return numbers.priority_base + USER_RULES[(slot - 1) % len(USER_RULES)]
+
+
 def wanted(intent: Intent, numbers: Numbers) -> Iterator[Rule]:
     """The rules of a tunnel: each `from` with each `to` of one family; without either, one in both families."""
-    priority = numbers.priority_base + USER_RULES[(intent.slot - 1) % len(USER_RULES)]
+    priority = user_priority(intent.slot, numbers)
     own = intent.tunnel.table or numbers.table(intent.slot)
     for entry in intent.tunnel.rules:
         for from_, to in product(entry.from_ or (None,), entry.to or (None,)):

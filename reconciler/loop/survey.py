@@ -16,10 +16,10 @@ from reconciler.model.facts import Facts
 from reconciler.model.found import Found
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
-from reconciler.model.names import TunnelName
+from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Plan, Step
+from reconciler.model.policy import policy_of
 from reconciler.model.resource import Resource
-from reconciler.model.tunnel import Host
 from reconciler.observe import facts as observe_facts
 from reconciler.observe.question import Question
 from reconciler.store.stored import Stored
@@ -105,33 +105,24 @@ def survey(
     `every_mark`: the store is lost, so whatever carries any mark of tunctl is taken for ours.
     `patience_s`: how long an engine, or another slow look, may take before it is unobserved.
     """
-    numbers = numbers_of(source.host for source in sorted(stored.sources, key=lambda source: not source.forgotten))
+    policy = policy_of(source.host for source in sorted(stored.sources, key=lambda source: not source.forgotten))
+    numbers = policy.numbers
     question = Question(
         stored.intents, None if every_mark else stored.store_id or "", numbers, privileged=privileged, adopt=adopt
     )
     found = observe.look(machine, question)
-    gathered = observe_facts.gather(machine, stored.intents, found, resolve=resolve, privileged=privileged)
+    gathered = observe_facts.gather(machine, stored.intents, found, policy, resolve=resolve, privileged=privileged)
     facts = gathered._replace(working_endpoints=_working(gathered, found))
-    want = wanted((i for i in stored.intents if i.name not in without), facts, numbers)
+    want = wanted((i for i in stored.intents if i.name not in without), facts, policy)
     found = _with_foreign_routes(machine, want.resources, found)
     impossible = [name for name, _ in want.impossible]
-    made = plan.plan(want.resources, found.resources, blind=found.is_unobserved, untouched=impossible)
+
+    def blind(kind: str, tunnel: TunnelName | None) -> bool:
+        return found.is_unobserved(kind, tunnel) or (tunnel == HOST and kind in want.kept)
+
+    made = plan.plan(want.resources, found.resources, blind=blind, untouched=impossible, armed=want.armed)
+    made = made._replace(warnings=want.warnings)
     return Survey(stored, numbers, facts, found, want, made)
-
-
-def numbers_of(hosts: Iterable[Host]) -> Numbers:
-    """The marks, tables and priorities in force: the defaults, moved by what the sources declare (never differently)."""
-    numbers = Numbers()
-    for host in hosts:
-        if host.mark is not None:
-            numbers = numbers._replace(fwmark=host.mark[0], fwmask=host.mark[1])
-        moved = {
-            "table_base": host.table_base,
-            "priority_base": host.priority_base,
-            "link_group": host.link_group,
-        }
-        numbers = numbers._replace(**{name: value for name, value in moved.items() if value is not None})
-    return numbers
 
 
 def _working(facts: Facts, found: Found) -> dict[str, str]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from reconciler.host.machine import Machine
-from reconciler.host.nl_address import PROTO_KERNEL, SCOPE_LINK, AddressRow
+from reconciler.host.nl_address import NOPREFIXROUTE, PROTO_KERNEL, SCOPE_LINK, AddressRow
 from reconciler.kinds.address import Address
 from reconciler.model.marks import PROTOCOL
 from reconciler.model.names import IfName, TunnelName
@@ -50,7 +50,7 @@ def _address(row: AddressRow, devices: Devices, declared: Declared | None) -> Ad
         ours = row.protocol == PROTOCOL
     else:
         ours = (row.packed, row.length) in declared.get(tunnel, ())
-    return Address(tunnel if ours else None, dev, row.packed, row.length)
+    return Address(tunnel if ours else None, dev, row.packed, row.length, bool(row.flags & NOPREFIXROUTE))
 
 
 def _is_the_kernels(row: AddressRow) -> bool:

@@ -16,12 +16,16 @@ from reconciler.model.facts import Facts, Unknown
 from reconciler.model.found import Found, LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.policy import Policy
 from reconciler.model.tunnel import WireGuard
+from reconciler.observe import network
 
 _PRIVILEGE = Unknown("only root may read it", privilege=True)
 
 
-def gather(machine: Machine, intents: Iterable[Intent], found: Found, *, resolve: bool, privileged: bool) -> Facts:
+def gather(
+    machine: Machine, intents: Iterable[Intent], found: Found, policy: Policy, *, resolve: bool, privileged: bool
+) -> Facts:
     """The facts of this moment. `resolve`: look endpoint names up (bounded, 3 s); `privileged`: try to read secrets."""
     intents = tuple(intents)
     links = found.links
@@ -35,12 +39,25 @@ def gather(machine: Machine, intents: Iterable[Intent], found: Found, *, resolve
         kernel_wireguard=_kernel_wireguard(engines, links),
         public_keys={file: _from_key(file, keys.public_key, privileged=privileged) for file in private},
         preshared={file: _from_key(file, keys.preshared_digest, privileged=privileged) for file in preshared},
-        resolved=look_up((peer.endpoint.host for e in engines for peer in e.peers if peer.endpoint), names=resolve),
+        resolved=look_up(_hosts(intents), names=resolve),
         users={name: _user(name) for name in _users(intents)},
         groups={i.tunnel.tun.group: _group(i.tunnel.tun.group) for i in intents if i.tunnel.tun and i.tunnel.tun.group},
         interfaces=interfaces(machine, intents, links, present(found)),
+        uplinks=network.uplinks(machine, found, policy),
+        connected=network.connected(found),
+        ipv6=network.has_ipv6(),
         working_endpoints=_endpoints_set(machine, intents),
     )
+
+
+def _hosts(intents: Iterable[Intent]) -> Iterator[str]:
+    """Where the engines of all tunnels talk to."""
+    for intent in intents:
+        tunnel = intent.tunnel
+        if tunnel.wireguard:
+            yield from (peer.endpoint.host for peer in tunnel.wireguard.peers if peer.endpoint)
+        if tunnel.exec_:
+            yield from tunnel.exec_.remote
 
 
 def _kernel_wireguard(engines: Iterable[WireGuard], links: Mapping[IfName, LinkState]) -> bool | Unknown:

@@ -9,7 +9,7 @@ from reconciler.errors import NotObserved
 from reconciler.host import nl_route
 from reconciler.host.machine import Machine
 from reconciler.host.nl_route import RouteRow
-from reconciler.kinds.route import UNICAST, Route, wanted
+from reconciler.kinds.route import Route, deviceless_keys
 from reconciler.model.intent import Intent
 from reconciler.model.marks import PROTOCOL, Numbers
 from reconciler.model.names import HOST, IfName, TunnelName
@@ -77,14 +77,12 @@ def _ours(devices: Devices, question: Question) -> Callable[[bytes], Route | Non
 
 
 def _without_device(question: Question) -> dict[Key, TunnelName]:
-    """Whose the routes are that name no device (blackhole and the like): nothing else in the kernel tells."""
-    return {
-        route[1:5]: intent.name
-        for intent in question.intents
-        if any(entry.type != UNICAST for entry in intent.tunnel.routes)
-        for route in wanted(intent, IfName(""), (), question.numbers)
-        if route.dev is None
-    }
+    """Whose a route is that leads nowhere: nothing on it says so, but one intent wants it. The first one, if two do."""
+    claimed: dict[Key, TunnelName] = {}
+    for intent in question.intents:
+        for key in deviceless_keys(intent, question.numbers):
+            claimed.setdefault(key, intent.name)
+    return claimed
 
 
 def tables(intents: tuple[Intent, ...], numbers: Numbers) -> dict[int, TunnelName]:

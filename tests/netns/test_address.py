@@ -71,7 +71,7 @@ def test_take_over_keeps_what_it_had(machine: Machine, host: Host, text: str, mo
     host.ip(f"addr add {text} dev {DEV} {more}")
     before = settled(host)
     (foreign,) = found(machine)
-    address = wanted(text)
+    address = wanted(text)._replace(is_bare=more == "noprefixroute")
     assert foreign.tunnel is None
     assert foreign.key == address.key
     with pytest.raises(Foreign):

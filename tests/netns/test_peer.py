@@ -12,6 +12,7 @@ from reconciler.actuate import peer as actuate_peer
 from reconciler.host.machine import Machine
 from reconciler.kinds.peer import Address, Peer
 from reconciler.model.found import Found
+from reconciler.model.policy import Policy
 from reconciler.model.prefix import Prefix, pton
 from reconciler.model.tunnel import PeerSettings, WireGuard
 from reconciler.observe import facts as observe_facts
@@ -64,7 +65,7 @@ def test_preshared_keys_are_compared_by_digest(ends: tuple[End, End]) -> None:
     settings = WireGuard(a.key_file, peers=(PeerSettings(b.public_key, preshared_key_file=str(a.host.dir / "psk")),))
     intent = a.intent._replace(tunnel=a.intent.tunnel._replace(wireguard=settings))
     with a.host.inside(), Machine(a.host.run_dir) as machine:
-        facts = observe_facts.gather(machine, [intent], Found((), {}, {}), resolve=False, privileged=True)
+        facts = observe_facts.gather(machine, [intent], Found((), {}, {}), Policy(), resolve=False, privileged=True)
     _, (peer,), _ = a.look()
     assert peer.preshared_digest == facts.preshared[str(a.host.dir / "psk")]
     assert facts.public_keys[a.key_file] == a.public_key

@@ -16,6 +16,7 @@ from reconciler.model.found import Counters, Found, LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.policy import Policy
 from reconciler.model.tunnel import Endpoint, Exec, PeerSettings, Tun, Tunnel, WireGuard
 from reconciler.observe import facts
 
@@ -71,7 +72,7 @@ def test_the_name_it_had_is_kept_unless_taken(machine: Machine) -> None:
 
 
 def _gathered(machine: Machine, intent: Intent, *, privileged: bool = True) -> Facts:
-    return facts.gather(machine, [intent], Found((), {}, {}), resolve=False, privileged=privileged)
+    return facts.gather(machine, [intent], Found((), {}, {}), Policy(), resolve=False, privileged=privileged)
 
 
 def test_keys_by_what_is_derived_from_them(machine: Machine, tmp_path: Path) -> None:

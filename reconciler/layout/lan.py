@@ -1,0 +1,46 @@
+"""Which connected networks stay local, whatever tunnels say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from reconciler.model.facts import Connected
+from reconciler.model.policy import Policy
+from reconciler.model.prefix import Prefix, parse_prefix
+
+# RFC 1918, RFC 6598, RFC 3927; RFC 4193, RFC 4291
+PRIVATE = tuple(
+    parse_prefix(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10")
+)
+_WIDEST_BELIEVED = {4: 8, 16: 32}  # guarantee 9: a rogue DHCP mask must not take everything out of the tunnels
+
+
+def kept(connected: Iterable[Connected], policy: Policy) -> tuple[Connected, ...]:
+    """The networks to which no packet may go through a tunnel."""
+    if policy.lan == "tunnel":
+        return ()
+    believed = [one for one in connected if is_believed(one.prefix) and not _is_excepted(one, policy)]
+    return tuple(one for one in believed if policy.lan == "keep" or is_private(one.prefix))
+
+
+def is_believed(prefix: Prefix) -> bool:
+    return prefix.length >= _WIDEST_BELIEVED[len(prefix.packed)]
+
+
+def is_private(prefix: Prefix) -> bool:
+    return any(private.covers(prefix) for private in PRIVATE)
+
+
+def _is_excepted(one: Connected, policy: Policy) -> bool:
+    for word in policy.lan_except:
+        if "/" in word or ":" in word or word[:1].isdigit():
+            try:
+                if parse_prefix(word).covers(one.prefix):
+                    return True
+            except ValueError:
+                continue
+        elif fnmatchcase(one.dev, word):
+            return True
+    return False

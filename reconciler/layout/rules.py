@@ -1,0 +1,29 @@
+"""The rule that leads into a tunnel's own table, if every packet is to look there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from reconciler.kinds.rule import FULL_TABLES, Rule, user_priority
+from reconciler.layout.lay import Lay
+from reconciler.layout.routes import families, leaks_ipv6
+from reconciler.model.facts import Facts
+from reconciler.model.marks import Numbers
+from reconciler.model.names import HOST
+from reconciler.model.prefix import AF_INET6
+
+
+def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[Rule]:
+    """Own tables of full tunnels stand behind all others, by the metric of their default route, then by slot."""
+    open_ones = [lay for lay in lays if lay.is_open]
+    ranked = sorted((lay for lay in open_ones if lay.full), key=lambda lay: (lay.intent.tunnel.metric or 0, lay.intent.slot))
+    ranks = {lay.intent.name: rank for rank, lay in enumerate(ranked)}
+    for lay in open_ones:
+        name = lay.intent.name
+        whole = set(lay.full) | ({AF_INET6} if leaks_ipv6(lay, facts) else set())
+        for family in sorted(families(lay, facts)):
+            if family in whole:
+                priority = numbers.priority_base + FULL_TABLES[min(ranks[name], len(FULL_TABLES) - 1)]
+                yield Rule(HOST, family, priority, lay.table)
+            else:
+                yield Rule(name, family, user_priority(lay.intent.slot, numbers), lay.table)

@@ -1,0 +1,164 @@
+"""What belongs to the host and not to one tunnel: the shared table and the rules below 20100. It comes with the first
+tunnel that needs it and goes with the last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from reconciler.kinds.route import DEFAULT_METRIC, Route
+from reconciler.kinds.rule import MAIN, Rule
+from reconciler.layout.lay import UNICAST, Lay
+from reconciler.layout.routes import ANY
+from reconciler.model.facts import Connected, Facts, Unknown, Uplink
+from reconciler.model.names import HOST, TunnelName
+from reconciler.model.policy import Policy
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.resource import Resource
+
+MARKED, MARKED_ELSE, SHARED, WAY_BACK, WAY_BACK_DEFAULT, SPLIT_FIRST = 10, 20, 30, 40, 41, 50  # offsets of priorities
+
+
+class Ground(NamedTuple):
+    """What the shared objects follow from."""
+
+    lays: Sequence[Lay]
+    kept: Sequence[Connected]
+    endpoints: Mapping[TunnelName, tuple[bytes, ...]]  # of the engine of each tunnel, as far as they are known
+    facts: Facts
+    policy: Policy
+
+    @property
+    def uplinks(self) -> dict[int, Uplink]:
+        """The best one of each family."""
+        if isinstance(self.facts.uplinks, Unknown):
+            return {}
+        chosen: dict[int, Uplink] = {}
+        for uplink in self.facts.uplinks:
+            chosen.setdefault(uplink.family, uplink)
+        return chosen
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        return (AF_INET, AF_INET6) if self.facts.ipv6 else (AF_INET,)
+
+    @property
+    def is_full(self) -> bool:
+        return any(lay.full for lay in self.lays)
+
+
+def shared(ground: Ground) -> Iterator[Resource]:
+    """Routes of the shared table, pins, and the rules of all classes below 20100."""
+    routes = dict.fromkeys((*_local(ground), *_direct(ground), *pins(ground), *_defaults(ground)))
+    yield from routes
+    yield from _rules(ground, {AF_INET if len(route.packed) == 4 else AF_INET6 for route in routes if route.length})
+
+
+def _local(ground: Ground) -> Iterator[Route]:
+    """Connected networks that some open table covers: looked up before it."""
+    table = ground.policy.numbers.table_base
+    covering = [(lay.full, tuple(lay.table_less())) for lay in ground.lays if lay.is_open]
+    for prefix, dev in ground.kept:
+        if any(prefix.family in full or any(_meet(prefix, other) for other in inside) for full, inside in covering):
+            yield Route(HOST, *prefix, table, DEFAULT_METRIC[len(prefix.packed)], UNICAST, dev)
+
+
+def _meet(one: Prefix, other: Prefix) -> bool:
+    return one.covers(other) or other.covers(one)
+
+
+def _direct(ground: Ground) -> Iterator[Route]:
+    """What must never go into a tunnel: by the uplink."""
+    for prefix in dict.fromkeys(prefix for lay in ground.lays for prefix in lay.direct):
+        uplink = ground.uplinks.get(prefix.family)
+        if uplink is not None:
+            yield _by(uplink, prefix, ground.policy.numbers.table_base)
+
+
+def pins(ground: Ground) -> Iterator[Route]:
+    """Endpoints kept out of the tunnels: in `main` where a prefix of ours there covers them, whichever engine it is; in the
+    shared table where an open table covers them and the engine cannot mark its packets."""
+    in_main = [p for lay in ground.lays if lay.table == MAIN for p in lay.table_less()]
+    in_open = [p for lay in ground.lays if lay.is_open for p in lay.table_less()]
+    for lay in ground.lays:
+        marks = lay.intent.tunnel.wireguard is not None
+        for packed in ground.endpoints.get(lay.intent.name, ()):
+            host = Prefix(packed, len(packed) * 8)
+            uplink = ground.uplinks.get(host.family)
+            if uplink is None or _is_on_link(host, ground):
+                continue
+            if any(prefix.covers(host) for prefix in in_main):
+                yield _by(uplink, host, MAIN)
+            if not marks and any(prefix.covers(host) for prefix in in_open):
+                yield _by(uplink, host, ground.policy.numbers.table_base)
+
+
+def needs_uplink(ground: Ground, lay: Lay) -> bool:
+    """A tunnel that can only come up whole if there is a gateway: for its direct prefixes, or to reach its endpoint."""
+    if any(prefix.family not in ground.uplinks for prefix in lay.direct):
+        return True
+    hosts = [Prefix(packed, len(packed) * 8) for packed in ground.endpoints.get(lay.intent.name, ())]
+    away = [host for host in hosts if host.family not in ground.uplinks and not _is_on_link(host, ground)]
+    covering = [p for other in ground.lays for p in other.table_less()]
+    return any(prefix.covers(host) for host in away for prefix in covering)
+
+
+def _is_on_link(host: Prefix, ground: Ground) -> bool:
+    connected = () if isinstance(ground.facts.connected, Unknown) else ground.facts.connected
+    return any(one.prefix.covers(host) for one in connected)
+
+
+def _by(uplink: Uplink, prefix: Prefix, table: int) -> Route:
+    return Route(HOST, *prefix, table, DEFAULT_METRIC[len(prefix.packed)], UNICAST, uplink.dev, uplink.via)
+
+
+def _defaults(ground: Ground) -> Iterator[Route]:
+    """For the way back past a tunnel's prefix in `main`. Rule 20030 does not see it: it suppresses default routes."""
+    for family, uplink in ground.uplinks.items():
+        if uplink.addresses and _in_main(ground, family):
+            yield _by(uplink, ANY[family], ground.policy.numbers.table_base)
+
+
+def _in_main(ground: Ground, family: int) -> bool:
+    return any(p.family == family for lay in ground.lays if lay.table == MAIN for p in lay.table_less())
+
+
+def _rules(ground: Ground, in_shared: set[int]) -> Iterator[Rule]:
+    numbers = ground.policy.numbers
+    base, table = numbers.priority_base, numbers.table_base
+    mark = (numbers.fwmark, numbers.fwmask)
+    marks = any(lay.intent.tunnel.wireguard is not None for lay in ground.lays) and any(lay.is_open for lay in ground.lays)
+    for family in ground.families:
+        if marks:
+            yield Rule(HOST, family, base + MARKED, MAIN, fwmark=mark)
+            yield Rule(HOST, family, base + MARKED_ELSE, 0, fwmark=mark, action="unreachable")
+        if family in in_shared:
+            yield Rule(HOST, family, base + SHARED, table, suppress_length=0)
+        yield from _way_back(ground, family)
+        if ground.is_full:
+            yield Rule(HOST, family, base + SPLIT_FIRST, MAIN, suppress_group=0)
+
+
+def _way_back(ground: Ground, family: int) -> Iterator[Rule]:
+    """Answers from an address of an uplink leave by it. Where a tunnel's prefix in `main` could cover the client, the
+    tunnels' routes there do not count, and the default route is that of the shared table."""
+    numbers = ground.policy.numbers
+    uplink = ground.uplinks.get(family)
+    past_main = _in_main(ground, family)
+    if uplink is None or not (past_main or any(lay.is_open for lay in ground.lays)):
+        return
+    for packed in sorted(uplink.addresses):
+        address = Prefix(packed, len(packed) * 8)
+        group = numbers.link_group if past_main else None
+        yield Rule(HOST, family, numbers.priority_base + WAY_BACK, MAIN, address, suppress_group=group)
+        if past_main:
+            yield Rule(HOST, family, numbers.priority_base + WAY_BACK_DEFAULT, numbers.table_base, address)
+
+
+def excluded_public(kept: Iterable[Connected], lays: Iterable[Lay], is_private: object) -> Iterator[tuple[TunnelName, str]]:
+    """Connected networks that are public, under full tunnels: a DHCP server can make any address look local."""
+    full = [lay for lay in lays if lay.full]
+    for one in kept:
+        if full and not is_private(one.prefix):  # type: ignore[operator]
+            for lay in full:
+                yield lay.intent.name, f"connected network {one.prefix} on {one.dev} is public and stays outside the tunnel"

@@ -1,0 +1,82 @@
+"""The host's own network, as far as tunnels have to know it: uplinks, connected networks, IPv6. A failed look is Unknown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from reconciler.errors import TunctlError
+from reconciler.host import nl_route
+from reconciler.host.machine import Machine
+from reconciler.host.nl_route import RouteRow
+from reconciler.kinds.route import MAIN, UNICAST
+from reconciler.model.facts import Connected, Unknown, Uplink
+from reconciler.model.found import Found, LinkState
+from reconciler.model.marks import PROTOCOL
+from reconciler.model.names import IfName
+from reconciler.model.policy import Policy
+from reconciler.model.prefix import AF_INET, AF_INET6
+
+_TUNNELS = frozenset(("tun", "tap", "wireguard", "ppp", "ipip", "sit", "gre", "vti", "xfrm"))
+_LENGTH_AT = 1  # rtmsg.rtm_dst_len
+
+
+def uplinks(machine: Machine, found: Found, policy: Policy) -> tuple[Uplink, ...] | Unknown:
+    """Default routes in `main` that lead through no tunnel, ours or not, lowest metric first; only the one of `[host]
+    uplink` if that is named."""
+    if found.is_unobserved("link", None) or found.is_unobserved("address", None):
+        return Unknown("links and addresses could not be read")
+    rows: list[tuple[int, RouteRow]] = []
+    try:
+        for family in (AF_INET, AF_INET6):
+            rows += [(family, row) for row in machine.rtnl.routes(family, _default, table=MAIN)]
+    except TunctlError as error:
+        return Unknown(error.message)
+    states = {state.ifindex: state for state in found.links.values()}
+    chosen = [
+        Uplink(family, state.name, row[6], row[3], tuple(_addresses(found, state.name, family)))
+        for family, row in rows
+        if (state := states.get(row[5])) and _is_uplink(state) and policy.uplink in ("auto", state.name)
+    ]
+    return tuple(sorted(chosen, key=lambda uplink: (uplink.family, uplink.metric)))
+
+
+def _default(body: bytes) -> RouteRow | None:
+    """Only default routes are decoded: `main` may hold a million others."""
+    if body[_LENGTH_AT]:
+        return None
+    row = nl_route.decode(body)
+    return row if row and row[4] == UNICAST and row[8] != PROTOCOL else None
+
+
+def _is_uplink(state: LinkState) -> bool:
+    return state.mark is None and state.type not in _TUNNELS and not state.loopback
+
+
+def _addresses(found: Found, dev: IfName, family: int) -> Iterator[bytes]:
+    for prefix in found.addresses.get(dev, ()):
+        if prefix.family == family and not prefix.is_link_local:
+            yield prefix.packed
+
+
+def connected(found: Found) -> tuple[Connected, ...] | Unknown:
+    """The networks of addresses on links that are up and are no tunnels; without hosts, link-local ones and point-to-point."""
+    if found.is_unobserved("link", None) or found.is_unobserved("address", None):
+        return Unknown("links and addresses could not be read")
+    networks = [
+        Connected(prefix.network, state.name)
+        for state in found.links.values()
+        if state.up and _is_uplink(state) and not state.point_to_point
+        for prefix in found.addresses.get(state.name, ())
+        if not prefix.is_host and not prefix.is_link_local
+    ]
+    return tuple(dict.fromkeys(networks))
+
+
+def has_ipv6() -> bool:
+    """The kernel has IPv6, and it is not switched off for all links."""
+    try:
+        with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "rb") as file:
+            return file.read(1) == b"0"
+    except OSError:
+        return os.path.exists("/proc/sys/net/ipv6")
