@@ -6,10 +6,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from reconciler.host.handles import Handles
+from reconciler.model.ledger import Ledger, Remembered
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reconciler.host.nft import Nft
+    from reconciler.host.nl_nft import NetlinkNft
     from reconciler.host.rtnl import Rtnl
 
 
@@ -21,7 +24,10 @@ class Machine:
         self._netlink_timeout_s = netlink_timeout_s
         self.handles = Handles(run_dir)
         self.notes: list[str] = []  # what steps have to tell besides that they worked
+        self.ledger: Ledger = Remembered()  # of the store that the command works with
         self._rtnl: Rtnl | None = None
+        self._nft: Nft | None = None
+        self._nl_nft: NetlinkNft | None = None
 
     @property
     def rtnl(self) -> Rtnl:
@@ -32,10 +38,29 @@ class Machine:
             self._rtnl = Rtnl() if self._netlink_timeout_s is None else Rtnl(self._netlink_timeout_s)
         return self._rtnl
 
+    @property
+    def nft(self) -> Nft:
+        """The packet filter of this network namespace, by libnftables or nft. Unavailable when it has neither."""
+        if self._nft is None:
+            from reconciler.host.nft import open_nft
+
+            self._nft = open_nft()
+        return self._nft
+
+    @property
+    def nl_nft(self) -> NetlinkNft:
+        """The same, as raw netlink shows it: quick looks without a library."""
+        if self._nl_nft is None:
+            from reconciler.host.nl_nft import NetlinkNft
+
+            self._nl_nft = NetlinkNft()
+        return self._nl_nft
+
     def close(self) -> None:
-        if self._rtnl is not None:
-            self._rtnl.close()
-            self._rtnl = None
+        for connection in (self._rtnl, self._nft, self._nl_nft):
+            if connection is not None:
+                connection.close()
+        self._rtnl = self._nft = self._nl_nft = None
 
     def __enter__(self) -> Machine:
         return self

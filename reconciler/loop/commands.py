@@ -18,9 +18,11 @@ from reconciler.loop.guard import refuse_withdrawal
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
 from reconciler.loop.survey import Survey, survey
 from reconciler.loop.unchanged import unchanged
+from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Plan
 from reconciler.model.tunnel import Desired
+from reconciler.store.book import Book
 from reconciler.store.desire import desire
 from reconciler.store.read import read
 from reconciler.store.stored import Actor, Stored, Terms
@@ -71,6 +73,7 @@ def writing(session: Session, command: str) -> Iterator[tuple[Machine, Store, tu
         Machine(session.run_dir) as machine,
         Store(session.state_dir) as store,
     ):
+        machine.ledger = Book(store)
         yield machine, store, held.warnings
 
 
@@ -141,6 +144,7 @@ def plan(session: Session, location: str | None, options: ApplyOptions) -> Plann
         adopt = declared if options.adopt else frozenset()
         warnings = desired.warnings
     with Machine(session.run_dir) as machine:
+        machine.ledger = Remembered(stored.ledger)
         seen = survey(machine, stored, resolve=True, privileged=os.geteuid() == 0, adopt=adopt)
     left = seen.plan if scope is None else seen.plan.only(scope)
     names = {i.name for i in stored.intents} if scope is None else scope

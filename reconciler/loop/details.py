@@ -7,8 +7,9 @@ import os
 from reconciler.host.machine import Machine
 from reconciler.loop.commands import Session, check_names
 from reconciler.loop.survey import survey
+from reconciler.model.ledger import Remembered
 from reconciler.report.details import Details
-from reconciler.store.read import ledger, read
+from reconciler.store.read import read
 
 
 def details(session: Session, name: str) -> Details:
@@ -16,12 +17,13 @@ def details(session: Session, name: str) -> Details:
     stored = read(session.state_dir)
     (known,) = check_names(stored, [name])
     with Machine(session.run_dir) as machine:
+        machine.ledger = Remembered(stored.ledger)
         seen = survey(machine, stored, resolve=False, privileged=os.geteuid() == 0)
         return Details(
             seen.intents[known],
             tuple(r for r in seen.wanted.resources if r.tunnel == known),
             tuple(seen.found_of(known)),
             machine.handles.get(known),
-            tuple(entry for entry in ledger(session.state_dir) if known in entry.tunnels),
+            tuple(entry for entry in stored.ledger if known in entry.tunnels),
             seen.plan_of(known),
         )

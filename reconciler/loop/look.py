@@ -13,6 +13,7 @@ from reconciler.kinds.peer import Peer
 from reconciler.kinds.route import Route
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.intent import Intent
+from reconciler.model.ledger import Remembered
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStatus
@@ -30,6 +31,7 @@ def look(state_dir: str | Path, run_dir: str | Path, names: Sequence[str] = ()) 
     """The state of the host as it is now. Raises StoreError when what should be cannot be known."""
     with Machine(run_dir, KERNEL_WAIT_S) as machine:
         stored = read(state_dir, STORE_WAIT_S)
+        machine.ledger = Remembered(stored.ledger)
         seen = survey(machine, stored, resolve=False, privileged=os.geteuid() == 0, patience_s=ENGINE_WAIT_S)
         tunnels = tuple(_tunnel(machine, seen, intent) for intent in seen.stored.intents if not names or intent.name in names)
         known = {tunnel.name for tunnel in tunnels}

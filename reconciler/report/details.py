@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from reconciler.model.intent import Intent
+from reconciler.model.ledger import Entry
 from reconciler.model.plan import Plan
 from reconciler.model.resource import Resource
 from reconciler.report.changes import plan_json, step_line
@@ -22,7 +23,7 @@ class Details(NamedTuple):
     wanted: tuple[Resource, ...]
     found: tuple[Resource, ...]
     handle: Any  # host.handles.Handle or None
-    ledger: tuple[Any, ...]  # store.stored.Entry
+    ledger: tuple[Entry, ...]
     left: Plan
 
 

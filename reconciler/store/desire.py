@@ -39,7 +39,7 @@ def desire(stored: Stored, desired: Desired, terms: Terms) -> tuple[Stored, Save
         source = _source(desired, terms)
         sources[desired.source] = source
     by_slot = tuple(sorted(after.values(), key=lambda intent: intent.slot))
-    return Stored(True, store_id, tuple(sources[name] for name in sorted(sources)), by_slot), saved
+    return Stored(True, store_id, tuple(sources[name] for name in sorted(sources)), by_slot, stored.ledger), saved
 
 
 def _source(desired: Desired, terms: Terms) -> Source:

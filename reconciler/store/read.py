@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.model.intent import Intent, Progress
+from reconciler.model.ledger import Entry, is_ledger_key
 from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Input
 from reconciler.store import failure, place
 from reconciler.store.document import decode_host, decode_tunnel
-from reconciler.store.stored import SCHEMA, Entry, Event, Source, Stored, is_ledger_key
+from reconciler.store.stored import SCHEMA, Event, Source, Stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,19 +59,20 @@ def ledger(state_dir: str | Path) -> tuple[Entry, ...]:
     return decode_ledger(rows or [], place.database(state_dir))
 
 
-def fetch(connection: sqlite3.Connection) -> tuple[Rows, Rows, Rows, Rows]:
+def fetch(connection: sqlite3.Connection) -> tuple[Rows, Rows, Rows, Rows, Rows]:
     """The rows that `decode` needs. To be called inside a transaction: they belong together."""
     return (
         connection.execute("SELECT store_id FROM meta").fetchall(),
         connection.execute(_SOURCES).fetchall(),
         connection.execute(_INTENTS).fetchall(),
         connection.execute("SELECT digest, packed FROM prefix_list").fetchall(),
+        fetch_ledger(connection),
     )
 
 
-def decode(rows: tuple[Rows, Rows, Rows, Rows], path: str, names: frozenset[str] | None = None) -> Stored:
+def decode(rows: tuple[Rows, Rows, Rows, Rows, Rows], path: str, names: frozenset[str] | None = None) -> Stored:
     """Rows → values, of all intents or of these; StoreError names what is damaged."""
-    ids, sources, intents, lists = rows
+    ids, sources, intents, lists, ledger_rows = rows
     try:
         ((store_id,),) = ids
         packed: dict[str, bytes] = dict(lists)
@@ -79,6 +81,7 @@ def decode(rows: tuple[Rows, Rows, Rows, Rows], path: str, names: frozenset[str]
             store_id=store_id,
             sources=tuple([_source(row) for row in sources]),
             intents=tuple([_intent(row, store_id, packed) for row in intents if names is None or row[0] in names]),
+            ledger=decode_ledger(ledger_rows, path),
         )
     except ValueError as error:
         raise failure.damaged(path, error) from error

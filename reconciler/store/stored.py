@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from reconciler.model.intent import Intent
+from reconciler.model.ledger import Entry
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Host, Input
 
@@ -33,6 +33,7 @@ class Stored(NamedTuple):
     store_id: str | None = None  # four hex digits
     sources: tuple[Source, ...] = ()  # by name
     intents: tuple[Intent, ...] = ()  # by slot; withdrawn ones too
+    ledger: tuple[Entry, ...] = ()  # by key
 
 
 class Event(NamedTuple):
@@ -47,16 +48,6 @@ class Event(NamedTuple):
     event: str  # saved · created · changed · withdrawn · held · released · forgotten · deleted, or the state that was entered
     cause: str
     outcome: str  # "" while it is not known
-
-
-class Entry(NamedTuple):
-    """One host-wide thing that was changed and must be given back."""
-
-    key: str
-    previous: bytes | None  # what was there before the first change; None: there was nothing
-    value: bytes  # what we set last: only if it is still there, `previous` is given back
-    tunnels: tuple[TunnelName, ...]  # who needs it so; the last one gives it back. HOST for shared ones
-    at_us: int
 
 
 class Actor(NamedTuple):
@@ -89,19 +80,3 @@ class Saved(NamedTuple):
     withdrawn: tuple[TunnelName, ...] = ()
     released: tuple[TunnelName, ...] = ()  # whose hold this ended
     still_held: tuple[TunnelName, ...] = ()  # declared, enabled, and left down by `keep_holds`
-
-
-# What a ledger entry may name. A dot in an interface name is written as a slash, as sysctl(8) does;
-# a name of slashes only would be a way up the tree.
-_INTERFACE = r"(?!/+\.)[^.\s:%]{1,15}"
-_LEDGER_KEY = re.compile(
-    r"file:/etc/resolv\.conf"
-    r"|sysctl:net\.ipv4\.ip_forward"
-    rf"|sysctl:net\.ipv4\.conf\.{_INTERFACE}\.(?:forwarding|rp_filter|src_valid_mark)"
-    rf"|sysctl:net\.ipv6\.conf\.{_INTERFACE}\.(?:forwarding|accept_ra|disable_ipv6)"
-)
-
-
-def is_ledger_key(key: str) -> bool:
-    """True for the host-wide things that tunctl may change and give back, and for nothing else."""
-    return _LEDGER_KEY.fullmatch(key) is not None

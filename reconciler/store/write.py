@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from reconciler.errors import Bug
 from reconciler.model.intent import Progress
+from reconciler.model.ledger import Entry, is_ledger_key
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Desired
 from reconciler.store import change, failure, place, read
 from reconciler.store.change import Change, Who
 from reconciler.store.connect import connect, turn
 from reconciler.store.desire import desire
-from reconciler.store.stored import SCHEMA, TUNCTL, Actor, Entry, Event, Saved, Stored, Terms, is_ledger_key
+from reconciler.store.stored import SCHEMA, TUNCTL, Actor, Event, Saved, Stored, Terms
 
 if TYPE_CHECKING:
     from reconciler.store.commit import Commit

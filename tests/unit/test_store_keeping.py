@@ -11,9 +11,9 @@ import pytest
 from reconciler.errors import Bug, StoreError
 from reconciler.model.intent import Progress
 from reconciler.model.names import HOST, TunnelName
+from reconciler.model.ledger import is_ledger_key
 from reconciler.store import chronicle
 from reconciler.store.read import ledger
-from reconciler.store.stored import is_ledger_key
 from reconciler.store.write import Store
 from tests.unit.store_of import ALICE, intents, mtime, put
 

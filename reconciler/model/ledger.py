@@ -1,0 +1,62 @@
+"""Host-wide things that were changed and must be given back: what was there before, kept in the store until then."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, Protocol
+
+from reconciler.model.names import TunnelName
+
+
+class Entry(NamedTuple):
+    """One host-wide thing that was changed and must be given back."""
+
+    key: str
+    previous: bytes | None  # what was there before the first change; None: there was nothing
+    value: bytes  # what we set last: only if it is still there, `previous` is given back
+    tunnels: tuple[TunnelName, ...]  # who needs it so; the last one gives it back. HOST for shared ones
+    at_us: int
+
+
+class Ledger(Protocol):
+    """The entries of one store. Durable when a call returns."""
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All of them, by key, as they are now."""
+
+    def put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
+        """Before a host-wide thing is changed. The first `previous` stays: later ones are our own doing."""
+
+    def remove(self, key: str, tunnel: TunnelName) -> None:
+        """After it was given back, or when others still need it: this tunnel does not. It goes with the last."""
+
+
+# What an entry may name. A dot in an interface name is written as a slash, as sysctl(8) does;
+# a name of slashes only would be a way up the tree.
+_INTERFACE = r"(?!/+\.)[^.\s:%]{1,15}"
+_KEY = re.compile(
+    r"file:/etc/resolv\.conf"
+    r"|sysctl:net\.ipv4\.ip_forward"
+    rf"|sysctl:net\.ipv4\.conf\.{_INTERFACE}\.(?:forwarding|rp_filter|src_valid_mark)"
+    rf"|sysctl:net\.ipv6\.conf\.{_INTERFACE}\.(?:forwarding|force_forwarding|accept_ra|disable_ipv6)"
+)
+
+
+def is_ledger_key(key: str) -> bool:
+    """True for the host-wide things that tunctl may change and give back, and for nothing else."""
+    return _KEY.fullmatch(key) is not None
+
+
+class Remembered(NamedTuple):
+    """A ledger to look at only."""
+
+    known: tuple[Entry, ...] = ()
+
+    def entries(self) -> tuple[Entry, ...]:
+        return self.known
+
+    def put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
+        raise AssertionError(f"the ledger is not open for writing: {key}")
+
+    def remove(self, key: str, tunnel: TunnelName) -> None:
+        raise AssertionError(f"the ledger is not open for writing: {key}")

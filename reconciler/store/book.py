@@ -1,0 +1,23 @@
+"""The ledger of an open store, as those who change host-wide things use it."""
+
+from __future__ import annotations
+
+from reconciler.model.ledger import Entry
+from reconciler.model.names import TunnelName
+from reconciler.store.write import Store
+
+
+class Book:
+    """A `model.ledger.Ledger`. StoreError."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def entries(self) -> tuple[Entry, ...]:
+        return self._store.stored().ledger
+
+    def put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
+        self._store.ledger_put(key, tunnel, previous, value)
+
+    def remove(self, key: str, tunnel: TunnelName) -> None:
+        self._store.ledger_remove(key, tunnel)
