@@ -74,6 +74,8 @@ class Store:
 
     def ensure_writable(self) -> None:
         """StoreError unless a change could be stored now. To be asked before the machine is changed; writes nothing."""
+        if not place.is_there(self.state_dir):
+            return  # nothing was ever stored: a pass only sweeps, and has nothing to remember
         place.ensure_allowed(self.state_dir)
         place.ensure_room(self.state_dir)
 
