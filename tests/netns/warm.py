@@ -38,23 +38,27 @@ class Server:
         argv = [*shell, sys.executable, "-m", "tests.netns.warm"]
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)}
         self.process = subprocess.Popen(
-            argv, env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            argv, env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        self._received = b""
         assert self.answer() == {"ready": True}
         atexit.register(self.close)
 
     def ask(self, order: Mapping[str, object]) -> None:
         assert self.process.stdin
-        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
         self.process.stdin.flush()
 
     def answer(self, timeout: float | None = None) -> dict[str, Any] | None:
         """The next line; None when it does not come in time."""
         assert self.process.stdout
-        if timeout is not None and not select.select([self.process.stdout], [], [], timeout)[0]:
-            return None
-        line = self.process.stdout.readline()
-        assert line, "the server of warm commands is gone"
+        while b"\n" not in self._received:
+            if timeout is not None and not select.select([self.process.stdout], [], [], timeout)[0]:
+                return None
+            part = os.read(self.process.stdout.fileno(), 4096)
+            assert part, "the server of warm commands is gone"
+            self._received += part
+        line, _, self._received = self._received.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -115,14 +119,13 @@ class Warm:
         """Wait for the command that `begin` started; killed when it takes longer, which fails the test."""
         answer = _server().answer(timeout)
         if answer is None:
-            os.kill(self._pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
             _server().answer()
         self._pid = 0
         told_args = f"tunctl {' '.join(self._args)}"
         assert answer is not None, f"{told_args} takes longer than {timeout} s"
-        out, err = (Path(file).read_text(errors="replace") for file in self._files)
-        for file in self._files:
-            Path(file).unlink()
+        out, err = (_taken(Path(file)) for file in self._files)
         code = answer["code"]
         told = f"{told_args} → {code}\nstdout: {out}\nstderr: {err}"
         assert expect is None or code == expect, f"expected exit code {expect}: {told}"
@@ -136,6 +139,16 @@ class Warm:
     def json(self, *args: str | os.PathLike[str], expect: int | None = 0) -> Any:
         """What tunctl --json prints, parsed."""
         return json.loads(self.run(*args, "--json", expect=expect).stdout)
+
+
+def _taken(path: Path) -> str:
+    """The content of a file, which goes; empty when the command did not live long enough to have one."""
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _serve() -> None:
