@@ -192,7 +192,7 @@ def _missing(machine: Machine, wanted: Owner, started: Started) -> str | None:
     """What it still lacks; None when it is ready. Cheap questions first: this is asked every few milliseconds."""
     if wanted.any_device and not machine.rtnl.link(name=wanted.dev):
         members = belonging(process.find_marked(), wanted.mark, (started.pid, started.start_ticks), wanted.dev)
-        return None if any(process.held_devices(one.pid) for one in members) else "it holds no device"
+        return None if any(name for one in members for name in process.held_devices(one.pid)) else "it holds no device"
     link = machine.rtnl.link(name=wanted.dev)
     if link is None:
         return f"there is no interface {wanted.dev}"
