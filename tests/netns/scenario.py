@@ -130,6 +130,12 @@ def proto_routes(host: Host) -> list[str]:
     return [route["dst"] for route in found]
 
 
+def settled(host: Host) -> list[str]:
+    """A snapshot while tunnels are up, without what the kernel does to them in its own time."""
+    lines = (line.replace(" linkdown", "") for line in host.snapshot().splitlines())
+    return sorted(line for line in lines if "fe80" not in line and "ff00::/8" not in line)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -19,6 +19,7 @@ from tests.netns.scenario import (
     links,
     proto_routes,
     reasons,
+    settled,
     tun,
     verdict,
     wireguard,
@@ -68,13 +69,13 @@ def test_applied_twice_and_taken_down(host: Host) -> None:
         assert set(step) == STEP_KEYS | {"outcome", "seconds", "error"}
         assert (step["outcome"], step["error"]) == ("done", None)
 
-    up = host.snapshot()
+    up = settled(host)
     stored = files(host.state_dir)
     with host.recording() as heard:
         assert host.tunctl("apply", "d.toml").stdout == "no changes\n"
         host.tunctl("plan")
     assert heard == []
-    assert (host.snapshot(), files(host.state_dir)) == (up, stored)
+    assert (settled(host), files(host.state_dir)) == (up, stored)
     assert host.json("plan", "d.toml", expect=0)["changes"] == 0
 
     host.tunctl("down", "--all")

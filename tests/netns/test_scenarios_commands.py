@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.scenario import desired, exec_, files, key_pair, links, tun, verdict, wireguard
+from tests.netns.scenario import desired, exec_, files, key_pair, links, settled, tun, verdict, wireguard
 from tests.netns.world import Host, wait_until
 
 REFUSED = {
@@ -141,7 +141,7 @@ def test_a_store_that_cannot_be_written(host: Host) -> None:
     error_of(host.tunctl("apply", "d.toml", "--json", expect=74))
     (host.dir / "state").unlink()
     host.tunctl("apply", "d.toml")
-    up = host.snapshot()
+    up = settled(host)
     read_only = [
         "unshare",
         "-m",
@@ -155,7 +155,7 @@ def test_a_store_that_cannot_be_written(host: Host) -> None:
         done = host.run([*read_only, *host.tunctl_argv(*words, "--json")], check=False)
         assert done.returncode == 74, done.stderr
         error_of(done)
-    assert host.snapshot() == up
+    assert settled(host) == up
     assert host.run([*read_only, *host.tunctl_argv("status")], check=False).returncode == 3
     host.tunctl("down", "demo")
     assert host.snapshot() == before

@@ -26,6 +26,7 @@ from tests.netns.scenario import (
     reasons,
     rewrite_handles,
     send,
+    settled,
     tun,
     verdict,
     wireguard,
@@ -54,17 +55,12 @@ def test_a_device_that_nobody_has_opened(host: Host) -> None:
 def test_set_down_by_the_administrator(host: Host) -> None:
     host.write("d.toml", desired(exec_(addresses=("10.9.0.2/32", "fd00:9::2/128"), routes=("10.20.0.0/16", "fd00:20::/32"))))
     host.tunctl("apply", "d.toml")
-    up = host.snapshot()
+    up = settled(host)
     host.ip("link set tun-demo down")
     assert "admin down" in reasons(host, expect=3)
     host.tunctl("reconcile")
     assert verdict(host, expect=0)["routes"] == 2
-    assert _still(host.snapshot()) == _still(up)
-
-
-def _still(text: str) -> list[str]:
-    """Without the link-local address, which the kernel makes anew."""
-    return sorted(line for line in text.splitlines() if "fe80" not in line and "ff00::/8" not in line)
+    assert settled(host) == up
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "link down", "link del", "tunctl down"])
@@ -205,3 +201,16 @@ def test_a_program_that_loses_its_environment_is_still_ours(host: Host) -> None:
     assert verdict(host, expect=0)["owner"]["pid"] == pid
     host.tunctl("down", "demo")
     assert (host.pids(), links(host), proto_routes(host)) == ([], [], [])
+
+
+@pytest.mark.parametrize("name", ['"$1"', "own9"])
+def test_a_slow_program_that_chooses_its_device(host: Host, name: str) -> None:
+    """It is waited for, whatever the name turns out to be, and started once."""
+    script = f"#!/bin/sh\necho begun\nsleep 0.4\nexec {' '.join(HOLDER[:2])} {name}\n"
+    host.write("d.toml", desired(exec_(interface="auto", command=[str(host.write("slow", script, 0o755)), "{interface}"])))
+    host.tunctl("apply", "d.toml")
+    assert (host.run_dir / "tunnels" / "demo" / "owner.log").read_text() == "begun\n"
+    assert verdict(host, expect=0)["interface"] == (name if name == "own9" else "tun0")
+    assert host.tunctl("apply", "d.toml").stdout == "no changes\n"
+    host.tunctl("down", "demo")
+    assert (host.pids(), links(host)) == ([], [])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.scenario import desired, links, proto_routes, tun, verdict
+from tests.netns.scenario import desired, links, proto_routes, settled, tun, verdict
 from tests.netns.world import Host
 
 
@@ -47,14 +47,14 @@ def test_a_symlink_is_a_source_of_its_own(host: Host) -> None:
 def test_withdrawing_much_needs_a_word(host: Host) -> None:
     host.write("d.toml", desired(A, B, C, D))
     host.tunctl("apply", "d.toml")
-    up = host.snapshot()
+    up = settled(host)
     for left in ((), (D,)):
         host.write("d.toml", desired(*left))
         for command in ("plan", "apply"):
             refused = host.json(command, "d.toml", expect=65)["error"]
             assert "--allow-withdraw" in refused["hint"]
             assert {detail["key"] for detail in refused["details"]} >= {"tunnels.a", "tunnels.b", "tunnels.c"}
-    assert host.snapshot() == up
+    assert settled(host) == up
     host.write("d.toml", desired(C, D))
     host.tunctl("apply", "d.toml")
     assert links(host) == ["tun-c", "tun-d"]
@@ -241,14 +241,14 @@ def test_the_marks_of_another_store(host: Host) -> None:
     before = host.snapshot()
     host.write("d.toml", desired(A, B))
     host.tunctl("apply", "d.toml")
-    up = host.snapshot()
+    up = settled(host)
     for command in ("plan", "apply"):
         told = host.json(*other(host, command, "d.toml"), expect=73)
         assert len({conflict["tunnel"] for conflict in told["conflicts"]}) == 2
         assert "tunctl:a:" in "".join(conflict["message"] for conflict in told["conflicts"])
     host.tunctl(*other(host, "reconcile"), expect=73)
     host.tunctl(*other(host, "down", "--all"))
-    assert host.snapshot() == up
+    assert settled(host) == up
     seen = host.json(*other(host, "status"), expect=None)
     assert {orphan["interface"] for orphan in seen["orphans"]} == {"tun-a", "tun-b"}
     assert seen["unmanaged"] == []

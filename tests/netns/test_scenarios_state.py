@@ -24,6 +24,7 @@ from tests.netns.scenario import (
     reasons,
     rewrite_handles,
     send,
+    settled,
     tun,
     verdict,
 )
@@ -226,17 +227,13 @@ def test_another_boot(host: Host) -> None:
 def test_drift_is_repaired(demo: Host, harm: str) -> None:
     demo.write("d.toml", desired(exec_(keys="mtu = 1400", tables=RULES)))
     demo.tunctl("apply", "d.toml")
-    up = demo.snapshot()
+    up = settled(demo)
     demo.ip(harm)
     verdict(demo, expect=3)
     done = demo.tunctl("reconcile", env={"TUNCTL_FAULT": "fail:1:EIO"}, expect=1)
     assert "Input/output error" in done.stderr
     demo.tunctl("reconcile")
-    assert _still(demo.snapshot()) == _still(up)
-
-
-def _still(text: str) -> list[str]:
-    return sorted(line for line in text.splitlines() if "fe80" not in line and "ff00::/8" not in line)
+    assert settled(demo) == up
 
 
 def test_steady_ticks_are_silent(demo: Host) -> None:
@@ -262,11 +259,11 @@ def test_without_the_capability(demo: Host) -> None:
     assert (demo.snapshot(), demo.state_dir.exists(), demo.run_dir.exists()) == (before, False, False)
     assert demo.run([*UNPRIVILEGED, *demo.tunctl_argv("plan", "d.toml")], check=False).returncode == 2
     demo.tunctl("apply", "d.toml")
-    up, stored = demo.snapshot(), files(demo.state_dir)
+    up, stored = settled(demo), files(demo.state_dir)
     for command in commands:
         done = demo.run([*UNPRIVILEGED, *demo.tunctl_argv(*command, "--json")], check=False)
         assert json.loads(done.stdout)["error"]["code"] == 77, (command, done.stderr)
-    assert (demo.snapshot(), files(demo.state_dir)) == (up, stored)
+    assert (settled(demo), files(demo.state_dir)) == (up, stored)
     assert demo.run([*UNPRIVILEGED, *demo.tunctl_argv("status", "demo")], check=False).returncode == 0
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     assert demo.run([*nobody, *demo.tunctl_argv("apply", "d.toml")], check=False).returncode == 77
