@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler import drivers
 from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
-from reconciler.layout import lan, routes, rules, shared
+from reconciler.kinds.nat import NatRule, Table
+from reconciler.layout import filter as packet_filter
+from reconciler.layout import forwarding, lan, passage, routes, rules, shared
 from reconciler.layout.lay import Excluded, Lay, lay
+from reconciler.layout.passage import Passage
 from reconciler.layout.shared import Ground
 from reconciler.model.facts import Connected, Facts, Unknown
 from reconciler.model.intent import Intent
@@ -35,6 +38,7 @@ class _Up(NamedTuple):
 
     lay: Lay
     resources: tuple[Resource, ...]
+    passages: tuple[Passage, ...] = ()  # what its `nat` lets through
 
 
 def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
@@ -42,7 +46,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
     due = [intent for intent in intents if intent.is_wanted_up(facts.boot_id)]
     if isinstance(facts.connected, Unknown):
         error = NotObserved(f"which networks are local is not known: {facts.connected.reason}")
-        return Wanted((), tuple((intent.name, error) for intent in due), kept=_HOST_KINDS)
+        return Wanted((), tuple((intent.name, error) for intent in due), kept=_HOST_KINDS | _NOTHING_KNOWN)
     kept = lan.kept(facts.connected, policy)
     ups, impossible = _ups(due, facts, policy, kept)
     ground = Ground([up.lay for up in ups], kept, _endpoints(ups, facts), facts, policy)
@@ -53,7 +57,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         impossible += [(up.lay.intent.name, _no_gateway()) for up in fresh]
         ground = ground._replace(lays=[up.lay for up in ups])
     return Wanted(
-        tuple(_resources(ups, ground)),
+        (*_resources(ups, ground), *_filtered(ups, ground, [name for name, _ in impossible])),
         tuple(impossible),
         _HOST_KINDS if isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh) else frozenset(),
         {up.lay.intent.name: up.lay.excluded for up in ups if up.lay.excluded},
@@ -66,6 +70,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
 
 
 _HOST_KINDS = frozenset(("route", "rule"))
+_NOTHING_KNOWN = frozenset(("nat",))
 
 
 def _ups(
@@ -78,7 +83,8 @@ def _ups(
             dev = interface(intent, facts)
             resources = tuple(_engine(intent, facts, policy, dev, kept))
             inside = drivers.of(intent.tunnel).prefixes(intent.tunnel)
-            ups.append(_Up(lay(intent, dev, inside, kept, policy.numbers), resources))
+            laid = lay(intent, dev, inside, kept, policy.numbers)
+            ups.append(_Up(laid, resources, passage.passages(laid, facts)))
         except TunctlError as error:
             impossible.append((intent.name, error))
     return ups, impossible
@@ -103,6 +109,23 @@ def _resources(ups: list[_Up], ground: Ground) -> Iterator[Resource]:
         yield from up.resources
         yield from routes.of_tunnel(up.lay, ground.facts)
         yield from rule.wanted(up.lay.intent, ground.policy.numbers)
+        yield from forwarding.switches(up.lay, up.passages, ground.facts)
+
+
+def _filtered(ups: list[_Up], ground: Ground, unknown: Sequence[TunnelName]) -> Iterator[Table]:
+    """The packet filter of all tunnels. Those of which is not known what they want keep what they have in it."""
+    full = [up.lay.intent.name for up in ups if up.lay.full]
+    facts = ground.facts
+    kept = [(chain, NatRule(text, name)) for chain, text, name in facts.forwarding.rules if name in unknown]
+    way_back = None
+    if full and not isinstance(facts.uplinks, Unknown):
+        way_back = packet_filter.WayBack(full[0], tuple({uplink.dev: None for uplink in facts.uplinks}))
+    elif full:
+        kept += [(c, NatRule(text, name)) for c, text, name in facts.forwarding.rules if c == packet_filter.WAY_BACK]
+    passages = [one for up in ups for one in up.passages]
+    found = packet_filter.table(passages, ground.policy.numbers, way_back, kept)
+    if found is not None:
+        yield found
 
 
 def _endpoints(ups: Iterable[_Up], facts: Facts) -> dict[TunnelName, tuple[bytes, ...]]:

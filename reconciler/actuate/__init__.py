@@ -10,7 +10,7 @@ from reconciler.host.machine import Machine
 from reconciler.model.plan import Step
 from reconciler.model.resource import Verb
 
-from . import address, link, owner, peer, route, rule, wireguard
+from . import address, link, nat, owner, peer, route, rule, sysctl, wireguard
 
 
 class Actuator(Protocol):
@@ -36,6 +36,8 @@ ACTUATORS: Mapping[str, Actuator] = {
     "peer": peer,
     "address": address,
     "rule": rule,
+    "nat": nat,
+    "sysctl": sysctl,
 }
 BULK: Mapping[str, BulkActuator] = {"route": route}
 

@@ -115,6 +115,7 @@ def survey(
     facts = gathered._replace(working_endpoints=_working(gathered, found))
     want = wanted((i for i in stored.intents if i.name not in without), facts, policy)
     found = _with_foreign_routes(machine, want.resources, found)
+    found = found._replace(resources=(*found.resources, *observe.settled(machine, want.resources, found.resources)))
     impossible = [name for name, _ in want.impossible]
 
     def blind(kind: str, tunnel: TunnelName | None) -> bool:

@@ -33,6 +33,16 @@ class Connected(NamedTuple):
     dev: IfName
 
 
+class Forwarding(NamedTuple):
+    """What letting packets through depends on; gathered only where a tunnel does so."""
+
+    present: frozenset[IfName] = frozenset()  # all interfaces
+    outs: Mapping[tuple[TunnelName, Prefix], tuple[IfName, ...]] | Unknown = {}  # where our rules let a source out now
+    rules: tuple[tuple[str, str, TunnelName], ...] = ()  # those that stand in our table now: chain, text, whose
+    per_interface6: bool = False  # the kernel can forward IPv6 for single interfaces (6.17)
+    accepts_ra: frozenset[IfName] = frozenset()  # uplinks that listen to router advertisements
+
+
 class Facts(NamedTuple):
     """Gathered once per pass by observe.facts."""
 
@@ -49,4 +59,5 @@ class Facts(NamedTuple):
     uplinks: tuple[Uplink, ...] | Unknown = ()  # by family, the best (lowest metric) first
     connected: tuple[Connected, ...] | Unknown = ()
     ipv6: bool = True  # the kernel has it, and some link may use it
+    forwarding: Forwarding = Forwarding()
     working_endpoints: Mapping[str, str] = {}  # "tunnel public_key" → the endpoint text that was last set there

@@ -5,21 +5,23 @@ A look that fails is `unobserved`, with its reason: unknown, never "none".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from typing import TypeVar
 
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
 from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
+from reconciler.kinds.nat import Table
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.route import Route
 from reconciler.kinds.rule import Rule
+from reconciler.kinds.sysctl import Sysctl
 from reconciler.model.found import Found, LinkState, Unobserved
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
-from reconciler.observe import address, link, owner, route, rule, wireguard
+from reconciler.observe import address, link, nat, owner, route, rule, sysctl, wireguard
 from reconciler.observe.question import Question
 
 T = TypeVar("T")
@@ -43,14 +45,21 @@ def look(machine: Machine, question: Question) -> Found:
     )
     routes = _try("route", blind, lambda: route.look(machine, devices, question), list[Route]())
     rules = _try("rule", blind, lambda: rule.look(machine, question), list[Rule]())
+    tables = _try("nat", blind, lambda: nat.look(machine, question), list[Table]())
+    switches = _try("sysctl", blind, lambda: sysctl.look(machine), list[Sysctl]())
     engines, peers, blind_engines = wireguard.look(machine, question, links, owners)
-    resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules]
+    resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules, *tables, *switches]
     return Found(tuple(resources), states, addresses, (*blind, *blind_engines))
 
 
 def foreign_routes(machine: Machine, keys: Set[route.Key]) -> list[Route]:
     """What others have in these places."""
     return route.foreign(machine, keys)
+
+
+def settled(machine: Machine, wanted: Iterable[Resource], found: Iterable[Resource]) -> list[Sysctl]:
+    """Switches that are wanted, were so before us, and are not ours."""
+    return sysctl.settled(machine, wanted, found)
 
 
 def unobserved(kind: str, error: TunctlError, tunnel: TunnelName | None = None) -> Unobserved:

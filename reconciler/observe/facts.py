@@ -18,7 +18,7 @@ from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.tunnel import WireGuard
-from reconciler.observe import network
+from reconciler.observe import network, sysctl
 
 _PRIVILEGE = Unknown("only root may read it", privilege=True)
 
@@ -29,6 +29,7 @@ def gather(
     """The facts of this moment. `resolve`: look endpoint names up (bounded, 3 s); `privileged`: try to read secrets."""
     intents = tuple(intents)
     links = found.links
+    uplinks = network.uplinks(machine, found, policy)
     engines = [intent.tunnel.wireguard for intent in intents if intent.tunnel.wireguard]
     private = dict.fromkeys(engine.private_key_file for engine in engines)
     preshared = dict.fromkeys(peer.preshared_key_file for e in engines for peer in e.peers if peer.preshared_key_file)
@@ -43,9 +44,10 @@ def gather(
         users={name: _user(name) for name in _users(intents)},
         groups={i.tunnel.tun.group: _group(i.tunnel.tun.group) for i in intents if i.tunnel.tun and i.tunnel.tun.group},
         interfaces=interfaces(machine, intents, links, present(found)),
-        uplinks=network.uplinks(machine, found, policy),
+        uplinks=uplinks,
         connected=network.connected(found),
         ipv6=network.has_ipv6(),
+        forwarding=sysctl.forwarding(intents, found, uplinks),
         working_endpoints=_endpoints_set(machine, intents),
     )
 

@@ -1,0 +1,116 @@
+"""The nftables table ``inet tunctl``, whole: what masquerades, clamps and marks packets for all tunnels together.
+
+It is replaced in one transaction, so it is one object. Each rule carries the name of its tunnel in its comment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator
+from typing import NamedTuple
+
+from reconciler.model.names import HOST, IfName, TunnelName
+from reconciler.model.prefix import Prefix, parse_prefix
+from reconciler.model.resource import Resource
+
+TABLE = "tunctl"
+COMMENT = "tunctl:"
+_SHOWN = 3  # rules in a line of a plan
+_LETS_OUT = re.compile(r'ip6? saddr (\S+) oifname "([^"]+)" (?:masquerade|accept)')
+
+
+class NatRule(NamedTuple):
+    """One rule, in the words of nft, each of its expressions written in the one way that `observe.nat` writes it too."""
+
+    text: str
+    tunnel: TunnelName
+
+    def __str__(self) -> str:
+        return f'{self.text} comment "{COMMENT}{self.tunnel}"'
+
+
+class Chain(NamedTuple):
+    """A base chain. Its policy is accept: what we let through, nobody else has to."""
+
+    name: str
+    type: str  # filter · nat
+    hook: str
+    priority: int
+    rules: tuple[NatRule, ...]
+
+    def __str__(self) -> str:
+        return f"chain {self.name} type {self.type} hook {self.hook} priority {self.priority}: {len(self.rules)} rules"
+
+
+class Table(NamedTuple):
+    """The whole table, wanted or found."""
+
+    chains: tuple[Chain, ...]
+    strange: tuple[str, ...] = ()  # found only: what stands in it and is none of ours
+
+    @property
+    def kind(self) -> str:
+        return "nat"
+
+    @property
+    def replace_on(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def tunnel(self) -> TunnelName | None:
+        return HOST
+
+    @property
+    def key(self) -> Hashable:
+        return TABLE
+
+    @property
+    def place(self) -> Hashable:
+        return TABLE
+
+    @property
+    def dev(self) -> IfName | None:
+        return None
+
+    @property
+    def hangs_on(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def yields(self) -> bool:
+        return False
+
+    @property
+    def order(self) -> int:
+        return 8
+
+    @property
+    def rules(self) -> Iterator[NatRule]:
+        return (rule for chain in self.chains for rule in chain.rules)
+
+    @property
+    def tunnels(self) -> frozenset[TunnelName]:
+        """Those that have rules in it."""
+        return frozenset(rule.tunnel for rule in self.rules)
+
+    def rules_of(self, tunnel: TunnelName) -> tuple[NatRule, ...]:
+        return tuple(rule for rule in self.rules if rule.tunnel == tunnel)
+
+    def differs_from(self, found: Resource) -> tuple[str, ...]:
+        return () if self == found else ("rules",)
+
+    def __str__(self) -> str:
+        rules = [f"{rule.tunnel}: {rule.text}" for rule in self.rules]
+        more = f"; and {len(rules) - _SHOWN} more" if len(rules) > _SHOWN else ""
+        return f"nat table inet {TABLE} ({'; '.join(rules[:_SHOWN])}{more})"
+
+
+def outs(table: Table) -> dict[tuple[TunnelName, Prefix], tuple[IfName, ...]]:
+    """By which devices the rules let a source of a tunnel out."""
+    found: dict[tuple[TunnelName, Prefix], tuple[IfName, ...]] = {}
+    for rule in table.rules:
+        match = _LETS_OUT.fullmatch(rule.text)
+        if match:
+            key = (rule.tunnel, parse_prefix(match[1]))
+            found[key] = tuple(dict.fromkeys((*found.get(key, ()), IfName(match[2]))))
+    return found

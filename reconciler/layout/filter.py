@@ -1,0 +1,98 @@
+"""The content of the table ``inet tunctl``: from what is let through, and from the way back of full tunnels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from reconciler.errors import Unavailable
+from reconciler.kinds.nat import Chain, NatRule, Table
+from reconciler.layout.passage import Passage
+from reconciler.model.marks import Numbers
+from reconciler.model.names import IfName, TunnelName
+
+_ALL = 0xFFFFFFFF
+WAY_BACK, SOURCE_NAT, FORWARDED = "way_back", "source_nat", "forwarded"
+# linux/netfilter_ipv4.h: NF_IP_PRI_MANGLE, _NAT_SRC, _FILTER. Connections are known from -200 on, routing comes after.
+_CHAINS = (
+    (WAY_BACK, "filter", "prerouting", -150),
+    (SOURCE_NAT, "nat", "postrouting", 100),
+    (FORWARDED, "filter", "forward", 0),
+)
+_UNSPEAKABLE = '"\\*'  # in a name between quotes, nft takes these for something else
+
+
+class WayBack(NamedTuple):
+    """Answers to connections that came in by an uplink leave by it, also those to containers (DNAT)."""
+
+    tunnel: TunnelName  # a full one, for whose sake it is
+    uplinks: tuple[IfName, ...]
+
+
+def table(
+    passages: Iterable[Passage], numbers: Numbers, way_back: WayBack | None = None, kept: Iterable[tuple[str, NatRule]] = ()
+) -> Table | None:
+    """The table, or nothing when nobody needs it. `kept`: chain and rule of tunnels of which is not known what they want.
+
+    Unavailable for an interface whose name nft has no words for.
+    """
+    rules: dict[str, dict[NatRule, None]] = {name: {} for name, *_ in _CHAINS}
+    passages = tuple(passages)
+    for rule in _way_back(way_back, numbers) if way_back and way_back.uplinks else ():
+        rules[WAY_BACK][rule] = None
+    for passage in passages:
+        if passage.masquerade:
+            rules[SOURCE_NAT][
+                _rule(passage, f"{passage.words} saddr {_prefix(passage)} oifname {_name(passage.out)} masquerade")
+            ] = None
+    for passage in passages:
+        for rule in _clamps(passage) if passage.forward else ():
+            rules[FORWARDED][rule] = None
+    for passage in passages:
+        for rule in _accepts(passage) if passage.forward else ():
+            rules[FORWARDED][rule] = None
+    for chain, rule in kept:
+        rules.setdefault(chain, {})[rule] = None
+    chains = tuple(Chain(*words, tuple(rules[words[0]])) for words in _CHAINS if rules[words[0]])
+    return Table(chains) if chains else None
+
+
+def _clamps(passage: Passage) -> Iterator[NatRule]:
+    """Nobody beyond a tunnel learns its MTU where ICMP is filtered: connections are told when they begin. Before the
+    accepts, which end the chain."""
+    for side in ("iifname", "oifname"):
+        yield _rule(passage, f"{side} {_name(passage.dev)} tcp flags syn tcp option maxseg size set rt mtu")
+
+
+def _accepts(passage: Passage) -> Iterator[NatRule]:
+    source, out = _prefix(passage), _name(passage.out)
+    yield _rule(passage, f"{passage.words} saddr {source} oifname {out} accept")
+    yield _rule(passage, f"{passage.words} daddr {source} iifname {out} ct state established,related accept")
+
+
+def _way_back(way_back: WayBack, numbers: Numbers) -> Iterator[NatRule]:
+    """A bit pattern on the connection, put back on the packets that answer: they then look up `main`, as our own do."""
+    names = sorted(way_back.uplinks)
+    uplinks = _name(names[0]) if len(names) == 1 else "{ " + ", ".join(_name(name) for name in names) + " }"
+    keep, value, mask = f"{_ALL & ~numbers.fwmask:#x}", f"{numbers.fwmark:#x}", f"{numbers.fwmask:#x}"
+    yield NatRule(
+        f"iifname {uplinks} ct direction original ct state new ct mark set ct mark & {keep} | {value}", way_back.tunnel
+    )
+    yield NatRule(
+        f"iifname != {uplinks} ct direction reply ct mark & {mask} == {value} meta mark set meta mark & {keep} | {value}",
+        way_back.tunnel,
+    )
+
+
+def _rule(passage: Passage, text: str) -> NatRule:
+    return NatRule(text, passage.tunnel)
+
+
+def _prefix(passage: Passage) -> str:
+    return passage.source.address if passage.source.is_host else str(passage.source)
+
+
+def _name(dev: IfName) -> str:
+    if any(letter in dev for letter in _UNSPEAKABLE):
+        raise Unavailable(f"interface {dev!r}: nft has no words for such a name")
+    return f'"{dev}"'

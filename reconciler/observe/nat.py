@@ -1,0 +1,126 @@
+"""The table ``inet tunctl`` as it is: nft's JSON put into the words that `layout.filter` uses.
+
+What comes in other words, or is no rule, is `strange`: then the table is not as wanted, and is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from reconciler.errors import NotPermitted
+from reconciler.host.machine import Machine
+from reconciler.kinds.nat import COMMENT, TABLE, Chain, NatRule, Table
+from reconciler.model.names import TunnelName
+from reconciler.observe.question import Question
+
+
+def look(machine: Machine, question: Question) -> list[Table]:
+    """The table, if it is there. NotPermitted, NotObserved, Unavailable; without a tunnel that could need it, only root
+    is told that it may not look."""
+    if not question.privileged:
+        if any(intent.tunnel.nat for intent in question.intents):
+            raise NotPermitted("only root may look at the packet filter")
+        return []
+    if not machine.nl_nft.has_table(TABLE):
+        return []
+    return [decoded(machine.nft.listing(f"table inet {TABLE}"))]
+
+
+def decoded(objects: list[dict[str, Any]]) -> Table:
+    """Objects of nft's JSON → the table. Handles and counters mean nothing, comments of tables and chains get lost in it."""
+    chains: dict[str, tuple[dict[str, Any], list[NatRule]]] = {}
+    strange: list[str] = []
+    for one in objects:
+        ((kind, body),) = one.items()
+        if kind == "chain":
+            chains[body["name"]] = (body, [])
+        elif kind == "rule" and _is_ours(body) and body.get("chain") in chains:
+            tunnel = TunnelName(body["comment"].removeprefix(COMMENT))
+            chains[body["chain"]][1].append(NatRule(" ".join(map(_words, body["expr"])), tunnel))
+        elif kind != "table":
+            strange.append(json.dumps(_without_handles(body), sort_keys=True))
+    found = []
+    for name, (body, rules) in chains.items():
+        if body.get("policy") == "accept":
+            found.append(Chain(name, body["type"], body["hook"], body["prio"], tuple(rules)))
+        else:
+            strange.append(json.dumps(_without_handles(body), sort_keys=True))
+    return Table(tuple(found), tuple(strange))
+
+
+def _is_ours(body: Mapping[str, Any]) -> bool:
+    return str(body.get("comment", "")).startswith(COMMENT)
+
+
+def _without_handles(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != "handle"}
+
+
+def _words(expression: Mapping[str, Any]) -> str:
+    """One statement. Whatever is not one of ours stays JSON, which equals no rule of ours."""
+    ((kind, body),) = expression.items()
+    if kind in ("masquerade", "accept") and body is None:
+        return kind
+    try:
+        if kind == "match":
+            return _match(body)
+        if kind == "mangle":
+            return f"{_left(body['key'])} set {_value(body['value'])}"
+    except (KeyError, TypeError, ValueError):
+        pass
+    return json.dumps(expression, sort_keys=True)
+
+
+def _match(body: Mapping[str, Any]) -> str:
+    """`in` and `==` say the same of a flag; a set in braces, the states of a connection after one another."""
+    operator, left, right = body["op"], _left(body["left"]), body["right"]
+    quoted = left.endswith("ifname")
+    if isinstance(right, dict) and "set" in right and quoted:
+        return f"{left} {'!= ' if operator == '!=' else ''}{{ {', '.join(sorted(map(_quote, right['set'])))} }}"
+    if isinstance(right, dict) and "prefix" in right:
+        text = f"{right['prefix']['addr']}/{right['prefix']['len']}"
+    elif isinstance(right, list) or (isinstance(right, dict) and "set" in right):
+        text = ",".join(sorted(right["set"] if isinstance(right, dict) else right))
+    elif isinstance(right, int):
+        text = f"{right:#x}"
+    else:
+        text = _quote(right) if quoted else str(right)
+    if operator == "!=":
+        return f"{left} != {text}"
+    return f"{left} == {text}" if isinstance(right, int) else f"{left} {text}"
+
+
+def _quote(name: Any) -> str:
+    return f'"{name}"'
+
+
+def _left(body: Mapping[str, Any]) -> str:
+    """What is compared or set."""
+    ((kind, value),) = body.items()
+    return _LEFTS[kind](value)
+
+
+def _masked(value: Any) -> str:
+    left, mask = value
+    return f"{_left(left)} & {mask:#x}"
+
+
+_LEFTS: Mapping[str, Callable[[Any], str]] = {
+    "payload": lambda value: f"{value['protocol']} {value['field']}",
+    "meta": lambda value: f"meta {value['key']}" if value["key"] == "mark" else str(value["key"]),
+    "ct": lambda value: f"ct {value['key']}",
+    "tcp option": lambda value: f"tcp option {value['name']} {value['field']}",
+    "rt": lambda value: f"rt {value['key']}",
+    "&": _masked,
+}
+
+
+def _value(value: Any) -> str:
+    """What something is set to. Of "a & b | c" the bits of c may stand in b too: some versions put them there."""
+    if "|" not in value:
+        return _left(value)
+    masked, bits = value["|"]
+    left, mask = masked["&"]
+    return f"{_left(left)} & {mask & ~bits:#x} | {bits:#x}"
