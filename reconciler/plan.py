@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
 from reconciler.kinds import KINDS
+from reconciler.kinds.resolver import Resolver
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Plan, Step
 from reconciler.model.resource import Resource, Verb
@@ -37,8 +38,9 @@ def plan(
     wanted_by_kind, found_by_kind = _by_kind(wanted), _by_kind(found)
     for kind in KINDS:
         comparison.compare(kind, wanted_by_kind[kind], found_by_kind[kind])
-    skipped = set(untouched) | comparison.stopped(found)
+    skipped = set(untouched) | comparison.stopped()
     steps = [s for s in comparison.steps if s.tunnel not in skipped or (s.tunnel in armed and s.resource.order < 0)]
+    steps = [s for s in steps if s.needs not in skipped]
     return Plan(_ordered(steps, comparison.staying), tuple(comparison.conflicts))
 
 
@@ -55,6 +57,7 @@ class _Comparison:
     def __init__(self, wanted: Collection[Resource], found: Collection[Resource], blind: Blind) -> None:
         self.blind = blind
         self.staying = {w.tunnel for w in wanted}  # tunnels of which something is wanted
+        self.up = {f.tunnel for f in found if f.kind == "link"}
         self.anew = _made_anew(wanted, found, blind)
         self.steps: list[Step] = []
         self.conflicts: list[Conflict] = []
@@ -85,10 +88,9 @@ class _Comparison:
         for rest in left.values():
             self.steps.extend(step for f in rest for step in self._removal(f))
 
-    def stopped(self, found: Iterable[Resource]) -> set[TunnelName]:
+    def stopped(self) -> set[TunnelName]:
         """Tunnels for which nothing is done: their link's place is taken, or they are not up and would not come up whole."""
-        up = {f.tunnel for f in found if f.kind == "link" and f.tunnel is not None}
-        return {c.tunnel for c in self.conflicts if c.wanted.kind == "link" or c.tunnel not in up} - {HOST}
+        return {c.tunnel for c in self.conflicts if c.wanted.kind == "link" or c.tunnel not in self.up} - {HOST}
 
     def _is_made_anew(self, w: Resource) -> bool:
         anew = self.anew.get(w.tunnel or HOST)
@@ -103,7 +105,7 @@ class _Comparison:
             return
         name = w.tunnel or HOST
         if not ours:
-            self.steps.append(Step(Verb.CREATE, w, None, name))
+            self.steps.append(Step(Verb.CREATE, w, None, name, needs=self._needs(w)))
             return
         best, *doubles = ours
         self.steps.extend(Step(Verb.DELETE, f, f, name) for f in doubles)
@@ -117,7 +119,11 @@ class _Comparison:
         elif self._is_made_anew(w) or not w.replace_on.isdisjoint(fields):
             self.steps.append(Step(Verb.REPLACE, w, found, name, fields))
         elif fields:
-            self.steps.append(Step(Verb.CHANGE, w, found, name, fields))
+            self.steps.append(Step(Verb.CHANGE, w, found, name, fields, self._needs(w)))
+
+    def _needs(self, w: Resource) -> TunnelName | None:
+        """Name servers of a tunnel are of no use before it is up."""
+        return w.owner if isinstance(w, Resolver) and w.owner not in self.up else None
 
     def _refuse(self, w: Resource, in_the_way: Resource, message: str) -> None:
         self.conflicts.append(Conflict(w.tunnel or HOST, w, in_the_way, message))
@@ -132,7 +138,7 @@ class _Comparison:
             return
         leaves = f.tunnel != HOST and f.tunnel not in self.staying
         dies_with = _ALL_CARRIERS if leaves else self.anew.get(f.tunnel, frozenset())
-        if f.kind in ("link", "owner") or dies_with.isdisjoint(f.hangs_on):
+        if f.kind in ("link", "owner", "resolver") or dies_with.isdisjoint(f.hangs_on):
             yield Step(Verb.DELETE, f, f, f.tunnel)
 
 
@@ -164,7 +170,8 @@ def _ordered(steps: Iterable[Step], staying: set[TunnelName | None]) -> tuple[St
     """First what leaves goes, then creations and changes by rising order, then what is left over goes.
 
     An owner whose link is replaced is stopped before and started after, in two steps. What the host no longer needs goes
-    first too, unless something of that kind comes in its stead: then make before break.
+    first too, unless something of that kind comes in its stead: then make before break. Name servers of a tunnel that goes
+    are the first to go: nobody may ask them any more.
     """
     steps = list(steps)
     replaced = {step.tunnel for step in steps if step.verb is Verb.REPLACE and step.resource.kind == "link"}
@@ -172,7 +179,9 @@ def _ordered(steps: Iterable[Step], staying: set[TunnelName | None]) -> tuple[St
     leaving, before, made, after = (defaultdict[int, list[Step]](list) for _ in range(4))
     for step in steps:
         resource = step.resource
-        if step.verb is Verb.DELETE:
+        if _is_names_of_leaving(step, staying):
+            leaving[-len(KINDS)].append(step)
+        elif step.verb is Verb.DELETE:
             first = step.tunnel not in staying or (step.tunnel == HOST and resource.kind not in renewed)
             (leaving if first else after)[-KINDS.index(resource.kind)].append(step)
         elif step.verb is Verb.REPLACE and resource.kind == "owner" and step.tunnel in replaced and step.found:
@@ -183,3 +192,8 @@ def _ordered(steps: Iterable[Step], staying: set[TunnelName | None]) -> tuple[St
     for removals in (*leaving.values(), *after.values()):
         removals.reverse()  # what was looked up last goes first
     return tuple(step for phase in (leaving, before, made, after) for order in sorted(phase) for step in phase[order])
+
+
+def _is_names_of_leaving(step: Step, staying: set[TunnelName | None]) -> bool:
+    found = step.found
+    return isinstance(found, Resolver) and (step.verb is Verb.DELETE or found.owner not in staying)

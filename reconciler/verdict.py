@@ -28,6 +28,7 @@ class Evidence(NamedTuple):
     unobserved: Sequence[Unobserved]
     facts: Facts
     impossible: str = ""  # why this machine cannot have it
+    lacks: Sequence[str] = ()  # what it asked for and does not get here, and why
 
 
 def judge(intent: Intent, seen: Evidence) -> Judgement:
@@ -35,7 +36,7 @@ def judge(intent: Intent, seen: Evidence) -> Judgement:
     plan, facts = seen.left, seen.facts
     blind = [u for u in seen.unobserved if u.tunnel in (None, intent.name)]
     unseen = tuple(dict.fromkeys(f"{u.kind}: {u.reason}" for u in blind if u.privilege))
-    lost = [u for u in blind if not u.privilege or u.kind in _BASIC]
+    lost = [u for u in blind if u.kind in _BASIC or not (u.privilege or u.kind == "resolver")]
     if lost:
         return Judgement(Verdict.UNKNOWN, _unknown(lost), unseen)
     link = next((r for r in seen.found if isinstance(r, Link)), None)
@@ -47,10 +48,11 @@ def judge(intent: Intent, seen: Evidence) -> Judgement:
         return Judgement(Verdict.FAILED, (seen.impossible or intent.progress.error or "gave up",), unseen)
     if link is None:
         return _when_absent(intent, seen, unseen)
-    reasons = [*_drift(plan.steps), *_carrier(link, plan.steps), *_peers(intent, seen.found, facts)]
+    reasons = [*_drift(plan.steps), *_carrier(link, plan.steps), *_peers(intent, seen.found, facts), *seen.lacks]
+    reasons += [f"dns could not be compared: {u.reason}" for u in blind if u.kind == "resolver" and not u.privilege]
     if not reasons:
         return Judgement(Verdict.CONNECTED, (), unseen)
-    if not intent.progress.worked and plan.steps:
+    if not intent.progress.worked and any(step.resource.kind != "resolver" for step in plan.steps):
         return Judgement(Verdict.NOT_CONNECTED, ("still coming up for the first time", *reasons), unseen)
     return Judgement(Verdict.DEGRADED, tuple(reasons), unseen)
 
@@ -88,6 +90,8 @@ def _drift(steps: Sequence[Step]) -> list[str]:
 
 def _why(step: Step) -> list[str]:
     kind = step.resource.kind
+    if kind == "resolver" and step.verb is not Verb.DELETE:
+        return [f"DNS overwritten: {step.found} instead of {step.resource}" if step.found else f"DNS missing: {step.resource}"]
     if step.verb is Verb.DELETE:
         return [f"{step.resource} should not be there"]
     if step.verb is Verb.CREATE or step.found is None:

@@ -10,7 +10,7 @@ from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
 from reconciler.kinds.nat import NatRule, Table
 from reconciler.layout import filter as packet_filter
-from reconciler.layout import forwarding, lan, passage, routes, rules, shared
+from reconciler.layout import forwarding, lan, passage, resolvers, routes, rules, shared
 from reconciler.layout.lay import Excluded, Lay, lay
 from reconciler.layout.passage import Passage
 from reconciler.layout.shared import Ground
@@ -26,6 +26,7 @@ class Wanted(NamedTuple):
 
     resources: tuple[Resource, ...]
     impossible: tuple[tuple[TunnelName, TunctlError], ...] = ()  # what this machine cannot have, and why
+    refused: tuple[tuple[TunnelName, TunctlError], ...] = ()  # what of it this machine cannot have; the rest goes on
     kept: frozenset[str] = frozenset()  # kinds of which HOST keeps what it has: what they follow from is not known now
     excluded: Mapping[TunnelName, tuple[Excluded, ...]] = {}
     degraded: tuple[tuple[TunnelName, str], ...] = ()  # reasons
@@ -46,7 +47,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
     due = [intent for intent in intents if intent.is_wanted_up(facts.boot_id)]
     if isinstance(facts.connected, Unknown):
         error = NotObserved(f"which networks are local is not known: {facts.connected.reason}")
-        return Wanted((), tuple((intent.name, error) for intent in due), kept=_HOST_KINDS | _NOTHING_KNOWN)
+        return Wanted((), tuple((intent.name, error) for intent in due), kept=_HOST_KINDS | _NOTHING_KNOWN | {"resolver"})
     kept = lan.kept(facts.connected, policy)
     ups, impossible = _ups(due, facts, policy, kept)
     ground = Ground([up.lay for up in ups], kept, _endpoints(ups, facts), facts, policy)
@@ -56,15 +57,22 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         ups = [up for up in ups if up not in fresh]
         impossible += [(up.lay.intent.name, _no_gateway()) for up in fresh]
         ground = ground._replace(lays=[up.lay for up in ups])
+    names = resolvers.resolvers(ground.lays, facts, kept)
     return Wanted(
-        (*_resources(ups, ground), *_filtered(ups, ground, [name for name, _ in impossible])),
+        (*_resources(ups, ground), *_filtered(ups, ground, [name for name, _ in impossible]), *names.resources),
         tuple(impossible),
+        names.refused,
         _HOST_KINDS if isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh) else frozenset(),
         {up.lay.intent.name: up.lay.excluded for up in ups if up.lay.excluded},
-        tuple(
-            (up.lay.intent.name, "gateway unknown, keeping what was set by the last one") for up in stranded if up not in fresh
+        (
+            *(
+                (up.lay.intent.name, "gateway unknown, keeping what was set by the last one")
+                for up in stranded
+                if up not in fresh
+            ),
+            *names.reasons,
         ),
-        tuple(_warnings(ups, kept)),
+        (*_warnings(ups, kept), *(f"{name}: {reason}" for name, reason in names.reasons)),
         frozenset(up.lay.intent.name for up in ups if up.lay.blocks and up.lay.intent.progress.worked),
     )
 

@@ -10,7 +10,7 @@ from reconciler.host.machine import Machine
 from reconciler.model.plan import Step
 from reconciler.model.resource import Verb
 
-from . import address, link, nat, owner, peer, route, rule, sysctl, wireguard
+from . import address, link, nat, owner, peer, resolver, route, rule, sysctl, wireguard
 
 
 class Actuator(Protocol):
@@ -38,6 +38,7 @@ ACTUATORS: Mapping[str, Actuator] = {
     "rule": rule,
     "nat": nat,
     "sysctl": sysctl,
+    "resolver": resolver,
 }
 BULK: Mapping[str, BulkActuator] = {"route": route}
 

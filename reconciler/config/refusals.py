@@ -13,7 +13,7 @@ from reconciler.model.prefix import Prefix
 NOT_YET = "not supported by this version of tunctl yet"
 _HOST_DEFAULTS: dict[str, object] = {"lan": "keep", "lan_except": [], "uplink": "auto", "runtime_file": "run"}
 _ENGINES = ("openvpn", "openconnect")
-_SECTIONS = ("openvpn", "openconnect", "accept", "split", "dns", "listen", "health")
+_SECTIONS = ("openvpn", "openconnect", "accept", "split", "listen", "health")
 _WORDS = {"on_failure": "block", "ipv6_leak": "allow"}
 
 

@@ -173,7 +173,7 @@ class DnsTable(Table):
 
 
 class NatTable(Table):
-    """Masquerading and forwarding (not built yet)."""
+    """Masquerading and forwarding."""
 
     source: s.Prefixes = Field([], description="Where the packets come from")
     out: s.NatOut = Field("uplink", description="uplink, tunnel, or the name of an interface")
@@ -233,8 +233,8 @@ class TunnelTable(Table):
     routes: list[RouteTable] = Field([], description="Routes beside those of allowed prefixes")
     split: SplitTable | None = Field(None, description="Split tunnelling (not built yet)")
     rules: list[RuleTable] = Field([], description="Policy routing into the tunnel")
-    dns: DnsTable | None = Field(None, description="Name servers (not built yet)")
-    nat: list[NatTable] = Field([], description="Masquerading and forwarding (not built yet)")
+    dns: DnsTable | None = Field(None, description="Name servers")
+    nat: list[NatTable] = Field([], description="Masquerading and forwarding")
     listen: list[ListenTable] = Field([], description="Ports it serves on (not built yet)")
     restart: RestartTable | None = Field(None, description="How often and how soon it is tried again")
     health: HealthTable | None = Field(None, description="When it counts as working (not built yet)")

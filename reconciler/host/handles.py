@@ -37,6 +37,7 @@ class Handle(NamedTuple):
     fingerprint: str | None = None  # of the owner, as it was started
     endpoints: Mapping[str, str] = {}  # public key → endpoint text that was last set
     bound: Mapping[str, str] = {}  # listen entry → address that was really bound
+    resolved: bool = False  # systemd-resolved has name servers of ours for its link
 
 
 _Signature = tuple[int, int, int]  # mtime_ns, inode, size: has anybody else written the file?
@@ -224,7 +225,7 @@ def _decode(content: bytes) -> Handle:
     return Handle(
         TunnelName(name), mark_id, boot_id, None if interface is None else IfName(interface),
         _number(fields, "ifindex"), _number(fields, "pid"), _number(fields, "start_ticks"), _text(fields, "fingerprint"),
-        _texts(fields, "endpoints"), _texts(fields, "bound"),
+        _texts(fields, "endpoints"), _texts(fields, "bound"), fields.get("resolved") is True,
     )  # fmt: skip
 
 

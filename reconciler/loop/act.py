@@ -19,18 +19,14 @@ Tell = Callable[[Outcome], None]
 def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell, first: int = 1) -> list[Outcome]:
     """Does the steps in their order. `first` is the number of the first one, for faults."""
     outcomes: list[Outcome] = []
-    failed: set[TunnelName] = set()
+    failed: set[TunnelName | None] = set()
     for group in _groups(steps, single=fault is not None):
-        due = [step for step in group if step.verb is Verb.DELETE or step.tunnel not in failed]
+        due = [step for step in group if step.verb is Verb.DELETE or failed.isdisjoint((step.tunnel, step.needs))]
         done = _perform(machine, due, fault, first + len(outcomes)) if due else []
         if len(due) < len(group):
-            done += [
-                Outcome(step, None, 0.0, skipped=True)
-                for step in group
-                if step.verb is not Verb.DELETE and step.tunnel in failed
-            ]
+            done += [Outcome(step, None, 0.0, skipped=True) for step in group if step not in due]
         for outcome in done:
-            if outcome.error is not None or outcome.skipped:
+            if (outcome.error is not None or outcome.skipped) and outcome.step.resource.kind != "resolver":
                 failed.add(outcome.step.tunnel)
             tell(outcome)
         outcomes += done

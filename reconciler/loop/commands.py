@@ -151,7 +151,11 @@ def plan(session: Session, location: str | None, options: ApplyOptions) -> Plann
     return Planned(
         left._replace(warnings=(*warnings, *_not_compared(seen))),
         tuple(i.name for i in stored.intents if i.name in names and i.held and i.tunnel.enabled and not i.withdrawn),
-        tuple((name, error) for name, error in (*seen.wanted.impossible, *_blind(seen, left)) if name in names),
+        tuple(
+            (name, error)
+            for name, error in (*seen.wanted.impossible, *seen.wanted.refused, *_blind(seen, left))
+            if name in names
+        ),
     )
 
 

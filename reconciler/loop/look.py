@@ -51,8 +51,9 @@ def judgement_of(seen: Survey, intent: Intent) -> Judgement:
     """The verdict on one tunnel."""
     error = seen.errors.get(intent.name)
     evidence = Evidence(
-        seen.found_of(intent.name), seen.plan_of(intent.name), seen.found.unobserved, seen.facts, error.message if error else ""
-    )
+        seen.found_of(intent.name), seen.plan_of(intent.name), seen.found.unobserved, seen.facts,
+        error.message if error else "", seen.lacks_of(intent.name),
+    )  # fmt: skip
     return judge(intent, evidence)
 
 

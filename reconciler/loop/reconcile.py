@@ -82,16 +82,16 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
         left = now.plan.only(scope)
         todo = left.only(scope - {outcome.step.tunnel for outcome in outcomes if outcome.error})
-    errors = _errors(now, left, outcomes, scope)
+    errors, of_names = (_errors(now, left, outcomes, scope, names=names) for names in (False, True))
     point(fault, "verified")
     now = _take_back(machine, now, watch, outcomes, fault)
-    errors += [(o.step.tunnel, o.error) for o in outcomes if o.error and (o.step.tunnel, o.error) not in errors]
+    errors += [(o.step.tunnel, o.error) for o in outcomes if o.error and (o.step.tunnel, o.error) not in (*errors, *of_names)]
     acted = frozenset(outcome.step.tunnel for outcome in outcomes if not outcome.skipped)
     passed = remember.Passed(now, scope, acted, _made_anew(outcomes), dict(errors), request.requested, request.cause)
     remember.handles(machine, passed)
     remember.progress(store, passed)
     point(fault, "recorded")
-    return Pass(first, tuple(outcomes), now, left, tuple(errors), (*warnings, *machine.notes))
+    return Pass(first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes))
 
 
 def _made_anew(outcomes: Iterable[Outcome]) -> frozenset[TunnelName]:
@@ -110,21 +110,29 @@ def _scope(before: Survey, request: Request) -> frozenset[TunnelName]:
 
 
 def _errors(
-    now: Survey, left: Plan, outcomes: Iterable[Outcome], scope: frozenset[TunnelName]
+    now: Survey, left: Plan, outcomes: Iterable[Outcome], scope: frozenset[TunnelName], *, names: bool
 ) -> list[tuple[TunnelName, TunctlError]]:
-    """Why not all is as wanted, one reason a tunnel and error: the steps that failed, what is foreign, what is left."""
-    errors = [(outcome.step.tunnel, outcome.error) for outcome in outcomes if outcome.error]
-    errors += [(name, error) for name, error in now.wanted.impossible if name in scope]
-    errors += [(conflict.tunnel, _foreign(conflict)) for conflict in left.conflicts]
-    for blind in now.found.unobserved:
+    """Why not all is as wanted, one reason a tunnel and error: the steps that failed, what is foreign, what is left.
+
+    `names`: of name servers only, or of all but them: without them a tunnel is degraded, but it is up.
+    """
+    without = now.wanted.refused if names else now.wanted.impossible
+    errors = [(o.step.tunnel, o.error) for o in outcomes if o.error and _is_of_names(o.step.resource.kind) is names]
+    errors += [(name, error) for name, error in without if name in scope]
+    errors += [(c.tunnel, _foreign(c)) for c in left.conflicts if _is_of_names(c.wanted.kind) is names]
+    for blind in (u for u in now.found.unobserved if _is_of_names(u.kind) is names):
         for name in (scope - {HOST}) if blind.tunnel is None else scope & {blind.tunnel}:
             errors.append((name, NotConverged(f"{blind.kind} could not be read: {blind.reason}")))
     known = {name for name, _ in errors}
     for step in left.steps:
-        if step.tunnel not in known:
+        if step.tunnel not in known and step.needs is None and _is_of_names(step.resource.kind) is names:
             known.add(step.tunnel)
             errors.append((step.tunnel, NotConverged(f"still to do after a second look: {step}")))
     return errors
+
+
+def _is_of_names(kind: str) -> bool:
+    return kind == "resolver"
 
 
 def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Outcome], fault: Fault | None) -> Survey:
@@ -132,7 +140,7 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
 
     Only for steps that failed: a look that failed is no reason to remove anything.
     """
-    failed = {outcome.step.tunnel for outcome in outcomes if outcome.error}
+    failed = {o.step.tunnel for o in outcomes if o.error and not _is_of_names(o.step.resource.kind)}
     first = frozenset(
         intent.name
         for intent in now.stored.intents

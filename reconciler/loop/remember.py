@@ -13,6 +13,7 @@ from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.owner import fingerprint as fingerprint_of
+from reconciler.kinds.resolver import Resolver
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
@@ -51,6 +52,7 @@ def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool
         owner.pid if owner else None, owner.start_ticks if owner else None, fingerprint,
         _endpoints(intent) if peers_are_set else known.endpoints if known else {},
         known.bound if known else {},
+        any(isinstance(r, Resolver) and r.backend == "resolved" for r in now.found_of(name)),
     )  # fmt: skip
     try:
         machine.handles.put(handle)

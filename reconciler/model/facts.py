@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.nameservice import NameService
 from reconciler.model.prefix import Prefix
 
 
@@ -37,8 +38,9 @@ class Forwarding(NamedTuple):
     """What letting packets through depends on; gathered only where a tunnel does so."""
 
     present: frozenset[IfName] = frozenset()  # all interfaces
-    outs: Mapping[tuple[TunnelName, Prefix], tuple[IfName, ...]] | Unknown = {}  # where our rules let a source out now
+    outs: Mapping[tuple[TunnelName, Prefix], tuple[IfName, ...]] = {}  # where our rules let a source out now
     rules: tuple[tuple[str, str, TunnelName], ...] = ()  # those that stand in our table now: chain, text, whose
+    blind: str = ""  # why these rules could not be read
     per_interface6: bool = False  # the kernel can forward IPv6 for single interfaces (6.17)
     accepts_ra: frozenset[IfName] = frozenset()  # uplinks that listen to router advertisements
 
@@ -60,4 +62,6 @@ class Facts(NamedTuple):
     connected: tuple[Connected, ...] | Unknown = ()
     ipv6: bool = True  # the kernel has it, and some link may use it
     forwarding: Forwarding = Forwarding()
+    linked: frozenset[TunnelName] = frozenset()  # tunnels whose interface is there
+    name_service: NameService | None = None  # None: no tunnel has `dns`
     working_endpoints: Mapping[str, str] = {}  # "tunnel public_key" → the endpoint text that was last set there

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.nameservice import NameService
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 
@@ -58,6 +59,7 @@ class Found(NamedTuple):
     addresses: Mapping[IfName, tuple[Prefix, ...]]  # all addresses of each interface, host bits kept
     unobserved: tuple[Unobserved, ...] = ()
     warnings: tuple[str, ...] = ()
+    name_service: NameService | None = None  # None: not looked at, no tunnel has `dns`
 
     def is_unobserved(self, kind: str, tunnel: TunnelName | None) -> bool:
         return any(u.kind == kind and u.tunnel in (None, tunnel) for u in self.unobserved)

@@ -17,6 +17,7 @@ class Step(NamedTuple):
     found: Resource | None
     tunnel: TunnelName
     fields: tuple[str, ...] = ()  # what differs, for CHANGE and REPLACE
+    needs: TunnelName | None = None  # a tunnel that is not up yet, and without which this is not to be done
 
     def __str__(self) -> str:
         return f"{self.verb.value} {self.resource}"
@@ -44,7 +45,7 @@ class Plan(NamedTuple):
     def only(self, tunnels: frozenset[TunnelName]) -> Plan:
         """The part of it that concerns these tunnels."""
         return Plan(
-            tuple(step for step in self.steps if step.tunnel in tunnels),
+            tuple(s for s in self.steps if s.tunnel in tunnels and (s.needs is None or s.needs in tunnels)),
             tuple(conflict for conflict in self.conflicts if conflict.tunnel in tunnels),
             self.warnings,
         )

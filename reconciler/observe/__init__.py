@@ -21,7 +21,7 @@ from reconciler.model.found import Found, LinkState, Unobserved
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
-from reconciler.observe import address, link, nat, owner, route, rule, sysctl, wireguard
+from reconciler.observe import address, link, nat, owner, resolver, route, rule, sysctl, wireguard
 from reconciler.observe.question import Question
 
 T = TypeVar("T")
@@ -48,8 +48,10 @@ def look(machine: Machine, question: Question) -> Found:
     tables = _try("nat", blind, lambda: nat.look(machine, question), list[Table]())
     switches = _try("sysctl", blind, lambda: sysctl.look(machine), list[Sysctl]())
     engines, peers, blind_engines = wireguard.look(machine, question, links, owners)
-    resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules, *tables, *switches]
-    return Found(tuple(resources), states, addresses, (*blind, *blind_engines))
+    names = resolver.look(machine, question, links, states)
+    resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules, *tables, *switches, *names.resolvers]
+    blind += (*blind_engines, *names.unobserved)
+    return Found(tuple(resources), states, addresses, tuple(blind), name_service=names.service)
 
 
 def foreign_routes(machine: Machine, keys: Set[route.Key]) -> list[Route]:

@@ -28,7 +28,7 @@ def gather(
 ) -> Facts:
     """The facts of this moment. `resolve`: look endpoint names up (bounded, 3 s); `privileged`: try to read secrets."""
     intents = tuple(intents)
-    links = found.links
+    links, there = found.links, present(found)
     uplinks = network.uplinks(machine, found, policy)
     engines = [intent.tunnel.wireguard for intent in intents if intent.tunnel.wireguard]
     private = dict.fromkeys(engine.private_key_file for engine in engines)
@@ -43,7 +43,9 @@ def gather(
         resolved=look_up(_hosts(intents), names=resolve),
         users={name: _user(name) for name in _users(intents)},
         groups={i.tunnel.tun.group: _group(i.tunnel.tun.group) for i in intents if i.tunnel.tun and i.tunnel.tun.group},
-        interfaces=interfaces(machine, intents, links, present(found)),
+        interfaces=interfaces(machine, intents, links, there),
+        linked=frozenset(there),
+        name_service=found.name_service,
         uplinks=uplinks,
         connected=network.connected(found),
         ipv6=network.has_ipv6(),

@@ -20,8 +20,6 @@ TABLE = [
     ),
     ("openconnect", '[tunnels.c]\ndriver = "openconnect"', [(3, "tunnels.c.driver")]),
     ("accept", '[tunnels.c]\ndriver = "openconnect"\naccept = ["dns"]', [(3, "tunnels.c.driver"), (4, "tunnels.c.accept")]),
-    ("dns", TUN + '[tunnels.t.dns]\nservers = ["10.0.0.53"]\nsearch = ["corp.example"]', [(5, "tunnels.t.dns")]),
-    ("nat", TUN + '[[tunnels.t.nat]]\nsource = ["172.16.0.0/24"]', [(5, "tunnels.t.nat")]),
     ("split", TUN + '[[tunnels.t.split.vpn]]\ncidr = ["10.0.0.0/8"]', [(5, "tunnels.t.split")]),
     ("listen", TUN + '[[tunnels.t.listen]]\ntransport = "udp"\nport = 8443', [(5, "tunnels.t.listen")]),
     ("health", TUN + '[tunnels.t.health]\nping = ["10.0.0.1"]', [(5, "tunnels.t.health")]),

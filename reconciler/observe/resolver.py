@@ -1,0 +1,162 @@
+"""Resolvers that are ours: link settings in systemd-resolved, records of resolvconf, the resolv.conf that we wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from reconciler.host import resolvconf, resolved, resolvfile
+from reconciler.host.bounded import Call
+from reconciler.host.bus import TIMEOUT_S, BusError
+from reconciler.host.machine import Machine
+from reconciler.kinds.link import Link
+from reconciler.kinds.resolver import EVERYTHING, Resolver
+from reconciler.model.found import LinkState, Unobserved
+from reconciler.model.intent import Intent
+from reconciler.model.ledger import Entry
+from reconciler.model.names import HOST, IfName, TunnelName
+from reconciler.model.nameservice import LEDGER_KEY, PATH, NameService
+from reconciler.observe import nameservice
+from reconciler.observe.question import Question
+
+
+class Seen(NamedTuple):
+    """What a look at name servers saw."""
+
+    resolvers: tuple[Resolver, ...] = ()
+    unobserved: tuple[Unobserved, ...] = ()
+    service: NameService | None = None  # None: no tunnel has `dns`
+
+
+def look(machine: Machine, question: Question, links: Iterable[Link], states: Mapping[IfName, LinkState]) -> Seen:
+    """Of all tunnels of ours. resolved is asked about links that have, or had, name servers by us, and of no others."""
+    wishing = [intent for intent in question.intents if intent.tunnel.dns is not None]
+    ours = {link.tunnel: link for link in links if link.tunnel}
+    blind: list[Unobserved] = []
+    place, content, entry = resolvfile.Place(PATH), None, None
+    try:
+        place = resolvfile.place()
+        content = resolvfile.read(place.path)
+        entry = next((entry for entry in machine.ledger.entries() if entry.key == LEDGER_KEY), None)
+        resolvers = list(_file(question, place.path, content, entry))
+        readable = ""
+    except OSError as error:
+        resolvers, readable = [], f"{PATH}: {error.strerror or error}"
+        blind += _blind((HOST, *(intent.name for intent in wishing)), readable)
+    records, blind_records = _records(question, ours)
+    resolvers += records
+    blind += blind_records
+    asked = [intent for intent in question.intents if intent.name in ours and _is_asked(machine, intent)]
+    known = "no"
+    if asked or wishing:
+        found, known = _resolved(asked, ours, states, min(question.patience_s, TIMEOUT_S))
+        resolvers += found
+        if known not in ("yes", "no"):
+            blind += _blind([intent.name for intent in asked if _may_be_resolved(intent)], known, privilege="root" in known)
+    service = None
+    if wishing:
+        service = nameservice.gather(place, content, known)._replace(
+            is_ours=any(one.backend == "file" and not one.overwritten for one in resolvers),
+            records=frozenset(one.owner for one in records),
+        )
+        service = service._replace(form=readable) if readable else service
+    return Seen(tuple(resolvers), tuple(blind), service)
+
+
+def _blind(tunnels: Iterable[TunnelName], reason: str, *, privilege: bool = False) -> list[Unobserved]:
+    return [Unobserved(tunnel, "resolver", reason, privilege) for tunnel in tunnels]
+
+
+def _may_be_resolved(intent: Intent) -> bool:
+    return intent.tunnel.dns is None or intent.tunnel.dns.backend != "file"
+
+
+def _is_asked(machine: Machine, intent: Intent) -> bool:
+    """Settings of a link carry no mark: what a tunnel without `dns` has there is somebody else's, unless we remember it."""
+    if intent.tunnel.dns is not None:
+        return _may_be_resolved(intent) or _remembered(machine, intent)
+    return _remembered(machine, intent)
+
+
+def _remembered(machine: Machine, intent: Intent) -> bool:
+    handle = machine.handles.get(intent.name)
+    return handle is not None and handle.id == intent.mark.id and handle.resolved
+
+
+def _file(question: Question, path: str, content: bytes | None, entry: Entry | None) -> Iterator[Resolver]:
+    """What carries our mark, or is what the ledger says that we wrote; with an entry for another content: overwritten."""
+    mark = resolvfile.mark_of(content)
+    is_ours = (mark is not None and question.is_ours(mark)) or (entry is not None and content == entry.value)
+    if not is_ours and entry is None:
+        return
+    recorded = resolvfile.mark_of(entry.value) if entry else None
+    owner = mark.tunnel if mark and is_ours else recorded.tunnel if recorded else HOST
+    names = resolvfile.parse(content or b"")
+    yield Resolver(
+        HOST, "file", owner, None, names.servers, names.search, (EVERYTHING,), default_route=True, record=path,
+        mark=mark if is_ours else None, overwritten=not is_ours,
+    )  # fmt: skip
+
+
+def _records(question: Question, ours: Mapping[TunnelName, Link]) -> tuple[list[Resolver], list[Unobserved]]:
+    """Records that carry the id of a tunnel of ours. One of a store that is lost is known by that store's own word only."""
+    by_id = {intent.mark.id: intent.name for intent in question.intents}
+    found: list[Resolver] = []
+    try:
+        for record, mark_id, names in resolvconf.records():
+            tunnel = by_id.get(mark_id, HOST if _is_left_over(question, mark_id) else None)
+            if tunnel is not None:
+                dev = ours[tunnel].name if tunnel in ours else IfName(record.rpartition(".tunctl.")[0])
+                found.append(_record(tunnel, dev, record, names))
+    except OSError as error:
+        return [], _blind(
+            [i.name for i in question.intents if i.tunnel.dns], f"records of resolvconf: {error.strerror or error}"
+        )
+    return found, []
+
+
+def _is_left_over(question: Question, mark_id: str) -> bool:
+    return question.store_id is None or (question.store_id != "" and mark_id.startswith(question.store_id))
+
+
+def _record(tunnel: TunnelName, dev: IfName, record: str, names: resolvfile.Names) -> Resolver:
+    """`overwritten`: the record is there, but resolv.conf, which is made of the records, names others."""
+    servers = resolvfile.parse(resolvfile.read(resolvfile.place().path) or b"").servers
+    local = bool(servers) and all(server[0] == 127 or server == bytes(15) + b"\1" for server in servers)
+    hidden = not local and servers[:1] != names.servers[:1]
+    return Resolver(
+        tunnel, "resolvconf", tunnel, dev, names.servers, names.search, (EVERYTHING,), default_route=True, record=record,
+        overwritten=hidden,
+    )  # fmt: skip
+
+
+def _resolved(
+    asked: Iterable[Intent], ours: Mapping[TunnelName, Link], states: Mapping[IfName, LinkState], patience_s: float
+) -> tuple[list[Resolver], str]:
+    """What it has for these links, and whether it runs here: yes, no, or why that is not known."""
+    links = [(intent.name, ours[intent.name].name) for intent in asked]
+    indexes = [(name, dev, states[dev].ifindex) for name, dev in links if dev in states]
+    try:
+        return Call(lambda: _ask_resolved(indexes, patience_s)).result(patience_s)
+    except TimeoutError:
+        return [], f"no answer within {patience_s:g} s"
+    except PermissionError:
+        return [], "needs root to see which network namespace it is in"
+    except (OSError, BusError) as error:
+        return [], str(getattr(error, "strerror", None) or error)
+
+
+def _ask_resolved(links: Iterable[tuple[TunnelName, IfName, int]], timeout_s: float) -> tuple[list[Resolver], str]:
+    """In a thread: nothing on the other side may hold up a look."""
+    service = resolved.connect(timeout_s)
+    if service is None:
+        return [], "no"
+    try:
+        found = [(tunnel, dev, service.link(ifindex)) for tunnel, dev, ifindex in links]
+    finally:
+        service.close()
+    return [
+        Resolver(tunnel, "resolved", tunnel, dev, names.servers, names.search, names.domains, names.default_route)
+        for tunnel, dev, names in found
+        if names.servers or names.search or names.domains
+    ], "yes"
