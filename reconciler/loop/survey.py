@@ -11,7 +11,6 @@ from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
-from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
 from reconciler.model.facts import Facts
 from reconciler.model.found import Found
@@ -26,6 +25,8 @@ from reconciler.observe.question import Question
 from reconciler.store.stored import Stored
 from reconciler.verdict import HANDSHAKE_MAX_AGE_S
 from reconciler.wanted import Wanted, wanted
+
+PATIENCE_S = 2.0  # a pass that is blind to something has failed: it waits longer than `status` does
 
 
 class Survey:
@@ -67,19 +68,12 @@ class Survey:
         """What is left to do for one tunnel."""
         return self._plans.get(tunnel, Plan())
 
-    def lacks_of(self, tunnel: TunnelName) -> tuple[str, ...]:
-        """What it asked for and does not get here, and why."""
-        said = [text for name, text in self.wanted.degraded if name == tunnel]
-        return (*said, *(error.message for name, error in self.wanted.refused if name == tunnel))
-
     @cached_property
     def _plans(self) -> dict[TunnelName, Plan]:
         steps: dict[TunnelName, list[Step]] = {}
         conflicts: dict[TunnelName, list[Conflict]] = {}
         for step in self.plan.steps:
             steps.setdefault(step.tunnel, []).append(step)
-            for name in _named(step):
-                steps.setdefault(name, []).append(step)
         for conflict in self.plan.conflicts:
             conflicts.setdefault(conflict.tunnel, []).append(conflict)
         return {name: Plan(tuple(steps.get(name, ())), tuple(conflicts.get(name, ()))) for name in {*steps, *conflicts}}
@@ -88,11 +82,6 @@ class Survey:
     def errors(self) -> dict[TunnelName, TunctlError]:
         """Tunnels that this machine cannot have at all, and why."""
         return dict(self.wanted.impossible)
-
-
-def _named(step: Step) -> set[TunnelName]:
-    """Tunnels that a step of the host's own is about: those whose name servers it sets or removes."""
-    return {r.owner for r in (step.resource, step.found) if isinstance(r, Resolver)} - {step.tunnel}
 
 
 def _by_tunnel(resources: Iterable[Resource]) -> dict[TunnelName, list[Resource]]:
@@ -112,7 +101,7 @@ def survey(
     adopt: frozenset[TunnelName] = frozenset(),
     without: frozenset[TunnelName] = frozenset(),
     every_mark: bool = False,
-    patience_s: float = 0.5,
+    patience_s: float = PATIENCE_S,
 ) -> Survey:
     """Looks at the machine once. `resolve`: look endpoint names up. `without`: as if these tunnels were to be down.
     `every_mark`: the store is lost, so whatever carries any mark of tunctl is taken for ours.
@@ -121,8 +110,9 @@ def survey(
     policy = policy_of(source.host for source in sorted(stored.sources, key=lambda source: not source.forgotten))
     numbers = policy.numbers
     question = Question(
-        stored.intents, None if every_mark else stored.store_id or "", numbers, privileged=privileged, adopt=adopt
-    )
+        stored.intents, None if every_mark else stored.store_id or "", numbers, privileged=privileged, adopt=adopt,
+        patience_s=patience_s,
+    )  # fmt: skip
     found = observe.look(machine, question)
     gathered = observe_facts.gather(machine, stored.intents, found, policy, resolve=resolve, privileged=privileged)
     facts = gathered._replace(working_endpoints=_working(gathered, found))
