@@ -11,6 +11,7 @@ from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
+from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
 from reconciler.model.facts import Facts
 from reconciler.model.found import Found
@@ -68,12 +69,19 @@ class Survey:
         """What is left to do for one tunnel."""
         return self._plans.get(tunnel, Plan())
 
+    def lacks_of(self, tunnel: TunnelName) -> tuple[str, ...]:
+        """What it asked for and does not get here, and why."""
+        said = [text for name, text in self.wanted.degraded if name == tunnel]
+        return (*said, *(error.message for name, error in self.wanted.refused if name == tunnel))
+
     @cached_property
     def _plans(self) -> dict[TunnelName, Plan]:
         steps: dict[TunnelName, list[Step]] = {}
         conflicts: dict[TunnelName, list[Conflict]] = {}
         for step in self.plan.steps:
             steps.setdefault(step.tunnel, []).append(step)
+            for name in _named(step):
+                steps.setdefault(name, []).append(step)
         for conflict in self.plan.conflicts:
             conflicts.setdefault(conflict.tunnel, []).append(conflict)
         return {name: Plan(tuple(steps.get(name, ())), tuple(conflicts.get(name, ()))) for name in {*steps, *conflicts}}
@@ -82,6 +90,11 @@ class Survey:
     def errors(self) -> dict[TunnelName, TunctlError]:
         """Tunnels that this machine cannot have at all, and why."""
         return dict(self.wanted.impossible)
+
+
+def _named(step: Step) -> set[TunnelName]:
+    """Tunnels that a step of the host's own is about: those whose name servers it sets or removes."""
+    return {r.owner for r in (step.resource, step.found) if isinstance(r, Resolver)} - {step.tunnel}
 
 
 def _by_tunnel(resources: Iterable[Resource]) -> dict[TunnelName, list[Resource]]:
