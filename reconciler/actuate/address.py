@@ -48,29 +48,39 @@ def change(machine: Machine, wanted: Address, found: Address, fields: tuple[str,
     if not there:
         create(machine, wanted)
         return
-    for row in there:
-        ours = row._replace(protocol=PROTOCOL, flags=row.flags & NOPREFIXROUTE)
-        try:
-            machine.rtnl.request(nl_address.RTM_NEWADDR, NLM_F_REPLACE, nl_address.wanted(ours))
-        except KernelError as error:
-            raise _failed(wanted, error) from error
+    ours = [row._replace(protocol=PROTOCOL, flags=row.flags & NOPREFIXROUTE) for row in there]
+    for row in ours:
+        _set(machine, wanted, row, NLM_F_REPLACE)
+    unmarked = [row for row in _rows(machine, ifindex, wanted) if row.protocol != PROTOCOL]
+    if unmarked:  # Linux 6.1 takes the protocol of a new IPv4 address only; what hangs on the old one, the next look sees
+        _remove(machine, wanted, unmarked)
+        for row in ours:
+            _set(machine, wanted, row, NLM_F_CREATE | NLM_F_REPLACE)
 
 
 def delete(machine: Machine, found: Address) -> None:
-    """Removes it, unless somebody else has set it anew.
+    """Removes it, unless somebody else has set it anew."""
+    link = machine.rtnl.link(name=found.dev)
+    if link is not None:
+        _remove(machine, found, [row for row in _rows(machine, link.ifindex, found) if row.protocol in (PROTOCOL, None)])
 
-    With the first IPv4 address of a network the kernel removes the others of it on that link, and with the last one of the
+
+def _set(machine: Machine, wanted: Address, row: AddressRow, flags: int) -> None:
+    try:
+        machine.rtnl.request(nl_address.RTM_NEWADDR, flags, nl_address.wanted(row))
+    except KernelError as error:
+        raise _failed(wanted, error) from error
+
+
+def _remove(machine: Machine, found: Address, targets: list[AddressRow]) -> None:
+    """With the first IPv4 address of a network the kernel removes the others of it on that link, and with the last one of the
     link all its routes, unless it is told to promote the others. Where it cannot be told, they are set again.
     """
-    link = machine.rtnl.link(name=found.dev)
-    if link is None:
+    if not targets:
         return
-    before = machine.rtnl.addresses(link.ifindex)
-    targets = [row for row in before if (row.packed, row.length) == (found.packed, found.length)]
+    before = machine.rtnl.addresses(targets[0].ifindex)
     with _promoting(found.dev):
         for row in targets:
-            if row.protocol not in (PROTOCOL, None):
-                continue
             try:
                 machine.rtnl.request(nl_address.RTM_DELADDR, 0, nl_address.wanted(row))
             except KernelError as error:
