@@ -92,6 +92,8 @@ def _why(step: Step) -> list[str]:
     kind = step.resource.kind
     if kind == "resolver" and step.verb is not Verb.DELETE:
         return [f"DNS overwritten: {step.found} instead of {step.resource}" if step.found else f"DNS missing: {step.resource}"]
+    if kind == "nat" and step.verb is not Verb.DELETE:
+        return ["nat rules differ" if step.found else "nat rules missing"]
     if step.verb is Verb.DELETE:
         return [f"{step.resource} should not be there"]
     if step.verb is Verb.CREATE or step.found is None:
@@ -106,6 +108,8 @@ def _difference(step: Step, field: str) -> str:
     found = getattr(step.found, field, None)
     if step.resource.kind == "link" and field == "name":
         return f"interface renamed to {found}"
+    if step.resource.kind == "sysctl":
+        return f"{step.found} instead of {step.resource}"
     if field == "up":
         return "admin down"
     if field == "protocol":

@@ -70,6 +70,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
                 for up in stranded
                 if up not in fresh
             ),
+            *((up.lay.intent.name, reason) for up in ups for reason in passage.missing(up.lay, facts)),
             *names.reasons,
         ),
         (*_warnings(ups, kept), *(f"{name}: {reason}" for name, reason in names.reasons)),

@@ -193,6 +193,14 @@ def _wireguard_listen(tunnel: Declared, path: Path, entry: ListenTable, wireguar
         tunnel.error(("wireguard", "listen_port"), "stands beside a udp `listen`: only one of them can say the port")
 
 
+def _nat(tunnel: Declared) -> None:
+    for at, entry in enumerate(tunnel.table.nat):
+        if not entry.source:
+            tunnel.error(("nat", at, "source"), "missing, it is required: the networks whose packets are let through")
+        if not (entry.masquerade or entry.forward):
+            tunnel.error(("nat", at), "neither masquerades nor forwards: such an entry does nothing")
+
+
 def _restart(tunnel: Declared) -> None:
     table = tunnel.table.restart
     if table is not None and table.max < table.base:
@@ -223,6 +231,7 @@ _CHECKS: tuple[Callable[[Declared], None], ...] = (
     check_routes,
     check_rules,
     _listen,
+    _nat,
     _restart,
     _health,
 )

@@ -16,7 +16,7 @@ from reconciler.model.resource import Resource
 TABLE = "tunctl"
 COMMENT = "tunctl:"
 _SHOWN = 3  # rules in a line of a plan
-_LETS_OUT = re.compile(r'ip6? saddr (\S+) oifname "([^"]+)" (?:masquerade|accept)')
+_LETS_OUT = re.compile(r'ip6? saddr (\S+) oifname "([^"]+)" (masquerade|accept)')
 
 
 class NatRule(NamedTuple):
@@ -96,6 +96,13 @@ class Table(NamedTuple):
     def rules_of(self, tunnel: TunnelName) -> tuple[NatRule, ...]:
         return tuple(rule for rule in self.rules if rule.tunnel == tunnel)
 
+    def meant(self, found: Table | None) -> set[TunnelName]:
+        """The tunnels whose rules in it are others than found; all that have rules in it if only that tells nothing."""
+        if found is None:
+            return set(self.tunnels)
+        every = self.tunnels | found.tunnels
+        return {name for name in every if self.rules_of(name) != found.rules_of(name)} or set(every)
+
     def differs_from(self, found: Resource) -> tuple[str, ...]:
         return () if self == found else ("rules",)
 
@@ -105,12 +112,29 @@ class Table(NamedTuple):
         return f"nat table inet {TABLE} ({'; '.join(rules[:_SHOWN])}{more})"
 
 
+class Let(NamedTuple):
+    """What the rules do with one source of a tunnel, for people."""
+
+    source: Prefix
+    out: IfName
+    masquerade: bool
+    forward: bool
+
+
+def lets(table: Table, tunnel: TunnelName) -> list[Let]:
+    """All of one tunnel."""
+    does: dict[tuple[Prefix, IfName], set[str]] = {}
+    for rule in table.rules_of(tunnel):
+        match = _LETS_OUT.fullmatch(rule.text)
+        if match:
+            does.setdefault((parse_prefix(match[1]), IfName(match[2])), set()).add(match[3])
+    return [Let(*sides, "masquerade" in words, "accept" in words) for sides, words in does.items()]
+
+
 def outs(table: Table) -> dict[tuple[TunnelName, Prefix], tuple[IfName, ...]]:
     """By which devices the rules let a source of a tunnel out."""
     found: dict[tuple[TunnelName, Prefix], tuple[IfName, ...]] = {}
-    for rule in table.rules:
-        match = _LETS_OUT.fullmatch(rule.text)
-        if match:
-            key = (rule.tunnel, parse_prefix(match[1]))
-            found[key] = tuple(dict.fromkeys((*found.get(key, ()), IfName(match[2]))))
+    for tunnel in table.tunnels:
+        for source, out, *_ in lets(table, tunnel):
+            found[tunnel, source] = (*found.get((tunnel, source), ()), out)
     return found

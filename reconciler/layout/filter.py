@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from reconciler.errors import Unavailable
 from reconciler.kinds.nat import Chain, NatRule, Table
-from reconciler.layout.passage import Passage
+from reconciler.layout.passage import Passage, is_speakable
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
 
@@ -19,7 +18,6 @@ _CHAINS = (
     (SOURCE_NAT, "nat", "postrouting", 100),
     (FORWARDED, "filter", "forward", 0),
 )
-_UNSPEAKABLE = '"\\*'  # in a name between quotes, nft takes these for something else
 
 
 class WayBack(NamedTuple):
@@ -32,13 +30,10 @@ class WayBack(NamedTuple):
 def table(
     passages: Iterable[Passage], numbers: Numbers, way_back: WayBack | None = None, kept: Iterable[tuple[str, NatRule]] = ()
 ) -> Table | None:
-    """The table, or nothing when nobody needs it. `kept`: chain and rule of tunnels of which is not known what they want.
-
-    Unavailable for an interface whose name nft has no words for.
-    """
+    """The table, or nothing when nobody needs it. `kept`: chain and rule of tunnels of which is not known what they want."""
     rules: dict[str, dict[NatRule, None]] = {name: {} for name, *_ in _CHAINS}
     passages = tuple(passages)
-    for rule in _way_back(way_back, numbers) if way_back and way_back.uplinks else ():
+    for rule in _way_back(way_back, numbers) if way_back else ():
         rules[WAY_BACK][rule] = None
     for passage in passages:
         if passage.masquerade:
@@ -72,8 +67,10 @@ def _accepts(passage: Passage) -> Iterator[NatRule]:
 
 def _way_back(way_back: WayBack, numbers: Numbers) -> Iterator[NatRule]:
     """A bit pattern on the connection, put back on the packets that answer: they then look up `main`, as our own do."""
-    names = sorted(way_back.uplinks)
+    names = sorted(dev for dev in way_back.uplinks if is_speakable(dev))
     uplinks = _name(names[0]) if len(names) == 1 else "{ " + ", ".join(_name(name) for name in names) + " }"
+    if not names:
+        return
     keep, value, mask = f"{_ALL & ~numbers.fwmask:#x}", f"{numbers.fwmark:#x}", f"{numbers.fwmask:#x}"
     yield NatRule(
         f"iifname {uplinks} ct direction original ct state new ct mark set ct mark & {keep} | {value}", way_back.tunnel
@@ -93,6 +90,4 @@ def _prefix(passage: Passage) -> str:
 
 
 def _name(dev: IfName) -> str:
-    if any(letter in dev for letter in _UNSPEAKABLE):
-        raise Unavailable(f"interface {dev!r}: nft has no words for such a name")
     return f'"{dev}"'

@@ -41,14 +41,22 @@ def passages(lay: Lay, facts: Facts) -> tuple[Passage, ...]:
         for source, out in _sides(lay, at, entry, facts)
     )
     for passage in found:
+        for dev in (passage.dev, passage.out):
+            if not is_speakable(dev):
+                raise Unavailable(f"nat: interface {dev!r}: nft has no words for such a name")
         _refuse_own_side(passage, lay, facts)
     return tuple(found)
+
+
+def is_speakable(dev: IfName) -> bool:
+    """Between quotes, nft takes these letters for something else."""
+    return not any(letter in dev for letter in '"\\*')
 
 
 def missing(lay: Lay, facts: Facts) -> Iterator[str]:
     """Reasons why not all of what the entries say can be."""
     for at, entry in enumerate(lay.intent.tunnel.nat):
-        if entry.out not in ("uplink", "tunnel") and facts.forwarding.present and entry.out not in facts.forwarding.present:
+        if entry.out not in ("uplink", "tunnel", lay.dev, *facts.forwarding.present):
             yield f"nat[{at}]: interface {entry.out} is not there"
 
 
@@ -61,7 +69,7 @@ def _sides(lay: Lay, at: int, entry: Nat, facts: Facts) -> list[tuple[Prefix, If
     if sides:
         return sides
     kept = [(source, dev) for source in entry.source if (dev := _last(lay, source, facts)) is not None]
-    if not kept and not isinstance(facts.forwarding.outs, Unknown):
+    if not kept and not facts.forwarding.blind:
         raise _no_uplink(at, facts)
     return kept
 
@@ -74,8 +82,6 @@ def _uplink(source: Prefix, facts: Facts) -> IfName | None:
 
 def _last(lay: Lay, source: Prefix, facts: Facts) -> IfName | None:
     """The uplink that the rules which stand there name: none now, or an unknown one, changes nothing."""
-    if isinstance(facts.forwarding.outs, Unknown):
-        return None
     others = {lay.dev, *(entry.out for entry in lay.intent.tunnel.nat)}
     found = facts.forwarding.outs.get((lay.intent.name, source), ())
     return next((dev for dev in found if dev not in others), None)

@@ -162,7 +162,7 @@ def plan(session: Session, location: str | None, options: ApplyOptions) -> Plann
 def _not_compared(seen: Survey) -> Iterator[str]:
     """What only root could have compared, or what no file could tell."""
     for blind in seen.found.unobserved:
-        if blind.privilege:
+        if blind.privilege and blind.tunnel != HOST:
             yield f"{blind.tunnel or 'all tunnels'}: {blind.kind} not compared: {blind.reason}"
     for path, key in (*seen.facts.public_keys.items(), *seen.facts.preshared.items()):
         if not isinstance(key, str):

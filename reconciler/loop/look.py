@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
+from reconciler.kinds.nat import Let, Table, lets
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.route import Route
@@ -72,8 +73,16 @@ def _tunnel(machine: Machine, seen: Survey, intent: Intent) -> TunnelStatus:
         counters=state.counters if state else None,
         peers=tuple(_peer(r) for r in mine if isinstance(r, Peer)),
         routes=sum(isinstance(r, Route) for r in mine),
+        nat=_nat(seen, intent),
         pending=seen.plan_of(intent.name).steps,
     )  # fmt: skip
+
+
+def _nat(seen: Survey, intent: Intent) -> tuple[Let, ...] | None:
+    """What the packet filter does for a tunnel; None: only root may look."""
+    if intent.tunnel.nat and seen.found.is_unobserved("nat", intent.name):
+        return None
+    return tuple(let for r in seen.found.resources if isinstance(r, Table) for let in lets(r, intent.name))
 
 
 def _addresses(seen: Survey, dev: IfName) -> tuple[str, ...]:

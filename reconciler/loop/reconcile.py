@@ -148,11 +148,12 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
     )
     if not first:
         return now
-    removal = survey(machine, now.stored, resolve=False, privileged=True, without=first).plan.only(first)
-    if not removal.steps:
+    without = survey(machine, now.stored, resolve=False, privileged=True, without=first).plan.steps
+    removal = tuple(step for step in without if step.tunnel in first or step.resource.kind == "nat")
+    if not removal:
         return now
-    watch.planned(Plan(removal.steps))
-    outcomes += act(machine, removal.steps, fault, watch.done, 1 + len(outcomes))
+    watch.planned(Plan(removal))
+    outcomes += act(machine, removal, fault, watch.done, 1 + len(outcomes))
     return survey(machine, now.stored, resolve=False, privileged=True)
 
 

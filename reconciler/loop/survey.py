@@ -9,6 +9,7 @@ from reconciler import observe, plan
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
+from reconciler.kinds.nat import Table
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.resolver import Resolver
@@ -20,7 +21,7 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Plan, Step
 from reconciler.model.policy import policy_of
-from reconciler.model.resource import Resource
+from reconciler.model.resource import Resource, Verb
 from reconciler.observe import facts as observe_facts
 from reconciler.observe.question import Question
 from reconciler.store.stored import Stored
@@ -93,7 +94,10 @@ class Survey:
 
 
 def _named(step: Step) -> set[TunnelName]:
-    """Tunnels that a step of the host's own is about: those whose name servers it sets or removes."""
+    """Tunnels that a step of the host's own is about: those whose name servers it sets or removes, or whose rules it
+    changes in the packet filter."""
+    if isinstance(step.resource, Table):
+        return step.resource.meant(step.found if isinstance(step.found, Table) and step.verb is not Verb.DELETE else None)
     return {r.owner for r in (step.resource, step.found) if isinstance(r, Resolver)} - {step.tunnel}
 
 

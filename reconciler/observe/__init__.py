@@ -12,7 +12,6 @@ from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
 from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
-from reconciler.kinds.nat import Table
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.route import Route
 from reconciler.kinds.rule import Rule
@@ -45,12 +44,13 @@ def look(machine: Machine, question: Question) -> Found:
     )
     routes = _try("route", blind, lambda: route.look(machine, devices, question), list[Route]())
     rules = _try("rule", blind, lambda: rule.look(machine, question), list[Rule]())
-    tables = _try("nat", blind, lambda: nat.look(machine, question), list[Table]())
+    tables, blind_tables = nat.look(machine, question)
     switches = _try("sysctl", blind, lambda: sysctl.look(machine), list[Sysctl]())
     engines, peers, blind_engines = wireguard.look(machine, question, links, owners)
     names = resolver.look(machine, question, links, states)
-    resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules, *tables, *switches, *names.resolvers]
-    blind += (*blind_engines, *names.unobserved)
+    on_host: list[Resource] = [*tables, *switches, *names.resolvers]
+    resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules, *on_host]
+    blind += (*blind_tables, *blind_engines, *names.unobserved)
     return Found(tuple(resources), states, addresses, tuple(blind), name_service=names.service)
 
 

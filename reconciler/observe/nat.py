@@ -9,23 +9,25 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reconciler.errors import NotPermitted
+from reconciler.errors import NotPermitted, TunctlError
 from reconciler.host.machine import Machine
 from reconciler.kinds.nat import COMMENT, TABLE, Chain, NatRule, Table
-from reconciler.model.names import TunnelName
+from reconciler.model.found import Unobserved
+from reconciler.model.names import HOST, TunnelName
 from reconciler.observe.question import Question
 
 
-def look(machine: Machine, question: Question) -> list[Table]:
-    """The table, if it is there. NotPermitted, NotObserved, Unavailable; without a tunnel that could need it, only root
-    is told that it may not look."""
-    if not question.privileged:
-        if any(intent.tunnel.nat for intent in question.intents):
+def look(machine: Machine, question: Question) -> tuple[list[Table], list[Unobserved]]:
+    """The table, if it is there. Where that cannot be seen, it is not seen for the host and for each tunnel that needs it."""
+    try:
+        if not question.privileged:
             raise NotPermitted("only root may look at the packet filter")
-        return []
-    if not machine.nl_nft.has_table(TABLE):
-        return []
-    return [decoded(machine.nft.listing(f"table inet {TABLE}"))]
+        if not machine.nl_nft.has_table(TABLE):
+            return [], []
+        return [decoded(machine.nft.listing(f"table inet {TABLE}"))], []
+    except TunctlError as error:
+        concerned = [HOST, *(intent.name for intent in question.intents if intent.tunnel.nat)]
+        return [], [Unobserved(name, "nat", error.message, privilege=error.exit_code == 77) for name in concerned]
 
 
 def decoded(objects: list[dict[str, Any]]) -> Table:

@@ -63,8 +63,9 @@ def forwarding(intents: Iterable[Intent], found: Found, uplinks: Iterable[Uplink
     blind = next((u for u in found.unobserved if u.kind == "nat"), None)
     return Forwarding(
         frozenset(found.links),
-        Unknown(blind.reason, blind.privilege) if blind else nat.outs(table) if table else {},
+        nat.outs(table) if table else {},
         tuple((chain.name, *rule) for chain in table.chains for rule in chain.rules) if table else (),
+        blind.reason if blind else "",
         sysctl.read(_PER_INTERFACE6) is not None,
         frozenset() if isinstance(uplinks, Unknown) else frozenset(_accepting(uplinks)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from reconciler.kinds.nat import Let
 from reconciler.model.found import Counters
 from reconciler.model.intent import Intent
 from reconciler.model.names import TunnelName
@@ -50,6 +51,7 @@ class TunnelStatus(NamedTuple):
     counters: Counters | None = None
     peers: tuple[PeerLine, ...] = ()
     routes: int = 0
+    nat: tuple[Let, ...] | None = ()
     pending: tuple[Step, ...] = ()
 
 
@@ -110,11 +112,15 @@ def _tunnel_json(tunnel: TunnelStatus, now_us: int) -> dict[str, Any]:
         "routes": tunnel.routes,
         "excluded": [],
         "dns": None,
-        "nat": [],
+        "nat": None if tunnel.nat is None else [_let_json(let) for let in tunnel.nat],
         "attempt": progress.attempt if progress else 0,
         "next_retry_at": rfc3339(progress.next_retry_us) if progress else None,
         "pending": [step_json(step) for step in tunnel.pending],
     }
+
+
+def _let_json(let: Let) -> dict[str, Any]:
+    return {"source": str(let.source), "out": let.out, "masquerade": let.masquerade, "forward": let.forward}
 
 
 def _peer_json(peer: PeerLine) -> dict[str, Any]:
@@ -160,6 +166,9 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
     yield from _owner_lines(tunnel.owner)
     for peer in tunnel.peers:
         yield f"       Peer: {_peer_line(peer, now_us)}"
+    for let in tunnel.nat or ():
+        words = [word for word, does in (("masquerade", let.masquerade), ("forward", let.forward)) if does]
+        yield f"        NAT: {let.source} out {let.out}: {', '.join(words)}"
     if tunnel.counters:
         c = tunnel.counters
         yield f"    Traffic: {size(c.rx_bytes)} received, {size(c.tx_bytes)} sent; {tunnel.routes} routes"
