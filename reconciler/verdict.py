@@ -74,7 +74,10 @@ def _when_absent(intent: Intent, seen: Evidence, unseen: tuple[str, ...]) -> Jud
     name = f"{intent.tunnel.interface}: " if intent.tunnel.interface else ""
     stray = [step.resource for step in seen.left.steps if step.verb is Verb.DELETE]
     alone = [r for r in seen.found if r.kind in ("route", "rule") and r not in stray]
-    residues = tuple(f"left over: {r}" for r in [*stray, *alone][:REASONS_SHOWN])
+    blocking = [r for r in alone if r.order < 0]
+    residues = [f"left over: {r}" for r in [*stray, *(r for r in alone if r not in blocking)][:REASONS_SHOWN]]
+    if blocking:
+        residues.append("what goes into it is unreachable until it is back (on_failure)")
     if intent.progress.worked:
         return Judgement(Verdict.STALE, (f"{name}interface no longer present", *residues), unseen)
     error = (intent.progress.error,) if intent.progress.error else ()

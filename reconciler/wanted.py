@@ -90,19 +90,18 @@ def _ups(
     for intent in due:
         try:
             dev = interface(intent, facts)
-            resources = tuple(_engine(intent, facts, policy, dev, kept))
-            inside = drivers.of(intent.tunnel).prefixes(intent.tunnel)
-            laid = lay(intent, dev, inside, kept, policy.numbers)
-            ups.append(_Up(laid, resources, passage.passages(laid, facts)))
+            laid = lay(intent, dev, drivers.of(intent.tunnel).prefixes(intent.tunnel), kept, policy.numbers)
+            ups.append(_Up(laid, tuple(_engine(laid, facts, policy, kept)), passage.passages(laid, facts)))
         except TunctlError as error:
             impossible.append((intent.name, error))
     return ups, impossible
 
 
-def _engine(intent: Intent, facts: Facts, policy: Policy, dev: IfName, kept: tuple[Connected, ...]) -> Iterator[Resource]:
+def _engine(laid: Lay, facts: Facts, policy: Policy, kept: tuple[Connected, ...]) -> Iterator[Resource]:
     """What one tunnel wants when it is up, apart from routes and rules."""
+    intent, dev = laid.intent, laid.dev
     driver = drivers.of(intent.tunnel)
-    yield driver.link(intent, facts, policy.numbers, dev)
+    yield driver.link(intent, facts, policy.numbers, dev)._replace(dies_openly=laid.blocks)
     owner = driver.owner(intent, facts, dev)
     if owner is not None:
         yield owner

@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("house", deadline=None)  # the machine is shared: time is bounded per test, not per example
+settings.load_profile("house")
 TEST_BOUND_S = 60
 _ALARM_AGAIN_S = 5  # if somebody swallowed the first one
 

@@ -7,7 +7,7 @@ import os
 
 from reconciler.actuate.errnos import ALREADY_GONE, failed
 from reconciler.errors import Foreign, LookAgain, NotPermitted, StepFailed, TunctlError, Unavailable
-from reconciler.host import nl_link, process, tun
+from reconciler.host import linkdown, nl_link, process, tun
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, KernelError
 from reconciler.kinds.link import Link
@@ -144,6 +144,11 @@ def _set(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...] =
         mtu=wanted.mtu if "mtu" in fields else None,
         up=wanted.up if "up" in fields else None,
     )
+    if wanted.dies_openly:
+        try:
+            linkdown.switch_on(name or wanted.name)
+        except OSError as error:
+            raise StepFailed(f"{wanted}: ignore_routes_with_linkdown: {error.strerror}") from error
 
 
 def _rename_down(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...]) -> None:

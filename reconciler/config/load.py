@@ -146,8 +146,8 @@ def _refuse(location: str, host_of: Shaped | None, whole: Sequence[Whole], findi
     """Unavailable for all that is valid and not built yet."""
     if host_of is not None and host_of.host is not None:
         refusals.refuse_host(host_of.host, host_of.document, findings)
-    for declared, routed in whole:
-        refusals.refuse(declared, routed)
+    for declared, _ in whole:
+        refusals.refuse(declared)
     if findings.refusals:
         keys = ", ".join(dict.fromkeys(problem.key for problem in findings.refusals[:8]))
         more = ", …" if len(findings.refusals) > 8 else ""

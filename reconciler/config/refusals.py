@@ -8,13 +8,13 @@ from reconciler.config.declared import Declared, Routed
 from reconciler.config.lines import Path
 from reconciler.config.problems import Document, Findings
 from reconciler.config.schema import HostTable, TunnelTable
-from reconciler.model.prefix import Prefix
+from reconciler.layout.lay import covers_all
+from reconciler.model.prefix import AF_INET, AF_INET6
 
 NOT_YET = "not supported by this version of tunctl yet"
-_HOST_DEFAULTS: dict[str, object] = {"lan": "keep", "lan_except": [], "uplink": "auto", "runtime_file": "run"}
+_HOST_DEFAULTS: dict[str, object] = {"runtime_file": "run"}
 _ENGINES = ("openvpn", "openconnect")
-_SECTIONS = ("openvpn", "openconnect", "accept", "split", "listen", "health")
-_WORDS = {"on_failure": "block", "ipv6_leak": "allow"}
+_SECTIONS = ("openvpn", "openconnect", "accept", "listen", "health")
 
 
 def refuse_host(table: HostTable, document: Document, findings: Findings) -> None:
@@ -25,15 +25,10 @@ def refuse_host(table: HostTable, document: Document, findings: Findings) -> Non
             findings.refuse(document, ("host", key), f"{words} is {NOT_YET}")
 
 
-def refuse(tunnel: Declared, routed: Sequence[Routed]) -> None:
+def refuse(tunnel: Declared) -> None:
     """Every key of the tunnel that stands for something which is not built yet."""
     for path, words in _keys(tunnel.table):
         tunnel.refuse(path, f"{words} is {NOT_YET}")
-    if not tunnel.has_own_table:
-        for size, family in ((4, "IPv4"), (16, "IPv6")):
-            covering = _covering([entry for entry in routed if entry.table is None], size)
-            if covering is not None:
-                tunnel.refuse(covering, f"a full tunnel (these prefixes cover all of {family}) is {NOT_YET}")
 
 
 def _keys(table: TunnelTable) -> Iterable[tuple[Path, str]]:
@@ -42,39 +37,12 @@ def _keys(table: TunnelTable) -> Iterable[tuple[Path, str]]:
     for key in _SECTIONS:
         if getattr(table, key) not in (None, []):
             yield (key,), f"`{key}`"
-    for key, value in _WORDS.items():
-        if getattr(table, key) == value:
-            yield (key,), f'{key} = "{value}"'
-    if table.exec is not None and table.exec.remote:
-        yield ("exec", "remote"), "exec.remote"
     for at, peer in enumerate(table.wireguard.peers if table.wireguard else ()):
         if peer.endpoint_manifest is not None:
             yield ("wireguard", "peers", at, "endpoint_manifest"), "endpoint_manifest"
 
 
-def _covering(entries: Sequence[Routed], size: int) -> Path | None:
-    """The first key with prefixes of this family, if all of them together cover the family; else None."""
-    lengths = [length for entry in entries for packed, length in entry.prefixes if len(packed) == size]
-    if not lengths or len(lengths) < 1 << min(lengths):  # too few, even if all were as wide as the widest: the usual case
-        return None
-    if not covers_all({prefix for entry in entries for prefix in entry.prefixes if len(prefix[0]) == size}, size):
-        return None
-    return next(entry.path for entry in entries if any(len(prefix[0]) == size for prefix in entry.prefixes))
-
-
-def covers_all(prefixes: set[Prefix], size: int) -> bool:
-    """True when these prefixes of one family (addresses of `size` bytes) leave no address out."""
-    bits = size * 8
-    end = 0
-    for packed, length in sorted(prefixes):
-        start = int.from_bytes(packed, "big")
-        if start > end:
-            return False
-        end = max(end, start + (1 << (bits - length)))
-    return end == 1 << bits
-
-
-def is_full(tunnel: Declared, routed: Sequence[Routed], sizes: tuple[int, ...] = (4, 16)) -> bool:
+def is_full(tunnel: Declared, routed: Sequence[Routed]) -> bool:
     """PRODUCT section 3: what goes into it covers a family, and no rule `lookup = "tunnel"` narrows it."""
-    entries = [entry for entry in routed if entry.table is None]
-    return not tunnel.has_own_table and any(_covering(entries, size) for size in sizes)
+    prefixes = [prefix for entry in routed if entry.table is None for prefix in entry.prefixes]
+    return not tunnel.has_own_table and any(covers_all(prefixes, family) for family in (AF_INET, AF_INET6))

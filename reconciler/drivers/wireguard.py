@@ -19,13 +19,23 @@ from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import PeerSettings, Tunnel, WireGuard
 
-DEFAULT_MTU = 1420  # 1500 less an IPv6 and a UDP header and WireGuard's own 32 bytes: as wg-quick
+OVERHEAD = 80  # bytes: an IPv6 and a UDP header and WireGuard's own 32, as wg-quick; an endpoint may change its family
+DEFAULT_MTU = 1500 - OVERHEAD
+LEAST_MTU = 1280  # RFC 8200: below it there is no IPv6
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
     kind = "tun" if is_userspace(intent.tunnel, facts) else "wireguard"
-    mtu = intent.tunnel.mtu or DEFAULT_MTU
+    mtu = intent.tunnel.mtu or _mtu(intent.tunnel, facts)
     return Link(intent.name, dev, kind, mtu, up=True, alias=intent.mark.alias, group=numbers.link_group)
+
+
+def _mtu(tunnel: Tunnel, facts: Facts) -> int:
+    """What the narrowest way to an endpoint carries, less the overhead: 1420 on an Ethernet."""
+    known = (facts.resolved.get(host, ()) for host in endpoints(tunnel))
+    packed = [one for addresses in known if not isinstance(addresses, Unknown) for one in addresses]
+    ways = [facts.path_mtu[one] for one in packed if one in facts.path_mtu]
+    return max(min(ways) - OVERHEAD, LEAST_MTU) if ways else DEFAULT_MTU
 
 
 def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:

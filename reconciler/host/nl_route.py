@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from struct import Struct
 
-from reconciler.host.nl_codec import ATTRIBUTE, TYPE_MASK, U32, attribute, u32
+from reconciler.host.nl_codec import ATTRIBUTE, TYPE_MASK, U32, as_u32, attribute, attributes, u32
 from reconciler.model.prefix import AF_INET, AF_INET6
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -18,6 +18,7 @@ GROUP_IPV6 = 11  # RTNLGRP_IPV6_ROUTE
 _RTMSG = Struct("=BBBBBBBBI")
 _RTMSG_BYTES = 12
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _TABLE, _VIA = 1, 4, 5, 6, 7, 15, 18  # RTA_*
+_METRICS, _MARK, _RTAX_MTU = 8, 16, 2  # RTA_METRICS, RTA_MARK; in the metrics RTAX_MTU
 _NUMBERS = frozenset((_OIF, _PRIORITY, _TABLE))
 _CLONED = 0x200  # RTM_F_CLONED: a cache entry, no route
 _TABLE_COMPAT = 252  # RT_TABLE_COMPAT: "see RTA_TABLE"
@@ -50,6 +51,27 @@ def question(family: int, *, protocol: int = 0, table: int = 0) -> bytes:
     """The body that asks for the routes of a family; with strict checking the kernel filters them itself."""
     head = _RTMSG.pack(family, 0, 0, 0, table if table < 256 else _TABLE_COMPAT, protocol, 0, 0, 0)
     return head + u32(_TABLE, table) if table else head
+
+
+def lookup(packed: bytes, mark: int = 0) -> bytes:
+    """The body of RTM_GETROUTE that asks which way a packet to this address would take."""
+    family = AF_INET if len(packed) == 4 else AF_INET6
+    return (
+        _RTMSG.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
+        + attribute(_DST, packed)
+        + (u32(_MARK, mark) if mark else b"")
+    )
+
+
+def decode_lookup(body: bytes) -> int:
+    """The answer to a lookup: the interface that the packet would leave by, 0 for none. ValueError when malformed."""
+    return as_u32(attributes(body, _RTMSG_BYTES).get(_OIF))
+
+
+def mtu_of(body: bytes) -> int | None:
+    """RTAX_MTU of a route, where it has one. ValueError when malformed."""
+    found = attributes(body, _RTMSG_BYTES)
+    return as_u32(attributes(found[_METRICS], 0).get(_RTAX_MTU)) or None if _METRICS in found else None
 
 
 def head(  # noqa: PLR0913 - the fields of a route

@@ -24,6 +24,7 @@ class Link(NamedTuple):
     uid: int | None = None  # who may attach to a TUN
     gid: int | None = None
     multi_queue: bool = False
+    dies_openly: bool = False  # routes by it do not count while it has no carrier (ignore_routes_with_linkdown)
     by_program: bool = False  # the owner's program makes it
     ifindex: int | None = None  # found only
     carrier: bool | None = None  # found only
@@ -61,7 +62,7 @@ class Link(NamedTuple):
         return 1
 
     def differs_from(self, found: Resource) -> tuple[str, ...]:
-        fields = ("type", "name", "mtu", "up", "alias", "group")
+        fields = ("type", "name", "mtu", "up", "alias", "group", *(("dies_openly",) if self.dies_openly else ()))
         return differing(self, found, fields if self.by_program else (*fields, "uid", "gid", "multi_queue"))
 
     def __str__(self) -> str:

@@ -47,10 +47,14 @@ def leaks_ipv6(lay: Lay, facts: Facts) -> bool:
     return AF_INET in lay.full and AF_INET6 not in lay.full and facts.ipv6 and lay.intent.tunnel.ipv6_leak == "block"
 
 
+def whole(lay: Lay, facts: Facts) -> frozenset[int]:
+    """Families of which no packet passes the tunnel's table: through it, or nowhere."""
+    return lay.full | (frozenset((AF_INET6,)) if leaks_ipv6(lay, facts) else frozenset())
+
+
 def families(lay: Lay, facts: Facts) -> frozenset[int]:
     """Families of which anything stands in the tunnel's own table."""
-    found = {prefix.family for prefix in lay.table_less()} | lay.full
-    return frozenset(found | ({AF_INET6} if leaks_ipv6(lay, facts) else set()))
+    return frozenset(prefix.family for prefix in lay.table_less()) | whole(lay, facts)
 
 
 def _src(src: bytes | None, packed: bytes) -> bytes | None:

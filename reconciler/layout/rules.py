@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 
 from reconciler.kinds.rule import FULL_TABLES, Rule, user_priority
 from reconciler.layout.lay import Lay
-from reconciler.layout.routes import families, leaks_ipv6
+from reconciler.layout.routes import families, whole
 from reconciler.model.facts import Facts
 from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST
-from reconciler.model.prefix import AF_INET6
 
 
 def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[Rule]:
@@ -20,9 +19,8 @@ def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[R
     ranks = {lay.intent.name: rank for rank, lay in enumerate(ranked)}
     for lay in open_ones:
         name = lay.intent.name
-        whole = set(lay.full) | ({AF_INET6} if leaks_ipv6(lay, facts) else set())
         for family in sorted(families(lay, facts)):
-            if family in whole:
+            if family in whole(lay, facts):
                 priority = numbers.priority_base + FULL_TABLES[min(ranks[name], len(FULL_TABLES) - 1)]
                 yield Rule(HOST, family, priority, lay.table)
             else:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from reconciler.kinds.route import DEFAULT_METRIC, Route
 from reconciler.kinds.rule import MAIN, Rule
 from reconciler.layout.lay import UNICAST, Lay
-from reconciler.layout.routes import ANY
+from reconciler.layout.routes import ANY, whole
 from reconciler.model.facts import Connected, Facts, Unknown, Uplink
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.policy import Policy
@@ -57,9 +57,9 @@ def shared(ground: Ground) -> Iterator[Resource]:
 def _local(ground: Ground) -> Iterator[Route]:
     """Connected networks that some open table covers: looked up before it."""
     table = ground.policy.numbers.table_base
-    covering = [(lay.full, tuple(lay.table_less())) for lay in ground.lays if lay.is_open]
+    covering = [(whole(lay, ground.facts), tuple(lay.table_less())) for lay in ground.lays if lay.is_open]
     for prefix, dev in ground.kept:
-        if any(prefix.family in full or any(_meet(prefix, other) for other in inside) for full, inside in covering):
+        if any(prefix.family in all_of or any(_meet(prefix, other) for other in inside) for all_of, inside in covering):
             yield Route(HOST, *prefix, table, DEFAULT_METRIC[len(prefix.packed)], UNICAST, dev)
 
 

@@ -52,9 +52,13 @@ def judgement_of(seen: Survey, intent: Intent) -> Judgement:
     """The verdict on one tunnel."""
     error = seen.errors.get(intent.name)
     evidence = Evidence(
-        seen.found_of(intent.name), seen.plan_of(intent.name), seen.found.unobserved, seen.facts,
-        error.message if error else "", seen.lacks_of(intent.name),
-    )  # fmt: skip
+        seen.found_of(intent.name),
+        seen.plan_of(intent.name),
+        seen.found.unobserved,
+        seen.facts,
+        error.message if error else "",
+        (*seen.lacks_of(intent.name), *(text for name, text in seen.wanted.degraded if name == intent.name)),
+    )
     return judge(intent, evidence)
 
 
@@ -75,6 +79,7 @@ def _tunnel(machine: Machine, seen: Survey, intent: Intent) -> TunnelStatus:
         routes=sum(isinstance(r, Route) for r in mine),
         nat=_nat(seen, intent),
         pending=seen.plan_of(intent.name).steps,
+        excluded=tuple((str(prefix), reason) for prefix, reason in seen.wanted.excluded.get(intent.name, ())),
     )  # fmt: skip
 
 

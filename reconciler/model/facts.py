@@ -60,6 +60,7 @@ class Facts(NamedTuple):
     interfaces: Mapping[TunnelName, IfName] = {}  # what `interface = "auto"` means on this machine
     uplinks: tuple[Uplink, ...] | Unknown = ()  # by family, the best (lowest metric) first
     connected: tuple[Connected, ...] | Unknown = ()
+    path_mtu: Mapping[bytes, int] = {}  # packed endpoint address → what the way to it carries, bytes
     ipv6: bool = True  # the kernel has it, and some link may use it
     forwarding: Forwarding = Forwarding()
     linked: frozenset[TunnelName] = frozenset()  # tunnels whose interface is there

@@ -58,9 +58,9 @@ class Prefix(NamedTuple):
 
     @property
     def brief(self) -> str:
-        """As `ip route` prints a destination: hosts without a length, the whole family as ``default``."""
+        """As `ip route` prints a destination: hosts without a length, all of IPv4 as ``default``."""
         if self.length == 0:
-            return "default"
+            return "default" if len(self.packed) == 4 else "::/0"
         return ntop(self.packed) if self.is_host else str(self)
 
 

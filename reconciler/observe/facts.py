@@ -33,6 +33,7 @@ def gather(
     engines = [intent.tunnel.wireguard for intent in intents if intent.tunnel.wireguard]
     private = dict.fromkeys(engine.private_key_file for engine in engines)
     preshared = dict.fromkeys(peer.preshared_key_file for e in engines for peer in e.peers if peer.preshared_key_file)
+    resolved = look_up(_hosts(intents), names=resolve)
     return Facts(
         boot_id=machine.handles.boot_id,
         run_dir=str(machine.run_dir),
@@ -40,7 +41,8 @@ def gather(
         kernel_wireguard=_kernel_wireguard(engines, links),
         public_keys={file: _from_key(file, keys.public_key, privileged=privileged) for file in private},
         preshared={file: _from_key(file, keys.preshared_digest, privileged=privileged) for file in preshared},
-        resolved=look_up(_hosts(intents), names=resolve),
+        resolved=resolved,
+        path_mtu=network.path_mtus(machine, found, _automatic(intents, resolved), policy.numbers.fwmark),
         users={name: _user(name) for name in _users(intents)},
         groups={i.tunnel.tun.group: _group(i.tunnel.tun.group) for i in intents if i.tunnel.tun and i.tunnel.tun.group},
         interfaces=interfaces(machine, intents, links, there),
@@ -52,6 +54,15 @@ def gather(
         forwarding=sysctl.forwarding(intents, found, uplinks),
         working_endpoints=_endpoints_set(machine, intents),
     )
+
+
+def _automatic(intents: Iterable[Intent], resolved: Mapping[str, tuple[bytes, ...] | Unknown]) -> Iterator[bytes]:
+    """Endpoints of tunnels whose MTU follows from the way to them."""
+    for intent in intents:
+        tunnel = intent.tunnel
+        for peer in tunnel.wireguard.peers if tunnel.wireguard and tunnel.mtu is None else ():
+            packed = resolved.get(peer.endpoint.host, ()) if peer.endpoint else ()
+            yield from packed if not isinstance(packed, Unknown) else ()
 
 
 def _hosts(intents: Iterable[Intent]) -> Iterator[str]:

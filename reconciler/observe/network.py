@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from reconciler.errors import TunctlError
 from reconciler.host import nl_route
@@ -57,6 +58,19 @@ def _addresses(found: Found, dev: IfName, family: int) -> Iterator[bytes]:
     for prefix in found.addresses.get(dev, ()):
         if prefix.family == family and not prefix.is_link_local:
             yield prefix.packed
+
+
+def path_mtus(machine: Machine, found: Found, addresses: Iterable[bytes], mark: int) -> dict[bytes, int]:
+    """What the ways to these addresses carry, for packets with the tunnels' mark; one that has no way is left out."""
+    states = {state.ifindex: state for state in found.links.values()}
+    mtus = {}
+    for packed in dict.fromkeys(addresses):
+        with suppress(TunctlError, OSError, ValueError):
+            for body in machine.rtnl.request(nl_route.RTM_GETROUTE, 0, nl_route.lookup(packed, mark)):
+                row = nl_route.decode_lookup(body)
+                if row in states:
+                    mtus[packed] = nl_route.mtu_of(body) or states[row].mtu
+    return mtus
 
 
 def connected(found: Found) -> tuple[Connected, ...] | Unknown:

@@ -53,6 +53,7 @@ class TunnelStatus(NamedTuple):
     routes: int = 0
     nat: tuple[Let, ...] | None = ()
     pending: tuple[Step, ...] = ()
+    excluded: tuple[tuple[str, str], ...] = ()  # prefix, why it stays out of the tunnel
 
 
 class HostStatus(NamedTuple):
@@ -66,6 +67,8 @@ class HostStatus(NamedTuple):
     warnings: tuple[str, ...] = ()
     declared: bool = True
 
+
+EXCLUDED_SHOWN = 8
 
 _DOTS = {
     Verdict.CONNECTED: "green", Verdict.NOT_CONNECTED: "grey", Verdict.STALE: "yellow",
@@ -110,7 +113,7 @@ def _tunnel_json(tunnel: TunnelStatus, now_us: int) -> dict[str, Any]:
         "peers": [_peer_json(peer) for peer in tunnel.peers],
         "listen": [],
         "routes": tunnel.routes,
-        "excluded": [],
+        "excluded": [{"to": to, "reason": reason} for to, reason in tunnel.excluded],
         "dns": None,
         "nat": None if tunnel.nat is None else [_let_json(let) for let in tunnel.nat],
         "attempt": progress.attempt if progress else 0,
@@ -172,6 +175,7 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
     if tunnel.counters:
         c = tunnel.counters
         yield f"    Traffic: {size(c.rx_bytes)} received, {size(c.tx_bytes)} sent; {tunnel.routes} routes"
+    yield from (f"   Excluded: {to}: {reason}" for to, reason in tunnel.excluded[:EXCLUDED_SHOWN])
     yield from (f"   Not seen: {what}" for what in tunnel.judgement.unobserved)
     tip = _tip(tunnel)
     if tip:

@@ -17,17 +17,12 @@ from tests.netns.world import Host, wait_until
 
 REFUSED = {
     "tunnels.demo.driver": 'driver = "openvpn"\n[tunnels.demo.openvpn]\nconfig_file = "x"\n',
-    "tunnels.demo.split": 'driver = "tun"\n[[tunnels.demo.split.vpn]]\ncidr = "10.0.0.0/8"\n',
     "tunnels.demo.nat": 'driver = "tun"\n[[tunnels.demo.nat]]\nsource = ["10.0.0.0/8"]\nout = "uplink"\n',
     "tunnels.demo.listen": 'driver = "tun"\n[[tunnels.demo.listen]]\ntransport = "udp"\nport = 8443\n',
     "tunnels.demo.health": 'driver = "tun"\n[tunnels.demo.health]\nping = ["10.0.0.1"]\n',
-    "tunnels.demo.on_failure": 'driver = "tun"\non_failure = "block"\n',
-    "tunnels.demo.ipv6_leak": 'driver = "tun"\nipv6_leak = "allow"\n',
-    "tunnels.demo.routes": 'driver = "tun"\n[[tunnels.demo.routes]]\nto = "0.0.0.0/0"\n',
-    "tunnels.demo.exec.remote": 'driver = "exec"\n[tunnels.demo.exec]\ncommand = ["/bin/true"]\nremote = ["192.0.2.1"]\n',
     "tunnels.demo.accept": 'driver = "openconnect"\naccept = ["dns"]\n[tunnels.demo.openconnect]\nserver = "https://x"\n',
 }
-HOST_REFUSED = ('lan = "private"', 'lan_except = ["docker0"]', 'uplink = "eth0"', 'runtime_file = "beside"')
+HOST_REFUSED = ('runtime_file = "beside"',)
 
 
 def error_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import pytest
 
 from reconciler.errors import Bug, StoreError
 from reconciler.model.intent import Progress
-from reconciler.model.names import HOST, TunnelName
 from reconciler.model.ledger import is_ledger_key
+from reconciler.model.names import HOST, TunnelName
 from reconciler.store import chronicle
 from reconciler.store.read import ledger
 from reconciler.store.write import Store
