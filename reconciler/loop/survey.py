@@ -133,17 +133,38 @@ def survey(
     found = observe.look(machine, question)
     gathered = observe_facts.gather(machine, stored.intents, found, policy, resolve=resolve, privileged=privileged)
     facts = gathered._replace(working_endpoints=_working(gathered, found))
-    want = wanted((i for i in stored.intents if i.name not in without), facts, policy)
+    intents = [i for i in stored.intents if i.name not in without]
+    want = wanted(intents, facts, policy)
     found = _with_foreign_routes(machine, want.resources, found)
     found = found._replace(resources=(*found.resources, *observe.settled(machine, want.resources, found.resources)))
-    impossible = [name for name, _ in want.impossible]
+    made = _planned(want, found)
+    refused = _refused(want, found, made)
+    if refused:  # what the host would do for them is not needed either
+        without_them = wanted([i for i in intents if i.name not in refused], facts, policy)
+        want = without_them._replace(impossible=want.impossible, excluded=want.excluded, warnings=want.warnings)
+        made = _planned(want, found, refused)._replace(conflicts=made.conflicts)
+    return Survey(stored, numbers, facts, found, want, made._replace(warnings=want.warnings))
+
+
+def _planned(want: Wanted, found: Found, refused: frozenset[TunnelName] = frozenset()) -> Plan:
+    """The plan, and nothing for tunnels whose wishes are not known or that are refused."""
+    owners_unseen = [u for u in found.unobserved if u.kind == "owner" and not u.privilege]
 
     def blind(kind: str, tunnel: TunnelName | None) -> bool:
-        return found.is_unobserved(kind, tunnel) or (tunnel == HOST and kind in want.kept)
+        if tunnel == HOST and kind in want.kept:
+            return True
+        if kind == "link" and any(u.tunnel in (None, tunnel) for u in owners_unseen):
+            return True  # an owner is stopped before its link is touched; one that was not seen cannot be
+        return found.is_unobserved(kind, tunnel)
 
-    made = plan.plan(want.resources, found.resources, blind=blind, untouched=impossible, armed=want.armed)
-    made = made._replace(warnings=want.warnings)
-    return Survey(stored, numbers, facts, found, want, made)
+    untouched = {name for name, _ in want.impossible} | refused
+    return plan.plan(want.resources, found.resources, blind=blind, untouched=untouched, armed=want.armed)
+
+
+def _refused(want: Wanted, found: Found, made: Plan) -> frozenset[TunnelName]:
+    """Tunnels that are not up and will not come up, because something foreign stands in their place."""
+    up = {r.tunnel for r in found.resources if isinstance(r, Link)}
+    return frozenset(conflict.tunnel for conflict in made.conflicts) - up - want.armed - {HOST}
 
 
 def _working(facts: Facts, found: Found) -> dict[str, str]:
