@@ -9,8 +9,8 @@ from reconciler import drivers
 from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
 from reconciler.kinds.nat import NatRule, Table
+from reconciler.layout import accepts, forwarding, lan, passage, resolvers, routes, rules, shared
 from reconciler.layout import filter as packet_filter
-from reconciler.layout import forwarding, lan, passage, resolvers, routes, rules, shared
 from reconciler.layout.lay import Excluded, Lay, lay
 from reconciler.layout.passage import Passage
 from reconciler.layout.shared import Ground
@@ -71,6 +71,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
                 if up not in fresh
             ),
             *((up.lay.intent.name, reason) for up in ups for reason in passage.missing(up.lay, facts)),
+            *dict.fromkeys(said for up in ups for said in accepts.blocked(up.passages, facts)),
             *names.reasons,
         ),
         (*_warnings(ups, kept), *(f"{name}: {reason}" for name, reason in names.reasons)),
@@ -117,6 +118,7 @@ def _resources(ups: list[_Up], ground: Ground) -> Iterator[Resource]:
         yield from up.resources
         yield from routes.of_tunnel(up.lay, ground.facts)
         yield from rule.wanted(up.lay.intent, ground.policy.numbers)
+        yield from dict.fromkeys(accepts.accepts(up.passages, ground.facts))
         yield from forwarding.switches(up.lay, up.passages, ground.facts)
 
 

@@ -10,7 +10,7 @@ from reconciler.host.machine import Machine
 from reconciler.model.plan import Step
 from reconciler.model.resource import Verb
 
-from . import address, link, nat, owner, peer, resolver, route, rule, sysctl, wireguard
+from . import address, forward, link, nat, owner, peer, resolver, route, rule, sysctl, wireguard
 
 
 class Actuator(Protocol):
@@ -37,6 +37,7 @@ ACTUATORS: Mapping[str, Actuator] = {
     "address": address,
     "rule": rule,
     "nat": nat,
+    "forward": forward,
     "sysctl": sysctl,
     "resolver": resolver,
 }

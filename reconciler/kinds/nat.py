@@ -15,7 +15,7 @@ from reconciler.model.resource import Resource
 
 TABLE = "tunctl"
 COMMENT = "tunctl:"
-_SHOWN = 3  # rules in a line of a plan
+_SHOWN = 5  # of what it does, in a line of a plan
 _LETS_OUT = re.compile(r'ip6? saddr (\S+) oifname "([^"]+)" (masquerade|accept)')
 
 
@@ -107,9 +107,11 @@ class Table(NamedTuple):
         return () if self == found else ("rules",)
 
     def __str__(self) -> str:
-        rules = [f"{rule.tunnel}: {rule.text}" for rule in self.rules]
-        more = f"; and {len(rules) - _SHOWN} more" if len(rules) > _SHOWN else ""
-        return f"nat table inet {TABLE} ({'; '.join(rules[:_SHOWN])}{more})"
+        said = [f"{name} {let}" for name in sorted(self.tunnels) for let in lets(self, name)]
+        said += [f"{len(chain.rules)} rules in {chain.name}" for chain in self.chains if chain.hook == "prerouting"]
+        said += [f"strange: {text}" for text in self.strange]
+        more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
+        return f"nat table inet {TABLE} ({'; '.join(said[:_SHOWN])}{more})"
 
 
 class Let(NamedTuple):
@@ -119,6 +121,10 @@ class Let(NamedTuple):
     out: IfName
     masquerade: bool
     forward: bool
+
+    def __str__(self) -> str:
+        words = [word for word, does in (("masquerade", self.masquerade), ("forward", self.forward)) if does]
+        return f"{self.source} out {self.out}: {', '.join(words)}"
 
 
 def lets(table: Table, tunnel: TunnelName) -> list[Let]:

@@ -34,6 +34,17 @@ class Connected(NamedTuple):
     dev: IfName
 
 
+class Drop(NamedTuple):
+    """A chain of somebody else that drops what is forwarded, unless a rule in it says otherwise."""
+
+    keeper: str  # who writes its table: iptables-nft · iptables-legacy · nft
+    family: str  # ip · ip6 · inet
+    table: str
+    chain: str  # where a rule must stand to count
+    what: str  # "ip filter FORWARD policy drop"
+    writable: bool  # the program that keeps it is there
+
+
 class Forwarding(NamedTuple):
     """What letting packets through depends on; gathered only where a tunnel does so."""
 
@@ -41,6 +52,7 @@ class Forwarding(NamedTuple):
     outs: Mapping[tuple[TunnelName, Prefix], tuple[IfName, ...]] = {}  # where our rules let a source out now
     rules: tuple[tuple[str, str, TunnelName], ...] = ()  # those that stand in our table now: chain, text, whose
     blind: str = ""  # why these rules could not be read
+    drops: tuple[Drop, ...] = ()
     per_interface6: bool = False  # the kernel can forward IPv6 for single interfaces (6.17)
     accepts_ra: frozenset[IfName] = frozenset()  # uplinks that listen to router advertisements
 

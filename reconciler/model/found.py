@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from reconciler.model.facts import Drop
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.nameservice import NameService
@@ -59,6 +60,7 @@ class Found(NamedTuple):
     addresses: Mapping[IfName, tuple[Prefix, ...]]  # all addresses of each interface, host bits kept
     unobserved: tuple[Unobserved, ...] = ()
     warnings: tuple[str, ...] = ()
+    drops: tuple[Drop, ...] = ()  # chains of others that drop what is forwarded
     name_service: NameService | None = None  # None: not looked at, no tunnel has `dns`
 
     def is_unobserved(self, kind: str, tunnel: TunnelName | None) -> bool:

@@ -20,7 +20,7 @@ from reconciler.model.found import Found, LinkState, Unobserved
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
-from reconciler.observe import address, link, nat, owner, resolver, route, rule, sysctl, wireguard
+from reconciler.observe import address, forward, link, nat, owner, resolver, route, rule, sysctl, wireguard
 from reconciler.observe.question import Question
 
 T = TypeVar("T")
@@ -45,13 +45,14 @@ def look(machine: Machine, question: Question) -> Found:
     routes = _try("route", blind, lambda: route.look(machine, devices, question), list[Route]())
     rules = _try("rule", blind, lambda: rule.look(machine, question), list[Rule]())
     tables, blind_tables = nat.look(machine, question)
+    passing = forward.look(machine, question)
     switches = _try("sysctl", blind, lambda: sysctl.look(machine), list[Sysctl]())
     engines, peers, blind_engines = wireguard.look(machine, question, links, owners)
     names = resolver.look(machine, question, links, states)
-    on_host: list[Resource] = [*tables, *switches, *names.resolvers]
+    on_host: list[Resource] = [*tables, *passing.accepts, *switches, *names.resolvers]
     resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules, *on_host]
-    blind += (*blind_tables, *blind_engines, *names.unobserved)
-    return Found(tuple(resources), states, addresses, tuple(blind), name_service=names.service)
+    blind += (*blind_tables, *passing.unobserved, *blind_engines, *names.unobserved)
+    return Found(tuple(resources), states, addresses, tuple(blind), drops=passing.drops, name_service=names.service)
 
 
 def foreign_routes(machine: Machine, keys: Set[route.Key]) -> list[Route]:

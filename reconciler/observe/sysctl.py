@@ -66,6 +66,7 @@ def forwarding(intents: Iterable[Intent], found: Found, uplinks: Iterable[Uplink
         nat.outs(table) if table else {},
         tuple((chain.name, *rule) for chain in table.chains for rule in chain.rules) if table else (),
         blind.reason if blind else "",
+        found.drops,
         sysctl.read(_PER_INTERFACE6) is not None,
         frozenset() if isinstance(uplinks, Unknown) else frozenset(_accepting(uplinks)),
     )

@@ -170,8 +170,7 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
     for peer in tunnel.peers:
         yield f"       Peer: {_peer_line(peer, now_us)}"
     for let in tunnel.nat or ():
-        words = [word for word, does in (("masquerade", let.masquerade), ("forward", let.forward)) if does]
-        yield f"        NAT: {let.source} out {let.out}: {', '.join(words)}"
+        yield f"        NAT: {let}"
     if tunnel.counters:
         c = tunnel.counters
         yield f"    Traffic: {size(c.rx_bytes)} received, {size(c.tx_bytes)} sent; {tunnel.routes} routes"
