@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.engines import PROGRAMS, kill
-from tests.netns.faults import PYTHON, assert_clean, cases, everything, exec_file, marked, state
+from tests.netns.faults import PYTHON, assert_clean, cases, control_groups, everything, exec_file, marked, state
 from tests.netns.warm import Warm
 from tests.netns.world import Host, wait_until
 
@@ -210,3 +210,15 @@ def test_a_pump_whose_device_is_deleted_ends_and_spins_never(host: Host, device:
         tunctl.run("status", "demo", expect=2)
         tunctl.run("reconcile")
         tunctl.run("status", "demo", expect=0)
+
+
+def test_the_group_of_a_program_that_never_ran(host: Host) -> None:
+    """Killed between the making of the control group and the start: nobody is in it, and it goes all the same."""
+    with cases(host, "tunctl") as case:
+        groups = [Path(path) for path in control_groups(host)]
+        assert len(groups) <= 1, "none on machines without control groups"
+        case.tunctl.run("down", "demo")
+        for group in groups:
+            group.mkdir()
+        case.tunctl.run("down", "demo")
+        assert_clean(host, case.before)

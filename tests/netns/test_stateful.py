@@ -52,9 +52,9 @@ _DAMAGE = tuple(
     for number, name in enumerate(NAMES, 1)
     for line in (
         "link del tun-$", "link set tun-$ down", "link set tun-$ mtu 1300", "link set tun-$ group 0", "addr flush dev tun-$",
-        "addr del 10.#.0.2/24 dev tun-$", "route del 10.#0.0.0/16", "-6 route del fd00:#:1::/48",
-        "route del blackhole 10.#6.6.0/24",
-        "route replace 10.#0.0.0/16 dev lo proto 115", "rule del from 10.#.7.0/24", "link set tun-$ name tun-$x",
+        "addr del 10.#.0.2/24 dev tun-$", "route del 10.#0.0.0/16 proto 115", "-6 route del fd00:#:1::/48 proto 115",
+        "route del blackhole 10.#6.6.0/24 proto 115",
+        "route replace 10.#0.0.0/16 dev lo proto 115", "rule del from 10.#.7.0/24 protocol 115", "link set tun-$ name tun-$x",
         "route add 10.99.#.0/24 dev lo proto 115", "rule add from 10.98.#.0/24 lookup 200 priority 20400 protocol 115",
     )
 )  # fmt: skip
@@ -123,7 +123,8 @@ class _Machine(RuleBasedStateMachine):
     @rule(words=st.sampled_from(_DAMAGE))
     def damage(self, words: str) -> None:
         dev = next((word for word in words.split() if word.startswith("tun-") and not word.endswith("x")), None)
-        if dev and any(f" {dev} " in f"{made} " for made in self.foreign):
+        theirs = dev or (words.split()[2] if "replace" in words else None)
+        if theirs and any(theirs in made.split() for made in self.foreign):
             return  # that one is not ours
         self.host.ip(words, check=False)
 

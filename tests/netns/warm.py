@@ -26,7 +26,10 @@ from typing import Any, NoReturn
 
 from tests.netns.world import NETNS_DIR, PROJECT, Host, setns
 
-_USUAL = 'mknod -m 666 "$1/tun" c 10 200 && mount --bind "$1/tun" /dev/net/tun && shift && exec "$@"'
+_USUAL = (  # and a resolv.conf of its own: no test ever writes the machine's
+    'mknod -m 666 "$1/tun" c 10 200 && mount --bind "$1/tun" /dev/net/tun'
+    ' && : > "$1/resolv.conf" && mount --bind "$1/resolv.conf" /etc/resolv.conf && shift && exec "$@"'
+)
 
 
 class Server:
@@ -37,9 +40,7 @@ class Server:
         shell = ["unshare", "-m", "sh", "-c", _USUAL, "sh", self._place.name]
         argv = [*shell, sys.executable, "-m", "tests.netns.warm"]
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)}
-        self.process = subprocess.Popen(
-            argv, env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self.process = subprocess.Popen(argv, env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._received = b""
         assert self.answer() == {"ready": True}
         atexit.register(self.close)
