@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from reconciler.kinds.link import Link
 from reconciler.kinds.peer import Peer
+from reconciler.kinds.resolver import Resolver
 from reconciler.model.facts import Facts
 from reconciler.model.found import Unobserved
 from reconciler.model.intent import Intent
 from reconciler.model.plan import Plan, Step
+from reconciler.model.prefix import ntop
 from reconciler.model.resource import Resource, Verb
 from reconciler.model.verdict import Judgement, Verdict
 
@@ -93,8 +95,8 @@ def _drift(steps: Sequence[Step]) -> list[str]:
 
 def _why(step: Step) -> list[str]:
     kind = step.resource.kind
-    if kind == "resolver" and step.verb is not Verb.DELETE:
-        return [f"DNS overwritten: {step.found} instead of {step.resource}" if step.found else f"DNS missing: {step.resource}"]
+    if isinstance(step.resource, Resolver) and step.verb is not Verb.DELETE:
+        return [_names(step.resource, step.found)]
     if kind == "nat" and step.verb is not Verb.DELETE:
         return ["nat rules differ" if step.found else "nat rules missing"]
     if step.verb is Verb.DELETE:
@@ -105,6 +107,14 @@ def _why(step: Step) -> list[str]:
         drift = "address drift: " if kind == "address" else ""
         return [f"{drift}{step.resource} missing"]
     return [_difference(step, field) for field in step.fields] or [f"{step.resource} must be made anew"]
+
+
+def _names(wanted: Resolver, found: Resource | None) -> str:
+    if not isinstance(found, Resolver):
+        return f"DNS missing: {wanted}"
+    if wanted.backend == "file":
+        return f"DNS overwritten: {wanted.record} names {', '.join(map(ntop, found.servers)) or 'no server'}"
+    return f"DNS overwritten: {found}"
 
 
 def _difference(step: Step, field: str) -> str:

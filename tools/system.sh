@@ -16,6 +16,8 @@ need ping iputils-ping
 need tcpdump tcpdump
 need strace strace
 need ps procps
+need dnsmasq dnsmasq-base
+need dbus-daemon dbus
 
 if python=$("$(dirname "$0")/python.sh" 2>/dev/null); then
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||

@@ -25,10 +25,9 @@ def put(machine: Machine, wanted: Resolver) -> None:
         _leave(machine, entry)  # the symlink leads elsewhere now: another file, with another past
         entry = None
     there = _settled(place.path)
-    mark = resolvfile.mark_of(there)
-    is_ours = mark is not None and wanted.mark is not None and mark.store_id == wanted.mark.store_id
+    is_ours = resolvfile.mark_of(there) is not None  # or of a store that was lost: never an original
     before = entry.previous if entry else None if is_ours else there
-    content = _content(wanted, before, place.path)
+    content = _content(wanted, before if entry or not is_ours else there, place.path)
     if entry is not None or not is_ours:  # ours without an entry: the store was lost, and what was before with it
         machine.ledger.put(LEDGER_KEY, wanted.owner, before, content)
         for tunnel in entry.tunnels if entry else ():

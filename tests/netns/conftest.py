@@ -11,6 +11,8 @@ import pytest
 from tests.netns import world
 from tests.netns.world import Host, Pair, Uplink
 
+RESOLV_CONF = Path("/etc/resolv.conf")  # of the machine
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,10 +35,12 @@ def _decoy() -> Iterator[Host]:
 
 @pytest.fixture(autouse=True)
 def _outside_is_a_decoy(_decoy: Host) -> Iterator[None]:
-    before = _decoy.glance()
+    before, names_before = _decoy.glance(), RESOLV_CONF.read_bytes() if RESOLV_CONF.exists() else None
     with _decoy.inside():
         yield
     assert _decoy.glance() == before, "this test changed the network outside of its hosts"
+    names_after = RESOLV_CONF.read_bytes() if RESOLV_CONF.exists() else None
+    assert names_after == names_before, "the resolv.conf of the machine was changed while this test ran"
 
 
 @pytest.fixture

@@ -359,6 +359,8 @@ class Host:
     def _inside_argv(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
         """`ip netns exec` gives a /sys of this namespace, but one without control groups: they are put back."""
         self._must_exist()
+        resolv_conf = NETNS_ETC / self.name / "resolv.conf"  # what cannot be mounted is left out: the machine's would be seen
+        assert resolv_conf.is_file(), f"{resolv_conf} is no file: a command could write the resolv.conf of the machine"
         mount = ["sh", "-c", 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"', "sh"]
         with_groups = mount if self.control_groups and _has_cgroup2() else []
         return ["ip", "netns", "exec", self.name, *with_groups, *(os.fspath(word) for word in argv)]
