@@ -1,4 +1,4 @@
-# make setup · test · unit · lint · format · bench · demo · clean. Nothing asks; everything may be run twice.
+# make setup · test · test-vm · unit · lint · format · bench · demo · clean. Nothing asks; everything may be run twice.
 
 SHELL := /bin/sh
 .SUFFIXES:
@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Network namespaces need root. Without it (and without sudo) those tests are skipped and say so.
 AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || ! sudo -n true 2>/dev/null || echo sudo -n -E)
 
-.PHONY: help setup system test unit lint format bench demo clean
+.PHONY: help setup system test test-vm unit lint format bench demo clean
 
 help:
 	@sed -n '1s/^# //p' Makefile
@@ -35,6 +35,13 @@ $(READY): pyproject.toml tools/python.sh
 # Format, lint, types and imports are tests too: tests/house.
 test: setup
 	$(AS_ROOT) $(RUN) -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+# Under Debian's kernel in a virtual machine (qemu, without acceleration): what needs WireGuard in the kernel, and a reboot.
+test-vm: export VM_BOUND_S ?= 3600
+test-vm: $(READY)
+	$(AS_ROOT) tools/vm.sh $(RUN) -m pytest -n $(JOBS) tests/netns/test_kernel_wireguard.py tests/netns/test_kernel_wireguard_faults.py $(PYTEST_ARGS)
+	$(AS_ROOT) tools/vm.sh env PYTHON=$(RUN) sh tests/vm/reboot.sh before
+	$(AS_ROOT) tools/vm.sh env PYTHON=$(RUN) sh tests/vm/reboot.sh after
 
 unit: $(READY)
 	$(RUN) -m pytest tests/unit $(PYTEST_ARGS)
