@@ -8,7 +8,7 @@ from typing import NamedTuple
 from reconciler import drivers
 from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
-from reconciler.kinds.nat import NatRule, Table
+from reconciler.kinds.nat import NatRule
 from reconciler.layout import accepts, forwarding, lan, passage, resolvers, routes, rules, shared
 from reconciler.layout import filter as packet_filter
 from reconciler.layout.lay import Excluded, Lay, lay
@@ -122,17 +122,22 @@ def _resources(ups: list[_Up], ground: Ground) -> Iterator[Resource]:
         yield from forwarding.switches(up.lay, up.passages, ground.facts)
 
 
-def _filtered(ups: list[_Up], ground: Ground, unknown: Sequence[TunnelName]) -> Iterator[Table]:
+def _filtered(ups: list[_Up], ground: Ground, unknown: Sequence[TunnelName]) -> Iterator[Resource]:
     """The packet filter of all tunnels. Those of which is not known what they want keep what they have in it."""
     full = [up.lay.intent.name for up in ups if up.lay.full]
     facts = ground.facts
     kept = [(chain, NatRule(text, name)) for chain, text, name in facts.forwarding.rules if name in unknown]
     way_back = None
-    if full and not isinstance(facts.uplinks, Unknown):
-        way_back = packet_filter.WayBack(full[0], tuple({uplink.dev: None for uplink in facts.uplinks}))
-    elif full:
-        kept += [(c, NatRule(text, name)) for c, text, name in facts.forwarding.rules if c == packet_filter.WAY_BACK]
     passages = [one for up in ups for one in up.passages]
+    if full and not isinstance(facts.uplinks, Unknown):
+        uplinks = facts.forwarding.open_uplinks | (
+            {one.out for one in passages if one.forward} & {u.dev for u in facts.uplinks}
+        )
+        strict = facts.forwarding.strict & uplinks if facts.forwarding.publishes else frozenset[IfName]()
+        way_back = packet_filter.WayBack(full[0], tuple(uplinks), tuple(strict))
+        yield from forwarding.believed(strict)
+    elif full:
+        kept += [(c, NatRule(text, name)) for c, text, name in facts.forwarding.rules if c in packet_filter.OF_WAY_BACK]
     found = packet_filter.table(passages, ground.policy.numbers, way_back, kept)
     if found is not None:
         yield found

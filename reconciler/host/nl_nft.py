@@ -19,7 +19,7 @@ _GET_TABLE, _GET_CHAIN, _GET_RULE = _SUBSYSTEM | 1, _SUBSYSTEM | 4, _SUBSYSTEM |
 _HEADER_BYTES = 4  # nfgenmsg
 FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}  # NFPROTO_*, those that see routed packets
 INET = 1
-HOOK_FORWARD = 2  # NF_INET_FORWARD
+HOOK_PREROUTING, HOOK_FORWARD = 0, 2  # NF_INET_*
 _DROP = 0  # NF_DROP
 
 Row = TypeVar("Row")

@@ -63,17 +63,16 @@ class Filter(NamedTuple):
     entries: tuple[Entry, ...]
 
 
+def has_nat() -> bool:
+    """Does somebody use the legacy table `nat` of IPv4? NotPermitted."""
+    return b"nat" in _names(_LAYOUTS["ip"])
+
+
 def read(family: str) -> Filter | None:
     """The table of "ip" or "ip6"; None when nobody uses it. NotPermitted, NotObserved."""
     layout = _LAYOUTS[family]
-    try:
-        with open(f"/proc/thread-self/net/{layout.names}", "rb") as file:
-            if b"filter" not in file.read().split():
-                return None
-    except FileNotFoundError:
+    if b"filter" not in _names(layout):
         return None
-    except OSError as error:
-        raise NotPermitted("only root may look at the packet filter") from error
     try:
         with socket.socket(layout.family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as asking:
             return _table(asking, layout)
@@ -81,6 +80,17 @@ def read(family: str) -> Filter | None:
         raise NotPermitted("only root may look at the packet filter") from error
     except (OSError, ValueError) as error:
         raise NotObserved(f"the legacy {family} filter table: {error}") from error
+
+
+def _names(layout: _Layout) -> list[bytes]:
+    """The tables in use."""
+    try:
+        with open(f"/proc/thread-self/net/{layout.names}", "rb") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise NotPermitted("only root may look at the packet filter") from error
 
 
 def _table(asking: socket.socket, layout: _Layout) -> Filter:

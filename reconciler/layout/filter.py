@@ -11,10 +11,12 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
 
 _ALL = 0xFFFFFFFF
-WAY_BACK, SOURCE_NAT, FORWARDED = "way_back", "source_nat", "forwarded"
+WAY_BACK, PUBLISHED, SOURCE_NAT, FORWARDED = "way_back", "published", "source_nat", "forwarded"
+OF_WAY_BACK = (WAY_BACK, PUBLISHED)
 # linux/netfilter_ipv4.h: NF_IP_PRI_MANGLE, _NAT_SRC, _FILTER. Connections are known from -200 on, routing comes after.
 _CHAINS = (
     (WAY_BACK, "filter", "prerouting", -150),
+    (PUBLISHED, "filter", "prerouting", -95),  # NF_IP_PRI_NAT_DST + 5: it is known by then what is sent on
     (SOURCE_NAT, "nat", "postrouting", 100),
     (FORWARDED, "filter", "forward", 0),
 )
@@ -25,6 +27,7 @@ class WayBack(NamedTuple):
 
     tunnel: TunnelName  # a full one, for whose sake it is
     uplinks: tuple[IfName, ...]
+    strict: tuple[IfName, ...] = ()  # of these: with a strict reverse path filter and src_valid_mark
 
 
 def table(
@@ -33,8 +36,8 @@ def table(
     """The table, or nothing when nobody needs it. `kept`: chain and rule of tunnels of which is not known what they want."""
     rules: dict[str, dict[NatRule, None]] = {name: {} for name, *_ in _CHAINS}
     passages = tuple(passages)
-    for rule in _way_back(way_back, numbers) if way_back else ():
-        rules[WAY_BACK][rule] = None
+    for chain, rule in _way_back(way_back, numbers) if way_back else ():
+        rules[chain][rule] = None
     for passage in passages:
         if passage.masquerade:
             rules[SOURCE_NAT][
@@ -65,20 +68,27 @@ def _accepts(passage: Passage) -> Iterator[NatRule]:
     yield _rule(passage, f"{passage.words} daddr {source} iifname {out} ct state established,related accept")
 
 
-def _way_back(way_back: WayBack, numbers: Numbers) -> Iterator[NatRule]:
-    """A bit pattern on the connection, put back on the packets that answer: they then look up `main`, as our own do."""
-    names = sorted(dev for dev in way_back.uplinks if is_speakable(dev))
-    uplinks = _name(names[0]) if len(names) == 1 else "{ " + ", ".join(_name(name) for name in names) + " }"
-    if not names:
-        return
+def _way_back(way_back: WayBack, numbers: Numbers) -> Iterator[tuple[str, NatRule]]:
+    """A bit pattern on the connection, put back on the packets that answer: they then look up `main`, as our own do.
+
+    A strict filter asks by which way the answer would go, as if it were no answer, before there is one: the same mark on
+    what is sent on to others (not on what is only routed: that may be meant for the tunnel) tells it.
+    """
     keep, value, mask = f"{_ALL & ~numbers.fwmask:#x}", f"{numbers.fwmark:#x}", f"{numbers.fwmask:#x}"
-    yield NatRule(
-        f"iifname {uplinks} ct direction original ct state new ct mark set ct mark & {keep} | {value}", way_back.tunnel
-    )
-    yield NatRule(
-        f"iifname != {uplinks} ct direction reply ct mark & {mask} == {value} meta mark set meta mark & {keep} | {value}",
-        way_back.tunnel,
-    )
+    marked = f"meta mark set meta mark & {keep} | {value}"
+    uplinks, strict = _names(way_back.uplinks), _names(way_back.strict)
+    texts = []
+    if uplinks:
+        new = f"iifname {uplinks} ct direction original ct state new ct mark set ct mark & {keep} | {value}"
+        texts += [(WAY_BACK, new), (WAY_BACK, f"iifname != {uplinks} ct direction reply ct mark & {mask} == {value} {marked}")]
+    if strict:
+        texts.append((PUBLISHED, f"iifname {strict} ct direction original ct status dnat {marked}"))
+    yield from ((chain, NatRule(text, way_back.tunnel)) for chain, text in texts)
+
+
+def _names(devs: Iterable[IfName]) -> str:
+    names = [_name(dev) for dev in sorted(devs) if is_speakable(dev)]
+    return names[0] if len(names) == 1 else "{ " + ", ".join(names) + " }" if names else ""
 
 
 def _rule(passage: Passage, text: str) -> NatRule:

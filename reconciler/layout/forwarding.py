@@ -12,7 +12,7 @@ from reconciler.kinds.sysctl import Sysctl, interface_key
 from reconciler.layout.lay import Lay
 from reconciler.layout.passage import Passage, connected
 from reconciler.model.facts import Facts
-from reconciler.model.names import IfName
+from reconciler.model.names import HOST, IfName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 
 _FAMILIES = {AF_INET: "net.ipv4", AF_INET6: "net.ipv6"}
@@ -32,6 +32,12 @@ def switches(lay: Lay, passages: Iterable[Passage], facts: Facts) -> Iterator[Sy
                 yield _of(lay, family, dev, "forwarding" if family == AF_INET else "force_forwarding")
         else:
             yield from _globally(lay, family, facts)
+
+
+def believed(strict: Iterable[IfName]) -> Iterator[Sysctl]:
+    """A strict reverse path filter takes no notice of marks unless it is told to: for single interfaces, that is enough."""
+    for dev in sorted(strict):
+        yield Sysctl(HOST, interface_key("net.ipv4", dev, "src_valid_mark"), "1", dev)
 
 
 def _globally(lay: Lay, family: int, facts: Facts) -> Iterator[Sysctl]:

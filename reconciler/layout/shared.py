@@ -127,7 +127,8 @@ def _rules(ground: Ground, in_shared: set[int]) -> Iterator[Rule]:
     numbers = ground.policy.numbers
     base, table = numbers.priority_base, numbers.table_base
     mark = (numbers.fwmark, numbers.fwmask)
-    marks = any(lay.intent.tunnel.wireguard is not None for lay in ground.lays) and any(lay.is_open for lay in ground.lays)
+    can_mark = any(lay.intent.tunnel.wireguard is not None for lay in ground.lays)
+    marks = (can_mark and any(lay.is_open for lay in ground.lays)) or ground.is_full  # answers to others carry it, too
     for family in ground.families:
         if marks:
             yield Rule(HOST, family, base + MARKED, MAIN, fwmark=mark)

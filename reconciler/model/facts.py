@@ -55,6 +55,9 @@ class Forwarding(NamedTuple):
     drops: tuple[Drop, ...] = ()
     per_interface6: bool = False  # the kernel can forward IPv6 for single interfaces (6.17)
     accepts_ra: frozenset[IfName] = frozenset()  # uplinks that listen to router advertisements
+    open_uplinks: frozenset[IfName] = frozenset()  # uplinks from which the host forwards
+    strict: frozenset[IfName] = frozenset()  # uplinks with a strict reverse path filter (IPv4)
+    publishes: bool = False  # somebody sends connections on to other addresses (DNAT)
 
 
 class Facts(NamedTuple):

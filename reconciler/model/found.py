@@ -60,6 +60,7 @@ class Found(NamedTuple):
     addresses: Mapping[IfName, tuple[Prefix, ...]]  # all addresses of each interface, host bits kept
     unobserved: tuple[Unobserved, ...] = ()
     warnings: tuple[str, ...] = ()
+    publishes: bool = False  # there is a chain that could send connections on to other addresses (DNAT)
     drops: tuple[Drop, ...] = ()  # chains of others that drop what is forwarded
     name_service: NameService | None = None  # None: not looked at, no tunnel has `dns`
 

@@ -52,7 +52,15 @@ def look(machine: Machine, question: Question) -> Found:
     on_host: list[Resource] = [*tables, *passing.accepts, *switches, *names.resolvers]
     resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules, *on_host]
     blind += (*blind_tables, *passing.unobserved, *blind_engines, *names.unobserved)
-    return Found(tuple(resources), states, addresses, tuple(blind), drops=passing.drops, name_service=names.service)
+    return Found(
+        tuple(resources),
+        states,
+        addresses,
+        tuple(blind),
+        publishes=passing.publishes,
+        drops=passing.drops,
+        name_service=names.service,
+    )
 
 
 def foreign_routes(machine: Machine, keys: Set[route.Key]) -> list[Route]:

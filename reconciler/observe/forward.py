@@ -4,14 +4,14 @@ tables, by the kernel's own listing: no program is started by a look."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from reconciler.errors import TunctlError
 from reconciler.host import xtables
 from reconciler.host.machine import Machine
 from reconciler.host.nl_codec import as_text, attributes
-from reconciler.host.nl_nft import HOOK_FORWARD, BaseChain, RuleBytes, as_number
+from reconciler.host.nl_nft import HOOK_FORWARD, HOOK_PREROUTING, BaseChain, RuleBytes, as_number
 from reconciler.kinds.forward import Accept
 from reconciler.kinds.nat import COMMENT, TABLE
 from reconciler.model.facts import Drop
@@ -37,6 +37,7 @@ class Seen(NamedTuple):
 
     accepts: tuple[Accept, ...] = ()
     drops: tuple[Drop, ...] = ()
+    publishes: bool = False  # a chain could send connections on to other addresses
     unobserved: tuple[Unobserved, ...] = ()
 
 
@@ -44,19 +45,19 @@ def look(machine: Machine, question: Question) -> Seen:
     """Everything of others that forwarded packets pass. Only root may; it is not said of tunnels that forward nothing."""
     concerned = [intent.name for intent in question.intents if any(entry.forward for entry in intent.tunnel.nat)]
     if not question.privileged:
-        return Seen(
-            (),
-            (),
-            tuple(Unobserved(n, "forward", "only root may look at the packet filter", privilege=True) for n in concerned),
-        )
+        reason = "only root may look at the packet filter"
+        return Seen(unobserved=tuple(Unobserved(name, "forward", reason, privilege=True) for name in concerned))
     try:
-        chains = [*_by_netlink(machine), *_by_xtables()]
+        bases = machine.nl_nft.base_chains()
+        chains = [*_by_netlink(machine, bases), *_by_xtables()]
     except TunctlError as error:
-        blind = tuple(
-            Unobserved(name, "forward", error.message, privilege=error.exit_code == 77) for name in (HOST, *concerned)
-        )
-        return Seen((), (), blind)
-    return Seen(tuple(a for chain in chains for a in chain.accepts), tuple(chain.drop for chain in chains if chain.drop))
+        blind = (Unobserved(name, "forward", error.message, privilege=error.exit_code == 77) for name in (HOST, *concerned))
+        return Seen(unobserved=tuple(blind))
+    return Seen(
+        tuple(a for chain in chains for a in chain.accepts),
+        tuple(chain.drop for chain in chains if chain.drop),
+        any(base.type == "nat" and base.hook == HOOK_PREROUTING for base in bases) or xtables.has_nat(),
+    )
 
 
 class _Chain(NamedTuple):
@@ -64,8 +65,8 @@ class _Chain(NamedTuple):
     drop: Drop | None = None
 
 
-def _by_netlink(machine: Machine) -> Iterator[_Chain]:
-    for base in machine.nl_nft.base_chains():
+def _by_netlink(machine: Machine, bases: Iterable[BaseChain]) -> Iterator[_Chain]:
+    for base in bases:
         if base.hook != HOOK_FORWARD or base.type != "filter" or (base.family, base.table) == ("inet", TABLE):
             continue
         rules = machine.nl_nft.rules(base.family, base.table, base.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Set
 
 from reconciler.host import sysctl
 from reconciler.host.machine import Machine
@@ -14,7 +14,7 @@ from reconciler.model.facts import Forwarding, Unknown, Uplink
 from reconciler.model.found import Found
 from reconciler.model.intent import Intent
 from reconciler.model.names import IfName
-from reconciler.model.prefix import AF_INET6
+from reconciler.model.prefix import AF_INET
 from reconciler.model.resource import Resource
 
 _PER_INTERFACE6 = "net.ipv6.conf.default.force_forwarding"
@@ -56,8 +56,8 @@ def _is_settled(wanted: Sysctl, coming: Set[IfName]) -> bool:
 
 
 def forwarding(intents: Iterable[Intent], found: Found, uplinks: Iterable[Uplink] | Unknown) -> Forwarding:
-    """What forwarding depends on; looked at only when a tunnel has something to forward."""
-    if not any(intent.tunnel.nat for intent in intents):
+    """What forwarding depends on; looked at only where there are tunnels."""
+    if not any(True for _ in intents):
         return Forwarding()
     table = next((r for r in found.resources if isinstance(r, Table)), None)
     blind = next((u for u in found.unobserved if u.kind == "nat"), None)
@@ -68,11 +68,28 @@ def forwarding(intents: Iterable[Intent], found: Found, uplinks: Iterable[Uplink
         blind.reason if blind else "",
         found.drops,
         sysctl.read(_PER_INTERFACE6) is not None,
-        frozenset() if isinstance(uplinks, Unknown) else frozenset(_accepting(uplinks)),
+        *_of_uplinks(() if isinstance(uplinks, Unknown) else uplinks),
+        found.publishes,
     )
 
 
-def _accepting(uplinks: Iterable[Uplink]) -> Iterator[IfName]:
-    for uplink in uplinks:
-        if uplink.family == AF_INET6 and sysctl.read(interface_key("net.ipv6", uplink.dev, "accept_ra")) in ("1", "2"):
-            yield uplink.dev
+def _of_uplinks(uplinks: Iterable[Uplink]) -> tuple[frozenset[IfName], frozenset[IfName], frozenset[IfName]]:
+    """Those that listen to router advertisements, those from which is forwarded, those with a strict reverse path filter."""
+    accepting, forwarding_, strict = set(), set(), set()
+    for family, dev in {(uplink.family, uplink.dev) for uplink in uplinks}:
+        if family == AF_INET:
+            if _value("net.ipv4", dev, "forwarding") == 1:
+                forwarding_.add(dev)
+            if max(_value("net.ipv4", "all", "rp_filter"), _value("net.ipv4", dev, "rp_filter")) == 1:
+                strict.add(dev)
+        else:
+            if _value("net.ipv6", dev, "accept_ra") in (1, 2):
+                accepting.add(dev)
+            if _value("net.ipv6", "all", "forwarding") == 1 or _value("net.ipv6", dev, "force_forwarding") == 1:
+                forwarding_.add(dev)
+    return frozenset(accepting), frozenset(forwarding_), frozenset(strict)
+
+
+def _value(family: str, dev: str, switch: str) -> int:
+    text = sysctl.read(interface_key(family, dev, switch)) or "0"
+    return int(text) if text.lstrip("-").isdigit() else 0
