@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.kinds.nat import Let, Table, lets
-from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
+from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Remembered
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.verdict import Judgement, Verdict
+from reconciler.report.names import DnsLine
 from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStatus
 from reconciler.store.read import read
 from reconciler.verdict import Evidence, judge, worst
@@ -57,7 +58,7 @@ def judgement_of(seen: Survey, intent: Intent) -> Judgement:
         seen.found.unobserved,
         seen.facts,
         error.message if error else "",
-        (*seen.lacks_of(intent.name), *(text for name, text in seen.wanted.degraded if name == intent.name)),
+        seen.lacks_of(intent.name),
     )
     return judge(intent, evidence)
 
@@ -73,11 +74,12 @@ def _tunnel(machine: Machine, seen: Survey, intent: Intent) -> TunnelStatus:
         ifindex=state.ifindex if state else None,
         addresses=_addresses(seen, state.name) if state else (),
         mtu=state.mtu if state else None,
-        owner=_owner(machine, intent, seen.owner_of(intent.name)),
+        owner=_owner(machine, intent, seen),
         counters=state.counters if state else None,
         peers=tuple(_peer(r) for r in mine if isinstance(r, Peer)),
         routes=sum(isinstance(r, Route) for r in mine),
         nat=_nat(seen, intent),
+        dns=_dns(seen, intent),
         pending=seen.plan_of(intent.name).steps,
         excluded=tuple((str(prefix), reason) for prefix, reason in seen.wanted.excluded.get(intent.name, ())),
     )  # fmt: skip
@@ -90,18 +92,40 @@ def _nat(seen: Survey, intent: Intent) -> tuple[Let, ...] | None:
     return tuple(let for r in seen.found.resources if isinstance(r, Table) for let in lets(r, intent.name))
 
 
+def _dns(seen: Survey, intent: Intent) -> DnsLine | None:
+    """What became of its `dns`: as it is wanted here, else as the file says."""
+    asked = intent.tunnel.dns
+    if asked is None:
+        return None
+    mine = [r for r in seen.wanted.resources if isinstance(r, Resolver) and r.owner == intent.name]
+    blind = seen.found.is_unobserved("resolver", intent.name)
+    told = mine[0] if mine else None
+    return DnsLine(
+        told.backend if told else None,
+        told.servers if told else asked.servers,
+        told.search if told else asked.search,
+        told.domains if told else asked.domains or (),
+        asked.priority,
+        None if blind else told is not None and told in seen.found.resources,
+        str(seen.facts.name_service or ""),
+    )
+
+
 def _addresses(seen: Survey, dev: IfName) -> tuple[str, ...]:
     """Without the link-local ones that the kernel gives to every link: they say nothing about a tunnel."""
     return tuple(str(prefix) for prefix in seen.found.addresses.get(dev, ()) if not prefix.is_link_local)
 
 
-def _owner(machine: Machine, intent: Intent, found: Owner | None) -> OwnerLine | None:
-    """What the kernel shows; what a handle remembers is told beside it, never instead of it."""
+def _owner(machine: Machine, intent: Intent, seen: Survey) -> OwnerLine | None:
+    """What the kernel shows; what a handle remembers is told beside it, never instead of it. A failed look tells nothing."""
+    found = seen.owner_of(intent.name)
     handle = machine.handles.get(intent.name)
     recorded = handle.pid if handle else None
     if found is not None and found.pid is not None:
         return OwnerLine(found.pid, True, " ".join(found.argv), recorded if recorded not in (None, found.pid) else None)
-    return OwnerLine(recorded, False, "") if recorded is not None else None
+    if recorded is None or seen.found.is_unobserved("owner", intent.name):
+        return None
+    return OwnerLine(recorded, False, "")
 
 
 def _peer(peer: Peer) -> PeerLine:
