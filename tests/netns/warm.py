@@ -181,6 +181,7 @@ def _say(answer: dict[str, Any]) -> None:
 def _become(order: dict[str, Any]) -> NoReturn:
     """In the child."""
     code = 70
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until tunctl takes it: no traceback of ours
     try:
         descriptor = os.open(order["netns"], os.O_RDONLY | os.O_CLOEXEC)
         setns(descriptor)
