@@ -11,7 +11,7 @@ from reconciler.kinds.rule import MAIN, Rule
 from reconciler.layout.lay import UNICAST, Lay
 from reconciler.layout.routes import ANY, whole
 from reconciler.model.facts import Connected, Facts, Unknown, Uplink
-from reconciler.model.names import HOST, TunnelName
+from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.resource import Resource
@@ -58,9 +58,21 @@ def _local(ground: Ground) -> Iterator[Route]:
     """Connected networks that some open table covers: looked up before it."""
     table = ground.policy.numbers.table_base
     covering = [(whole(lay, ground.facts), tuple(lay.table_less())) for lay in ground.lays if lay.is_open]
-    for prefix, dev in ground.kept:
+    for prefix, (dev, src) in _networks(ground).items():
         if any(prefix.family in all_of or any(_meet(prefix, other) for other in inside) for all_of, inside in covering):
-            yield Route(HOST, *prefix, table, DEFAULT_METRIC[len(prefix.packed)], UNICAST, dev)
+            preferred = src if prefix.family == AF_INET else None  # IPv6 chooses by destination, and changes its addresses
+            yield Route(HOST, *prefix, table, DEFAULT_METRIC[len(prefix.packed)], UNICAST, dev, None, preferred)
+
+
+def _networks(ground: Ground) -> dict[Prefix, tuple[IfName, bytes | None]]:
+    """Each once: of two links into the same network (cable and radio) the one of the better uplink, and from which
+    address: without it the kernel takes the first of the link, which may be of another network."""
+    uplinks = () if isinstance(ground.facts.uplinks, Unknown) else ground.facts.uplinks
+    ranks = {uplink.dev: rank for rank, uplink in reversed(list(enumerate(uplinks)))}
+    chosen: dict[Prefix, tuple[IfName, bytes | None]] = {}
+    for prefix, dev, src in sorted(ground.kept, key=lambda one: ranks.get(one.dev, len(uplinks))):
+        chosen.setdefault(prefix, (dev, src))
+    return chosen
 
 
 def _meet(one: Prefix, other: Prefix) -> bool:

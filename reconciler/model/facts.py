@@ -32,6 +32,7 @@ class Connected(NamedTuple):
 
     prefix: Prefix
     dev: IfName
+    src: bytes | None = None  # the host's own address in it, packed
 
 
 class Drop(NamedTuple):

@@ -16,7 +16,7 @@ from reconciler.model.found import Found, LinkState
 from reconciler.model.marks import PROTOCOL
 from reconciler.model.names import IfName
 from reconciler.model.policy import Policy
-from reconciler.model.prefix import AF_INET, AF_INET6
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 
 _TUNNELS = frozenset(("tun", "tap", "wireguard", "ppp", "ipip", "sit", "gre", "vti", "xfrm"))
 _LENGTH_AT = 1  # rtmsg.rtm_dst_len
@@ -77,14 +77,16 @@ def connected(found: Found) -> tuple[Connected, ...] | Unknown:
     """The networks of addresses on links that are up and are no tunnels; without hosts, link-local ones and point-to-point."""
     if found.is_unobserved("link", None) or found.is_unobserved("address", None):
         return Unknown("links and addresses could not be read")
-    networks = [
-        Connected(prefix.network, state.name)
-        for state in found.links.values()
-        if state.up and _is_uplink(state) and not state.point_to_point
-        for prefix in found.addresses.get(state.name, ())
-        if not prefix.is_host and not prefix.is_link_local
-    ]
-    return tuple(dict.fromkeys(networks))
+    networks: dict[tuple[Prefix, IfName], Connected] = {}
+    for state in found.links.values():
+        for prefix in found.addresses.get(state.name, ()) if _is_local(state) else ():
+            if not prefix.is_host and not prefix.is_link_local:  # the first address is the one that the kernel would use
+                networks.setdefault((prefix.network, state.name), Connected(prefix.network, state.name, prefix.packed))
+    return tuple(networks.values())
+
+
+def _is_local(state: LinkState) -> bool:
+    return state.up and _is_uplink(state) and not state.point_to_point
 
 
 def has_ipv6() -> bool:
