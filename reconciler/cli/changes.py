@@ -169,6 +169,8 @@ def _finish(ctx: Context, done: Done) -> int:
     ctx.output.document(lambda: report.result_json(plan, done.held, result.outcomes, result.errors))
     for note in notes:
         ctx.output.note("warning", note)
+    for remark in result.remarks:
+        ctx.output.note("info", remark)
     for name in done.held:
         ctx.output.note("info", f"held down (tunctl up {name})", name)
     told = {outcome.error for outcome in result.outcomes if outcome.error}

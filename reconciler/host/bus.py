@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from itertools import count
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 TIMEOUT_S = 1.0
+_DEFAULT = "/var/run/dbus/system_bus_socket"
 _CHUNK = 65536
 
 
@@ -18,6 +20,16 @@ class BusError(Exception):
     def __init__(self, name: str, words: str) -> None:
         super().__init__(words or name)
         self.name = name
+
+
+def is_there() -> bool:
+    """Is there a system bus at all? Asked first: most that makes up its cost is loading what speaks to it."""
+    return "DBUS_SYSTEM_BUS_ADDRESS" in os.environ or os.path.exists(_DEFAULT)
+
+
+def load() -> None:
+    """Does now what the first connection would have to wait for."""
+    import jeepney.io.blocking  # noqa: F401
 
 
 class Bus:

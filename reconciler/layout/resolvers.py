@@ -58,6 +58,8 @@ def resolvers(lays: Iterable[Lay], facts: Facts, kept: Sequence[Connected]) -> R
             continue
         try:
             claim = _claim(lay, lay.intent.tunnel.dns, servers, service)
+        except NotObserved:
+            continue  # the look says so itself, and nothing is changed where it failed
         except TunctlError as error:
             refused.append((name, error))
         else:
@@ -127,8 +129,8 @@ def _automatic(service: NameService) -> str:
     """Whoever keeps resolv.conf is told; libc may ask resolved without it."""
     if service.writer == "resolved" or (service.nss_resolve and service.resolved == "yes" and not service.is_ours):
         return "resolved"
-    if service.writer == "resolvconf" and service.resolvconf != "none":
-        return "resolvconf"
+    if service.resolvconf != "none" and (service.writer == "resolvconf" or service.records):
+        return "resolvconf"  # also when somebody wrote over what it made of our record
     return "file"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from reconciler.errors import Foreign, NotConverged, TunctlError
 from reconciler.host import process
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
+from reconciler.kinds.resolver import Resolver
 from reconciler.loop import remember
 from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
@@ -38,6 +39,7 @@ class Pass(NamedTuple):
     left: Plan  # what the last look would still do
     errors: tuple[tuple[TunnelName, TunctlError], ...]
     warnings: tuple[str, ...] = ()  # what was wrong with the hints when it began
+    remarks: tuple[str, ...] = ()  # why something was done this way
 
     @property
     def converged(self) -> bool:
@@ -91,7 +93,16 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     remember.handles(machine, passed)
     remember.progress(store, passed)
     point(fault, "recorded")
-    return Pass(first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes))
+    remarks = tuple(_remarks(before, outcomes))
+    return Pass(first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes), remarks)
+
+
+def _remarks(before: Survey, outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """Whom name servers were told, and all that this was decided by."""
+    told = [o.step.resource for o in outcomes if o.step.verb is not Verb.DELETE and not o.skipped]
+    backends = {resource.backend for resource in told if isinstance(resource, Resolver)}
+    if backends:
+        yield f"dns: {before.facts.name_service} → {', '.join(sorted(backends))}"
 
 
 def _made_anew(outcomes: Iterable[Outcome]) -> frozenset[TunnelName]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from reconciler.host import resolvconf, resolved, resolvfile
+from reconciler.host import bus, resolvconf, resolved, resolvfile
 from reconciler.host.bounded import Call
 from reconciler.host.bus import TIMEOUT_S, BusError
 from reconciler.host.machine import Machine
@@ -18,6 +18,8 @@ from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.nameservice import LEDGER_KEY, PATH, NameService
 from reconciler.observe import nameservice
 from reconciler.observe.question import Question
+
+_LEAST_S = 0.3  # on a busy machine resolved, the bus and we take turns
 
 
 class Seen(NamedTuple):
@@ -49,10 +51,11 @@ def look(machine: Machine, question: Question, links: Iterable[Link], states: Ma
     asked = [intent for intent in question.intents if intent.name in ours and _is_asked(machine, intent)]
     known = "no"
     if asked or wishing:
-        found, known = _resolved(asked, ours, states, min(question.patience_s, TIMEOUT_S))
+        found, known = _resolved(asked, ours, states, min(max(question.patience_s, _LEAST_S), TIMEOUT_S))
         resolvers += found
         if known not in ("yes", "no"):
-            blind += _blind([intent.name for intent in asked if _may_be_resolved(intent)], known, privilege="root" in known)
+            asking = dict.fromkeys(intent.name for intent in (*asked, *wishing) if _may_be_resolved(intent))
+            blind += _blind(asking, known, privilege="root" in known)
     service = None
     if wishing:
         service = nameservice.gather(place, content, known)._replace(
@@ -136,6 +139,9 @@ def _resolved(
     """What it has for these links, and whether it runs here: yes, no, or why that is not known."""
     links = [(intent.name, ours[intent.name].name) for intent in asked]
     indexes = [(name, dev, states[dev].ifindex) for name, dev in links if dev in states]
+    if not bus.is_there():
+        return [], "no"
+    bus.load()
     try:
         return Call(lambda: _ask_resolved(indexes, patience_s)).result(patience_s)
     except TimeoutError:

@@ -13,6 +13,7 @@ from reconciler.model.plan import Step
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.changes import step_json
 from reconciler.report.moment import duration, rfc3339, size
+from reconciler.report.names import DnsLine, dns_json, dns_lines
 from reconciler.report.paint import PLAIN, Paint
 from reconciler.report.plain import VERSION
 
@@ -52,6 +53,7 @@ class TunnelStatus(NamedTuple):
     peers: tuple[PeerLine, ...] = ()
     routes: int = 0
     nat: tuple[Let, ...] | None = ()
+    dns: DnsLine | None = None
     pending: tuple[Step, ...] = ()
     excluded: tuple[tuple[str, str], ...] = ()  # prefix, why it stays out of the tunnel
 
@@ -114,7 +116,7 @@ def _tunnel_json(tunnel: TunnelStatus, now_us: int) -> dict[str, Any]:
         "listen": [],
         "routes": tunnel.routes,
         "excluded": [{"to": to, "reason": reason} for to, reason in tunnel.excluded],
-        "dns": None,
+        "dns": dns_json(tunnel.dns),
         "nat": None if tunnel.nat is None else [_let_json(let) for let in tunnel.nat],
         "attempt": progress.attempt if progress else 0,
         "next_retry_at": rfc3339(progress.next_retry_us) if progress else None,
@@ -169,6 +171,7 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
     yield from _owner_lines(tunnel.owner)
     for peer in tunnel.peers:
         yield f"       Peer: {_peer_line(peer, now_us)}"
+    yield from dns_lines(tunnel.dns)
     for let in tunnel.nat or ():
         yield f"        NAT: {let}"
     if tunnel.counters:

@@ -16,14 +16,16 @@ from pathlib import Path
 
 from tests.netns.world import PROJECT, Host, wait_until
 
+_MACHINE = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)  # at import: where packages can be fetched
+
 _SCRIPT = """
 set -e
 base=$1 binds=$2; shift 2
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$base"
 mkdir "$base/upper" "$base/work" "$base/root"
-for layer do cp -a "$layer/." "$base/upper/"; done
 mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/root"
+for layer do tar -C "$layer" -c . | tar -C "$base/root" -x --keep-directory-symlink; done  # /lib may be a symlink
 mount -t proc proc "$base/root/proc"
 mount --rbind /sys "$base/root/sys"
 mount --rbind /dev "$base/root/dev"
@@ -44,7 +46,20 @@ class Rooted(Host):
     def _inside_argv(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
         self._must_exist()
         words = (os.fspath(word) for word in argv)
-        return ["nsenter", "-t", str(self.anchor), "-n", "-m", "-r", "sh", "-c", 'cd "$0" && exec "$@"', str(self.dir), *words]
+        return [
+            "nsenter",
+            "-t",
+            str(self.anchor),
+            "-n",
+            "-m",
+            "-r",
+            "-w",
+            "sh",
+            "-c",
+            'cd "$0" && exec "$@"',
+            str(self.dir),
+            *words,
+        ]
 
     def write_root(self, path: str, text: str) -> None:
         """A file by its path in the private root."""
@@ -83,18 +98,22 @@ def unpacked(package: str) -> Path:
 
 def _unpack(package: str, place: Path) -> None:
     def get() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["apt-get", "-q", "download", package], cwd=loading, check=False, capture_output=True, text=True, timeout=120
-        )
+        return _outside(["apt-get", "-q", "download", package], loading)
 
     with tempfile.TemporaryDirectory(dir=place.parent) as directory:
         loading = Path(directory)
         loading.chmod(0o755)
         done = get()
         if done.returncode:
-            subprocess.run(["apt-get", "-q", "update"], check=True, capture_output=True, timeout=300)
+            _outside(["apt-get", "-q", "update"], loading)
             done = get()
         assert done.returncode == 0, done.stderr
         (archive,) = loading.glob("*.deb")
         subprocess.run(["dpkg-deb", "-x", archive, loading / "files"], check=True, capture_output=True, timeout=60)
         (loading / "files").rename(place)
+
+
+def _outside(argv: Sequence[str], directory: Path) -> subprocess.CompletedProcess[str]:
+    """A command in the network of the machine: tests themselves are in an empty one."""
+    argv = ["nsenter", f"--net=/proc/self/fd/{_MACHINE}", *argv]
+    return subprocess.run(argv, cwd=directory, check=False, capture_output=True, text=True, timeout=300, pass_fds=[_MACHINE])
