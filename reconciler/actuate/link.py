@@ -152,7 +152,10 @@ def _set(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...] =
 
 
 def _rename_down(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...]) -> None:
-    """Kernels before 6.2 rename only links that are down; its routes go with that, and the next look sees it."""
+    """Kernels before 6.2 rename only links that are down, and say so before they look whether the name is free. Its routes
+    go with that, and the next look sees it."""
+    if machine.rtnl.link(name=wanted.name) is not None:
+        raise _taken(machine, wanted)
     try:
         machine.rtnl.change_link(ifindex, up=False)
         machine.rtnl.change_link(ifindex, name=wanted.name)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.actuate import link as actuate
-from reconciler.errors import Foreign, StepFailed, Unavailable
+from reconciler.errors import Foreign, LookAgain, StepFailed, Unavailable
 from reconciler.host import tun
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
@@ -256,8 +256,12 @@ def test_rename_on_kernels_that_want_it_down(machine: Machine) -> None:
 def test_change_never_renames_onto_a_foreign_link(machine: Machine, host: Host) -> None:
     actuate.create(machine, WANTED)
     host.ip("link add elsewhere type veth peer name other")
+    other = WANTED._replace(name=IfName("elsewhere"))
     with pytest.raises(Foreign, match="type veth"):
-        actuate.change(machine, WANTED._replace(name=IfName("elsewhere")), found(machine), ("name",))
+        actuate.change(machine, other, found(machine), ("name",))
+    with pytest.raises(Foreign, match="type veth"):
+        actuate._rename_down(machine, state_of(machine, WANTED.name).ifindex, other, ("name",))
+    assert WANTED.differs_from(found(machine)) == (), "it is still up"
 
 
 def test_delete_and_delete_again(machine: Machine) -> None:
@@ -290,7 +294,7 @@ def test_delete_of_an_unmarked_one_wants_the_very_same(machine: Machine, host: H
 
 def test_a_link_of_a_program_is_claimed(machine: Machine) -> None:
     wanted = WANTED._replace(by_program=True)
-    with pytest.raises(StepFailed, match="has not made it"):
+    with pytest.raises(LookAgain, match="has not made it"):
         actuate.create(machine, wanted)
     descriptor = attach("tun-office")
     try:
