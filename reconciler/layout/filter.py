@@ -74,13 +74,18 @@ def _way_back(way_back: WayBack, numbers: Numbers) -> Iterator[tuple[str, NatRul
     A strict filter asks by which way the answer would go, as if it were no answer, before there is one: the same mark on
     what is sent on to others (not on what is only routed: that may be meant for the tunnel) tells it.
     """
-    keep, value, mask = f"{_ALL & ~numbers.fwmask:#x}", f"{numbers.fwmark:#x}", f"{numbers.fwmask:#x}"
-    marked = f"meta mark set meta mark & {keep} | {value}"
+    value = f"{numbers.fwmark:#x}"
+    whole = numbers.fwmask == _ALL
+    answers = "ct mark" if whole else f"ct mark & {numbers.fwmask:#x}"
+    ct, marked = (
+        f"{mark} set {value}" if whole else f"{mark} set {mark} & {_ALL & ~numbers.fwmask:#x} | {value}"
+        for mark in ("ct mark", "meta mark")
+    )
     uplinks, strict = _names(way_back.uplinks), _names(way_back.strict)
     texts = []
     if uplinks:
-        new = f"iifname {uplinks} ct direction original ct state new ct mark set ct mark & {keep} | {value}"
-        texts += [(WAY_BACK, new), (WAY_BACK, f"iifname != {uplinks} ct direction reply ct mark & {mask} == {value} {marked}")]
+        new = f"iifname {uplinks} ct direction original ct state new {ct}"
+        texts += [(WAY_BACK, new), (WAY_BACK, f"iifname != {uplinks} ct direction reply {answers} == {value} {marked}")]
     if strict:
         texts.append((PUBLISHED, f"iifname {strict} ct direction original ct status dnat {marked}"))
     yield from ((chain, NatRule(text, way_back.tunnel)) for chain, text in texts)

@@ -121,6 +121,8 @@ _LEFTS: Mapping[str, Callable[[Any], str]] = {
 
 def _value(value: Any) -> str:
     """What something is set to. Of "a & b | c" the bits of c may stand in b too: some versions put them there."""
+    if isinstance(value, int):
+        return f"{value:#x}"
     if "|" not in value:
         return _left(value)
     masked, bits = value["|"]
