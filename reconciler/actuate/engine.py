@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -62,7 +63,7 @@ def _candidates(machine: Machine, tunnel: TunnelName) -> Iterator[int]:
     if handle and handle.pid and handle.start_ticks and process.is_alive(handle.pid, handle.start_ticks):
         yield handle.pid
     for one in process.find_marked().processes:
-        if one.mark and one.mark.tunnel == tunnel:
+        if one.mark and one.mark.tunnel == tunnel and one.uid in (0, os.geteuid()):  # anybody can copy a mark
             yield one.pid
 
 

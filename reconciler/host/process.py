@@ -137,7 +137,14 @@ def find_marked() -> Marked:
 
 
 def held_devices(pid: int) -> Iterator[IfName]:
-    """The TUN devices it has open: `iff:` in /proc/PID/fdinfo/*. Their network namespace is not known from here."""
+    """The TUN devices it has open: `iff:` in /proc/PID/fdinfo/*. Their network namespace is not known from here, so this
+    proves nothing of a process that may be anybody's (tunproof)."""
+    for _descriptor, name in device_descriptors(pid):
+        yield name
+
+
+def device_descriptors(pid: int) -> Iterator[tuple[int, IfName]]:
+    """The descriptors of TUN devices in that process, and the names of the devices."""
     try:
         descriptors = os.listdir(f"/proc/{pid}/fd")
     except _GONE:
@@ -148,7 +155,7 @@ def held_devices(pid: int) -> Iterator[IfName]:
                 continue
             for line in _read(f"/proc/{pid}/fdinfo/{descriptor}", 4096).splitlines():
                 if line.startswith(b"iff:"):
-                    yield IfName(os.fsdecode(line[4:].strip()))
+                    yield int(descriptor), IfName(os.fsdecode(line[4:].strip()))
 
 
 def tun_holders(among: Iterable[int] | None = None) -> dict[IfName, list[int]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from reconciler.host import cgroup, process
+from reconciler.host import cgroup, process, tunproof
 from reconciler.host.process import Marked, Process
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName
@@ -27,8 +27,8 @@ def belonging(scan: Marked, mark: Mark, hint: Hint = (None, None), dev: IfName |
 
     Anybody can read a mark off an interface and put it into an environment. So the environment counts for processes of
     root, of us, and for what they have started; of others only with one thing more that takes privileges: being in the
-    tunnel's control group, holding its device, or having been recorded with this start time. A program may as well
-    overwrite its environment: then two of these prove it.
+    tunnel's control group, holding its device (of this network namespace), or having been recorded with this start time.
+    A program may as well overwrite its environment: then two of these prove it.
     """
     marked = {one.pid: one for one in scan.processes if one.mark == mark}
     found = {pid: one for pid, one in marked.items() if one.uid in (0, os.geteuid())}
@@ -40,7 +40,7 @@ def belonging(scan: Marked, mark: Mark, hint: Hint = (None, None), dev: IfName |
     if recorded:
         found.setdefault(recorded.pid, recorded)
     for one in marked.values():  # by age: parents first
-        if one.pid not in found and (one.parent in found or (dev and _holds(one.pid, dev))):
+        if one.pid not in found and (one.parent in found or (dev and tunproof.holds_here(one.pid, dev))):
             found[one.pid] = one
     return sorted(found.values(), key=lambda one: (one.start_ticks, one.pid))
 
@@ -52,15 +52,9 @@ def _recorded(hint: Hint, mark: Mark, dev: IfName | None) -> Process | None:
     if one is None or one.start_ticks != ticks:
         return None
     with suppress(PermissionError):
-        if process.mark_of(one.pid) != mark and not (dev and _holds(one.pid, dev)):
+        if process.mark_of(one.pid) != mark and not (dev and dev in set(process.held_devices(one.pid))):
             return None
     return one._replace(mark=mark)
-
-
-def _holds(pid: int, dev: IfName) -> bool:
-    with suppress(PermissionError):
-        return dev in set(process.held_devices(pid))
-    return False
 
 
 def trees(members: Iterable[Process], hint: Hint = (None, None)) -> list[Tree]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -20,6 +21,7 @@ from reconciler.model.prefix import ntop, parse_prefix, pton
 DIRECTORY = "/var/run/wireguard"  # wireguard-go, boringtun; /var/run is a symlink to /run on most systems
 TIMEOUT_S = 0.5
 _LIMIT = 64 * 1024 * 1024  # bytes of an answer: some 800 000 allowed prefixes
+_CREDENTIALS = struct.Struct("=iII")  # ucred: pid, uid, gid
 _Lines = list[tuple[str, str]]
 
 
@@ -85,6 +87,7 @@ def _ask(path: str, request: str, timeout_s: float) -> _Lines:
         try:
             connection.settimeout(timeout_s)
             connection.connect(path)
+            _trust(connection)
             connection.sendall(request.encode())
             answer = _receive(connection, deadline)
         except TimeoutError:
@@ -98,6 +101,14 @@ def _ask(path: str, request: str, timeout_s: float) -> _Lines:
     if number := abs(int(code)):
         raise UapiError(number, f"the engine refused it: {os.strerror(number)}")
     return [line for line in lines if line[0] != "errno"]
+
+
+def _trust(connection: socket.socket) -> None:
+    """What we send may be a private key: only to root or to ourselves, whatever stands at that path."""
+    answer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _pid, uid, _gid = _CREDENTIALS.unpack(answer)
+    if uid not in (0, os.geteuid()):
+        raise UapiError(errno.EPROTO, f"uid {uid} listens at its socket, who has no right to it")
 
 
 def _receive(connection: socket.socket, deadline: float) -> bytes:
