@@ -74,7 +74,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
             *dict.fromkeys(said for up in ups for said in accepts.blocked(up.passages, facts)),
             *names.reasons,
         ),
-        (*_warnings(ups, kept), *(f"{name}: {reason}" for name, reason in names.reasons)),
+        (*_warnings(ups, kept), *(f"{name}: {reason}" for name, reason in names.reasons), *names.warnings),
         frozenset(up.lay.intent.name for up in ups if up.lay.blocks and up.lay.intent.progress.worked),
     )
 
@@ -149,7 +149,8 @@ def _endpoints(ups: Iterable[_Up], facts: Facts) -> dict[TunnelName, tuple[bytes
         packed: list[bytes] = []
         for host in drivers.of(up.lay.intent.tunnel).endpoints(up.lay.intent.tunnel):
             addresses = facts.resolved.get(host, ())
-            packed += () if isinstance(addresses, Unknown) else addresses
+            # a name that cannot be looked up now: its pin is one of these, and none of them may go
+            packed += facts.pinned if isinstance(addresses, Unknown) else addresses
         found[up.lay.intent.name] = tuple(dict.fromkeys(packed))
     return found
 

@@ -216,8 +216,23 @@ def _health(tunnel: Declared) -> None:
 def check_dns(tunnel: Declared, *, is_full: bool) -> None:
     """Which names go to the servers must be said, or follow from the tunnel being full; asked when its prefixes are known."""
     dns = tunnel.table.dns
-    if dns is not None and not is_full and not dns.search and not dns.domains:
+    if dns is None:
+        return
+    if not dns.servers:
+        tunnel.error(("dns", "servers"), "missing, it is required: the addresses of the name servers")
+    if not is_full and not dns.search and not dns.domains:
         tunnel.error(("dns",), 'domains or search is required: which names go to these servers? ["."]: all of them')
+    domains = [name.rstrip(".").lower() for name in dns.domains or ([""] if is_full and dns.domains is None else dns.search)]
+    if "" in domains:  # "." is everything
+        return
+    for at, name in enumerate(dns.search):
+        searched = name.rstrip(".").lower()
+        if not any(searched == domain or searched.endswith(f".{domain}") for domain in domains):
+            tunnel.error(("dns", "search", at), f"{name} is not in domains, but to search it is to ask these servers for it")
+    if dns.backend == "file":
+        tunnel.refuse(
+            ("dns", "backend"), 'resolv.conf cannot send only some names to a server: domains = ["."], or another backend'
+        )
 
 
 _CHECKS: tuple[Callable[[Declared], None], ...] = (

@@ -163,7 +163,7 @@ class RuleTable(Table):
 
 
 class DnsTable(Table):
-    """Name servers of a tunnel (not built yet)."""
+    """Name servers of a tunnel."""
 
     servers: list[s.Address] = Field([], description="Addresses of name servers")
     search: list[s.DnsName] = Field([], description="Search domains")

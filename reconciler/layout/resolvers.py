@@ -38,9 +38,10 @@ class Resolvers(NamedTuple):
     resources: tuple[Resolver, ...] = ()
     refused: tuple[tuple[TunnelName, TunctlError], ...] = ()  # the tunnel itself goes on without
     reasons: tuple[tuple[TunnelName, str], ...] = ()  # why a tunnel has less than it asked for
+    warnings: tuple[str, ...] = ()
 
 
-def resolvers(lays: Iterable[Lay], facts: Facts, kept: Sequence[Connected]) -> Resolvers:
+def resolvers(lays: Sequence[Lay], facts: Facts, kept: Sequence[Connected]) -> Resolvers:
     """The resolvers of all tunnels that are to be up. `kept`: networks that stay local: no server in them is the tunnel's."""
     service = facts.name_service
     if service is None:
@@ -68,7 +69,8 @@ def resolvers(lays: Iterable[Lay], facts: Facts, kept: Sequence[Connected]) -> R
     losers = [claim for claim in claims if EVERYTHING in claim.domains and claim is not chief]
     reasons += [(claim.intent.name, f"dns owned by {chief.intent.name}") for claim in losers if chief]
     resources = tuple(resolver for claim in claims for resolver in _of_claim(claim, chief, service))
-    return Resolvers(resources, tuple(refused), tuple(reasons))
+    warnings = tuple(text for lay in lays for text in _beside(lay, claims, facts))
+    return Resolvers(resources, tuple(refused), tuple(reasons), warnings)
 
 
 def domains_of(dns: Dns, *, is_full: bool) -> tuple[str, ...]:
@@ -93,6 +95,19 @@ def _reachable(servers: Iterable[bytes], kept: Sequence[Connected]) -> tuple[tup
         else:
             reasons.append(f"UNREACHABLE: {ntop(server)} is inside local LAN {network}")
     return tuple(found), reasons
+
+
+def _beside(lay: Lay, claims: Iterable[Claim], facts: Facts) -> Iterator[str]:
+    """Servers that the tunnel does not carry packets to: often meant, but nobody should have to find out."""
+    claim = next((claim for claim in claims if claim.intent is lay.intent), None)
+    if claim is None or lay.is_selected or lay.intent.tunnel.table is not None:
+        return
+    inside = (*lay.table_less(), *(prefix.network for prefix in lay.intent.tunnel.addresses))
+    for server in claim.servers:
+        host = Prefix(server, len(server) * 8)
+        if not any(prefix.covers(host) for prefix in inside):
+            way = "by the uplink" if facts.uplinks else "by no route"
+            yield f"{lay.intent.name}: name server {ntop(server)} is not in the tunnel, it is reached {way}"
 
 
 def _claim(lay: Lay, dns: Dns, servers: tuple[bytes, ...], service: NameService) -> Claim:

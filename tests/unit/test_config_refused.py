@@ -64,6 +64,12 @@ ACCEPTED = [
     ),
     ("split", TUN + '[[tunnels.t.split.vpn]]\ncidr = ["10.0.0.0/8"]\n[[tunnels.t.split.direct]]\ncidr = "10.1.0.0/16"'),
     ("on-failure", TUN + 'on_failure = "block"\nipv6_leak = "allow"'),
+    ("dns", TUN + '[tunnels.t.dns]\nservers = ["10.0.0.53"]\nsearch = ["corp.example"]'),
+    (
+        "dns-file",
+        TUN + '[tunnels.t.dns]\nservers = ["10.0.0.53"]\nsearch = ["corp.example"]\ndomains = ["."]\nbackend = "file"',
+    ),
+    ("dns-of-a-full-tunnel", TUN + FULL + '[tunnels.t.dns]\nservers = ["10.0.0.53"]\nsearch = ["a.b"]\nbackend = "file"'),
     ("remote", EXEC + 'remote = ["203.0.113.10", "vpn.example.com"]'),
     ("host", '[host]\nlan = "private"\nlan_except = ["docker0", "br-*", "10.0.0.0/8"]\nuplink = "eth0"\n' + TUN),
     ("full", TUN + FULL),
@@ -83,3 +89,10 @@ ACCEPTED = [
 @pytest.mark.parametrize("text", [row[1] for row in ACCEPTED], ids=[row[0] for row in ACCEPTED])
 def test_takes_what_it_does(tmp_path: Path, text: str) -> None:
     assert load(write(tmp_path, text)).tunnels
+
+
+def test_refuses_what_a_file_cannot(tmp_path: Path) -> None:
+    text = TUN + '[tunnels.t.dns]\nservers = ["10.0.0.53"]\nsearch = ["corp.example"]\nbackend = "file"'
+    (problem,) = refusals(write(tmp_path, text))
+    assert (problem.line, problem.key) == (8, "tunnels.t.dns.backend")
+    assert "resolv.conf cannot send only some names to a server" in problem.message

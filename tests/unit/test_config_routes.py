@@ -117,6 +117,13 @@ TABLE = [
         TUN + '[tunnels.t.dns]\nservers = ["10.0.0.1"]',
         ["d.toml:5: tunnels.t.dns: domains or search is required"],
     ),
+    ("dns-servers", TUN + '[tunnels.t.dns]\ndomains = ["."]', ["d.toml:5: tunnels.t.dns.servers: missing, it is required"]),
+    (
+        "dns-search",
+        TUN
+        + '[tunnels.t.dns]\nservers = ["10.0.0.1"]\nsearch = ["a.Corp.example", "lab.example"]\ndomains = ["corp.example."]',
+        ["d.toml:7: tunnels.t.dns.search[1]: lab.example is not in domains"],
+    ),
     ("dns-server", TUN + '[tunnels.t.dns]\nservers = ["ns.example"]\ndomains = ["."]', ["'ns.example' is not an IP address"]),
     (
         "dns-unknown",
