@@ -13,7 +13,7 @@ from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from reconciler.host.nl_route import RTM_DELROUTE, RTM_NEWROUTE, SCOPE_LINK, SCOPE_NOWHERE, SCOPE_UNIVERSE, RouteRow
 from reconciler.kinds.route import UNICAST, Route
 from reconciler.model.marks import PROTOCOL
-from reconciler.model.names import IfName
+from reconciler.model.names import HOST, IfName
 from reconciler.model.plan import Step
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.resource import Verb
@@ -140,8 +140,8 @@ class _Bulk:
 
     def _head(self, route: Route, deleting: bool) -> bytes | None:  # noqa: FBT001 - 100 000 calls
         """All of the message but the prefix itself; None when it needs a link that is not there."""
-        _, packed, length, table, metric, type_, dev, via, src = route
-        key = (deleting, len(packed), length, table, metric, type_, dev, via, src)
+        tunnel, packed, length, table, metric, type_, dev, via, src = route
+        key = (deleting, tunnel == HOST, len(packed), length, table, metric, type_, dev, via, src)
         try:
             return self._heads[key]
         except KeyError:
@@ -155,7 +155,11 @@ class _Bulk:
         elif type_ == UNICAST and via is None and len(packed) == 4:
             scope = SCOPE_LINK
         family = _FAMILIES[len(packed)]
-        head = nl_route.head(length, table, metric, type_, index, via, src, family=family, protocol=PROTOCOL, scope=scope)
+        # The gateway of an uplink may be known by the default route alone (a host with a /32), or lie behind rules of ours.
+        onlink = tunnel == HOST and via is not None
+        head = nl_route.head(
+            length, table, metric, type_, index, via, src, family=family, protocol=PROTOCOL, scope=scope, onlink=onlink
+        )  # fmt: skip
         self._heads[key] = head
         return head
 

@@ -17,9 +17,12 @@ GROUP_IPV6 = 11  # RTNLGRP_IPV6_ROUTE
 # family, destination length, source length, TOS, table, protocol, scope, type, flags
 _RTMSG = Struct("=BBBBBBBBI")
 _RTMSG_BYTES = 12
+_RTNEXTHOP = Struct("=HBBi")  # length, flags, weight, interface
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _TABLE, _VIA = 1, 4, 5, 6, 7, 15, 18  # RTA_*
 _METRICS, _MARK, _RTAX_MTU = 8, 16, 2  # RTA_METRICS, RTA_MARK; in the metrics RTAX_MTU
+_MULTIPATH = 9  # RTA_MULTIPATH
 _NUMBERS = frozenset((_OIF, _PRIORITY, _TABLE))
+_ONLINK = 4  # RTNH_F_ONLINK: the gateway is on the link, even if no route says so
 _CLONED = 0x200  # RTM_F_CLONED: a cache entry, no route
 _TABLE_COMPAT = 252  # RT_TABLE_COMPAT: "see RTA_TABLE"
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_NOWHERE = 0, 253, 255
@@ -74,6 +77,20 @@ def mtu_of(body: bytes) -> int | None:
     return as_u32(attributes(found[_METRICS], 0).get(_RTAX_MTU)) or None if _METRICS in found else None
 
 
+def with_first_hop(row: RouteRow, body: bytes) -> RouteRow:
+    """A route with several gateways, as if it had the first one only. ValueError when malformed."""
+    hops = attributes(body, _RTMSG_BYTES).get(_MULTIPATH, b"")
+    if not hops:
+        return row
+    try:
+        size, _flags, _weight, ifindex = _RTNEXTHOP.unpack_from(hops)
+    except struct.error as error:
+        raise ValueError(f"netlink: a next hop that is cut off: {error}") from error
+    found = attributes(hops[:size], _RTNEXTHOP.size)
+    via = found.get(_GATEWAY) or found.get(_VIA, b"")[2:] or None
+    return (*row[:5], ifindex, via, *row[7:])
+
+
 def head(  # noqa: PLR0913 - the fields of a route
     length: int,
     table: int,
@@ -86,10 +103,12 @@ def head(  # noqa: PLR0913 - the fields of a route
     family: int,
     protocol: int,
     scope: int,
+    onlink: bool = False,
 ) -> bytes:
     """The body of a route up to its destination, which follows as it is: many routes share one head."""
     low_table = table if table < 256 else _TABLE_COMPAT
-    parts = [_RTMSG.pack(family, length, 0, 0, low_table, protocol, scope, TYPE_NUMBERS[type_], 0), u32(_TABLE, table)]
+    flags = _ONLINK if onlink else 0
+    parts = [_RTMSG.pack(family, length, 0, 0, low_table, protocol, scope, TYPE_NUMBERS[type_], flags), u32(_TABLE, table)]
     if metric:
         parts.append(u32(_PRIORITY, metric))
     if ifindex:

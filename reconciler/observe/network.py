@@ -47,7 +47,9 @@ def _default(body: bytes) -> RouteRow | None:
     if body[_LENGTH_AT]:
         return None
     row = nl_route.decode(body)
-    return row if row and row[4] == UNICAST and row[8] != PROTOCOL else None
+    if row is None or row[4] != UNICAST or row[8] == PROTOCOL:
+        return None
+    return row if row[5] else nl_route.with_first_hop(row, body)
 
 
 def _is_uplink(state: LinkState) -> bool:
