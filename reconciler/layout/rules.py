@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from reconciler.kinds.rule import FULL_TABLES, Rule, user_priority
-from reconciler.layout.lay import Lay
+from reconciler.layout.lay import UNICAST, Lay
 from reconciler.layout.routes import families, whole
 from reconciler.model.facts import Facts
 from reconciler.model.marks import Numbers
@@ -15,7 +15,7 @@ from reconciler.model.names import HOST
 def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[Rule]:
     """Own tables of full tunnels stand behind all others, by the metric of their default route, then by slot."""
     open_ones = [lay for lay in lays if lay.is_open]
-    ranked = sorted((lay for lay in open_ones if lay.full), key=lambda lay: (lay.intent.tunnel.metric or 0, lay.intent.slot))
+    ranked = sorted((lay for lay in open_ones if lay.full), key=lambda lay: (_metric(lay), lay.intent.slot))
     ranks = {lay.intent.name: rank for rank, lay in enumerate(ranked)}
     for lay in open_ones:
         name = lay.intent.name
@@ -25,3 +25,14 @@ def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[R
                 yield Rule(HOST, family, priority, lay.table)
             else:
                 yield Rule(name, family, user_priority(lay.intent.slot, numbers), lay.table)
+
+
+def _metric(lay: Lay) -> int:
+    """That of the default route, or of its halves: the lowest, if there are several."""
+    general = lay.intent.tunnel.metric or 0
+    widest = min(prefix.length for prefix in lay.table_less())
+    found = [general for prefix in lay.prefixes if prefix.length == widest]
+    for entry, prefixes in lay.entries:
+        if entry.table is None and entry.type == UNICAST and any(prefix.length == widest for prefix in prefixes):
+            found.append(general if entry.metric is None else entry.metric)
+    return min(found, default=general)

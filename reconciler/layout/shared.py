@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from reconciler.kinds.route import DEFAULT_METRIC, Route
 from reconciler.kinds.rule import MAIN, Rule
+from reconciler.layout.lan import is_believed
 from reconciler.layout.lay import UNICAST, Lay
 from reconciler.layout.routes import ANY, whole
 from reconciler.model.facts import Connected, Facts, Unknown, Uplink
@@ -82,42 +83,54 @@ def _meet(one: Prefix, other: Prefix) -> bool:
 def _direct(ground: Ground) -> Iterator[Route]:
     """What must never go into a tunnel: by the uplink."""
     for prefix in dict.fromkeys(prefix for lay in ground.lays for prefix in lay.direct):
-        uplink = ground.uplinks.get(prefix.family)
-        if uplink is not None:
-            yield _by(uplink, prefix, ground.policy.numbers.table_base)
+        yield from _away(ground, prefix, None, ground.policy.numbers.table_base)
 
 
 def pins(ground: Ground) -> Iterator[Route]:
     """Endpoints kept out of the tunnels: in `main` where a prefix of ours there covers them, whichever engine it is; in the
-    shared table where an open table covers them and the engine cannot mark its packets."""
+    shared table where the own table of a tunnel covers them and the engine cannot mark its packets."""
     in_main = [p for lay in ground.lays if lay.table == MAIN for p in lay.table_less()]
-    in_open = [p for lay in ground.lays if lay.is_open for p in lay.table_less()]
+    in_own = [p for lay in ground.lays if lay.owns_table for p in lay.table_less()]
     for lay in ground.lays:
         marks = lay.intent.tunnel.wireguard is not None
         for packed in ground.endpoints.get(lay.intent.name, ()):
             host = Prefix(packed, len(packed) * 8)
-            uplink = ground.uplinks.get(host.family)
-            if uplink is None or _is_on_link(host, ground):
-                continue
-            if any(prefix.covers(host) for prefix in in_main):
-                yield _by(uplink, host, MAIN)
-            if not marks and any(prefix.covers(host) for prefix in in_open):
-                yield _by(uplink, host, ground.policy.numbers.table_base)
+            near = _network_of(host, ground)
+            widths = [prefix.length for prefix in in_main if prefix.covers(host)]
+            if widths and not (near and near.prefix.length > max(widths)):
+                yield from _away(ground, host, near, MAIN)
+            if not marks and near not in ground.kept and any(prefix.covers(host) for prefix in in_own):
+                yield from _away(ground, host, near, ground.policy.numbers.table_base)
+
+
+def _network_of(host: Prefix, ground: Ground) -> Connected | None:
+    """The connected network in which an address lies."""
+    connected = () if isinstance(ground.facts.connected, Unknown) else ground.facts.connected
+    near = [one for one in connected if is_believed(one.prefix) and one.prefix.covers(host)]
+    return max(near, key=lambda one: one.prefix.length, default=None)
+
+
+def _away(ground: Ground, prefix: Prefix, near: Connected | None, table: int) -> Iterator[Route]:
+    """Past all tunnels: on the link, by the uplink, or nowhere if the host has uplinks of the other family only."""
+    uplink, metric = ground.uplinks.get(prefix.family), DEFAULT_METRIC[len(prefix.packed)]
+    if near is not None:
+        yield Route(HOST, *prefix, table, metric, UNICAST, near.dev)
+    elif uplink is not None:
+        yield _by(uplink, prefix, table)
+    elif ground.uplinks:
+        yield Route(HOST, *prefix, table, metric, "unreachable", None)
 
 
 def needs_uplink(ground: Ground, lay: Lay) -> bool:
-    """A tunnel that can only come up whole if there is a gateway: for its direct prefixes, or to reach its endpoint."""
-    if any(prefix.family not in ground.uplinks for prefix in lay.direct):
+    """A tunnel that can only come up if there is a gateway: for its direct prefixes, or to reach its endpoints. One of
+    these is enough: a name may have addresses of a family that the host has not."""
+    if lay.direct and not ground.uplinks:
         return True
     hosts = [Prefix(packed, len(packed) * 8) for packed in ground.endpoints.get(lay.intent.name, ())]
-    away = [host for host in hosts if host.family not in ground.uplinks and not _is_on_link(host, ground)]
+    if not hosts or any(host.family in ground.uplinks or _network_of(host, ground) for host in hosts):
+        return False
     covering = [p for other in ground.lays for p in other.table_less()]
-    return any(prefix.covers(host) for host in away for prefix in covering)
-
-
-def _is_on_link(host: Prefix, ground: Ground) -> bool:
-    connected = () if isinstance(ground.facts.connected, Unknown) else ground.facts.connected
-    return any(one.prefix.covers(host) for one in connected)
+    return any(prefix.covers(host) for host in hosts for prefix in covering)
 
 
 def _by(uplink: Uplink, prefix: Prefix, table: int) -> Route:
@@ -140,7 +153,8 @@ def _rules(ground: Ground, in_shared: set[int]) -> Iterator[Rule]:
     base, table = numbers.priority_base, numbers.table_base
     mark = (numbers.fwmark, numbers.fwmask)
     can_mark = any(lay.intent.tunnel.wireguard is not None for lay in ground.lays)
-    marks = (can_mark and any(lay.is_open for lay in ground.lays)) or ground.is_full  # answers to others carry it, too
+    # any table but main may be chosen for packets of the engine, by rules that say who sends them; answers carry it, too
+    marks = (can_mark and any(lay.table != MAIN or lay.intent.tunnel.rules for lay in ground.lays)) or ground.is_full
     for family in ground.families:
         if marks:
             yield Rule(HOST, family, base + MARKED, MAIN, fwmark=mark)
@@ -149,18 +163,19 @@ def _rules(ground: Ground, in_shared: set[int]) -> Iterator[Rule]:
             yield Rule(HOST, family, base + SHARED, table, suppress_length=0)
         yield from _way_back(ground, family)
         if ground.is_full:
-            yield Rule(HOST, family, base + SPLIT_FIRST, MAIN, suppress_group=0)
+            # a default route never counts, even by a link that somebody has put into another group
+            yield Rule(HOST, family, base + SPLIT_FIRST, MAIN, suppress_group=0, suppress_length=0)
 
 
 def _way_back(ground: Ground, family: int) -> Iterator[Rule]:
-    """Answers from an address of an uplink leave by it. Where a tunnel's prefix in `main` could cover the client, the
-    tunnels' routes there do not count, and the default route is that of the shared table."""
+    """Answers from an address of an uplink leave as they did before there was a tunnel. Where a tunnel's prefix in `main`
+    could cover the client, the tunnels' routes there do not count, and the default route is that of the shared table."""
     numbers = ground.policy.numbers
-    uplink = ground.uplinks.get(family)
+    uplinks = () if isinstance(ground.facts.uplinks, Unknown) else ground.facts.uplinks
     past_main = _in_main(ground, family)
-    if uplink is None or not (past_main or any(lay.is_open for lay in ground.lays)):
+    if not (past_main or any(lay.is_open for lay in ground.lays)):
         return
-    for packed in sorted(uplink.addresses):
+    for packed in sorted({packed for uplink in uplinks if uplink.family == family for packed in uplink.addresses}):
         address = Prefix(packed, len(packed) * 8)
         group = numbers.link_group if past_main else None
         yield Rule(HOST, family, numbers.priority_base + WAY_BACK, MAIN, address, suppress_group=group)

@@ -76,6 +76,7 @@ class Facts(NamedTuple):
     interfaces: Mapping[TunnelName, IfName] = {}  # what `interface = "auto"` means on this machine
     uplinks: tuple[Uplink, ...] | Unknown = ()  # by family, the best (lowest metric) first
     connected: tuple[Connected, ...] | Unknown = ()
+    pinned: tuple[bytes, ...] = ()  # addresses to which the host has a way of its own now, packed
     path_mtu: Mapping[bytes, int] = {}  # packed endpoint address → what the way to it carries, bytes
     ipv6: bool = True  # the kernel has it, and some link may use it
     forwarding: Forwarding = Forwarding()

@@ -12,10 +12,11 @@ from reconciler.host.netlink import KernelError
 from reconciler.host.resolve import resolve as look_up
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
+from reconciler.kinds.route import Route
 from reconciler.model.facts import Facts, Unknown
 from reconciler.model.found import Found, LinkState
 from reconciler.model.intent import Intent
-from reconciler.model.names import IfName, TunnelName
+from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.tunnel import WireGuard
 from reconciler.observe import network, sysctl
@@ -50,10 +51,17 @@ def gather(
         name_service=found.name_service,
         uplinks=uplinks,
         connected=network.connected(found),
+        pinned=_pinned(found),
         ipv6=network.has_ipv6(),
         forwarding=sysctl.forwarding(intents, found, uplinks),
         working_endpoints=_endpoints_set(machine, intents),
     )
+
+
+def _pinned(found: Found) -> tuple[bytes, ...]:
+    """Where routes of the host's own lead past the tunnels to single addresses."""
+    routes = (r for r in found.resources if isinstance(r, Route) and r.tunnel == HOST)
+    return tuple(sorted({route.packed for route in routes if route.length == len(route.packed) * 8}))
 
 
 def _automatic(intents: Iterable[Intent], resolved: Mapping[str, tuple[bytes, ...] | Unknown]) -> Iterator[bytes]:

@@ -1,0 +1,99 @@
+"""No loop (guarantee 10): engines' own packets stay out of the tunnels, whatever rules and prefixes say."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.netns.layouts import OUTSIDE, apply, is_settled, is_unreachable, way
+from tests.netns.test_full_tunnel import ENDPOINT, Ends, can_reach, desired, ends
+from tests.netns.world import Uplink
+
+__all__ = ["ends"]
+
+
+def program(remote: str, to: str = '"0.0.0.0/0"', more: str = "") -> str:
+    """A program that cannot mark its packets; it only listens."""
+    return f"""
+[tunnels.pump]
+driver = "exec"
+interface = "tun-pump"
+addresses = ["10.53.0.1/32"]
+[tunnels.pump.exec]
+command = ["/usr/bin/socat", "-u", "UDP-RECV:7000", "TUN,tun-name={{interface}},tun-type=tun,iff-no-pi,iff-up"]
+remote = [{remote}]
+[[tunnels.pump.routes]]
+to = [{to}]
+{more}
+"""
+
+
+def test_a_pin_stays_while_its_name_cannot_be_looked_up(uplink: Uplink) -> None:
+    """Guarantee 13. It even follows the uplink."""
+    cl = uplink.cl
+    cl.write_etc("hosts", f"127.0.0.1 localhost\n{ENDPOINT} vpn.example.com\n")
+    apply(cl, program('"vpn.example.com"'))
+    assert way(cl, ENDPOINT) == "cl0"
+    assert way(cl, OUTSIDE) == "tun-pump"
+    cl.write_etc("hosts", "127.0.0.1 localhost\n")
+    assert cl.json("status", "pump", expect=0)["tunnels"][0]["verdict"] == "connected"
+    cl.tunctl("reconcile")
+    assert way(cl, ENDPOINT) == "cl0"
+    cl.ip("route replace default via 192.168.50.254 dev cl0")
+    cl.tunctl("reconcile")
+    assert cl.ip(f"route show table 20000 {ENDPOINT}").split()[:3] == [ENDPOINT, "via", "192.168.50.254"]
+    cl.write_etc("hosts", "127.0.0.1 localhost\n203.0.113.11 vpn.example.com\n")
+    cl.tunctl("reconcile")
+    assert way(cl, "203.0.113.11") == "cl0"
+    assert way(cl, ENDPOINT) == "tun-pump"
+
+
+def test_an_endpoint_of_a_family_that_the_host_has_not(ends: Ends) -> None:
+    """A name with addresses of both families, on a host of one."""
+    ends.cl.write_etc("hosts", f"127.0.0.1 localhost\n{ENDPOINT} vpn.example.com\n2001:db8:77::1 vpn.example.com\n")
+    text = desired(ends, '"0.0.0.0/0", "::/0"', "mtu = 1400").replace(f"{ENDPOINT}:", "vpn.example.com:")
+    ends.cl.tunctl("apply", ends.cl.write("d.toml", text))
+    can_reach(ends, OUTSIDE)
+    assert is_settled(ends.cl)
+
+
+def test_an_unreachable_endpoint_is_not_sought_in_the_tunnel(uplink: Uplink) -> None:
+    apply(uplink.cl, program(f'"{ENDPOINT}", "2001:db8:77::1"', '"0.0.0.0/0", "::/0"'))
+    assert way(uplink.cl, ENDPOINT) == "cl0"
+    assert is_unreachable(uplink.cl, "2001:db8:77::1")
+    assert is_settled(uplink.cl)
+
+
+def test_a_rule_about_who_sends_does_not_catch_the_engine(ends: Ends) -> None:
+    """wireguard-go runs as root, too."""
+    rule = '[[tunnels.full.rules]]\nuid_range = "0-100"\nlookup = "tunnel"'
+    before = ends.cl.snapshot()
+    ends.cl.tunctl("apply", ends.cl.write("d.toml", desired(ends, '"0.0.0.0/0"', rule)))
+    assert way(ends.cl, ENDPOINT, "mark", "0x3174") == "cl0"
+    can_reach(ends, OUTSIDE)
+    assert is_settled(ends.cl)
+    ends.cl.tunctl("down", "full")
+    assert ends.cl.snapshot() == before
+
+
+def test_a_rule_about_who_sends_does_not_catch_a_program_that_cannot_mark(uplink: Uplink) -> None:
+    apply(uplink.cl, program(f'"{ENDPOINT}"', more='[[tunnels.pump.rules]]\nuid_range = "0-100"\nlookup = "tunnel"'))
+    assert way(uplink.cl, OUTSIDE) == "tun-pump"
+    assert way(uplink.cl, ENDPOINT) == "cl0"
+
+
+def test_an_endpoint_in_a_network_that_does_not_stay_local(uplink: Uplink) -> None:
+    apply(uplink.cl, program('"192.168.50.1"'), top='[host]\nlan = "tunnel"\n')
+    assert way(uplink.cl, "192.168.50.1") == "cl0"
+    assert way(uplink.cl, "192.168.50.9") == "tun-pump"
+    assert is_settled(uplink.cl)
+
+
+@pytest.mark.parametrize("allowed", ["192.168.50.0/25", "192.168.0.0/16"])
+def test_an_endpoint_in_the_lan_under_a_prefix_in_main(ends: Ends, allowed: str) -> None:
+    text = desired(ends, f'"{allowed}"').replace("[tunnels.full]", '[host]\nlan = "tunnel"\n[tunnels.full]', 1)
+    ends.cl.tunctl("apply", ends.cl.write("d.toml", text.replace(f"{ENDPOINT}:", "192.168.50.1:")))
+    assert way(ends.cl, "192.168.50.1", "mark", "0x3174") == "cl0"
+    is_inside = allowed.endswith("/25")  # else the LAN is longer
+    assert bool(ends.cl.ip("route show table main 192.168.50.1")) is is_inside
+    assert way(ends.cl, "192.168.50.9") == ("wg-full" if is_inside else "cl0")
+    assert is_settled(ends.cl)
