@@ -149,7 +149,7 @@ def plan(session: Session, location: str | None, options: ApplyOptions) -> Plann
     left = seen.plan if scope is None else seen.plan.only(scope)
     names = {i.name for i in stored.intents} if scope is None else scope
     return Planned(
-        left._replace(warnings=(*warnings, *_not_compared(seen))),
+        left._replace(warnings=(*warnings, *left.warnings, *_not_compared(seen))),
         tuple(i.name for i in stored.intents if i.name in names and i.held and i.tunnel.enabled and not i.withdrawn),
         tuple(
             (name, error)

@@ -309,3 +309,73 @@ def test_removed_from_the_file(cl: Host) -> None:
     cl.tunctl("apply", cl.write("d.toml", text[: text.index("[tunnels.demo.dns]")]))
     assert resolv_conf(cl) == ORIGINAL
     assert verdict(cl, expect=0)["verdict"] == "connected"
+
+
+def test_forgotten(cl: Host) -> None:
+    up(cl)
+    cl.tunctl("forget", "demo")
+    assert resolv_conf(cl) == ORIGINAL
+    assert "tunnels.demo" not in dump(cl)
+    assert cl.json("status")["tunnels"] == []
+
+
+def test_the_store_is_lost(cl: Host) -> None:
+    """Our servers go also then, and it is said that what was before is not known."""
+    up(cl)
+    (cl.state_dir / "intent.db").write_bytes(b"no database at all")
+    done = cl.tunctl("down", "--all", expect=None)
+    assert done.returncode != 0
+    assert "the original is unknown" in done.stderr
+    assert "nameserver" not in resolv_conf(cl)
+    assert "tun-demo" not in cl.ip("link")
+
+
+def test_a_full_tunnel_has_everything(cl: Host) -> None:
+    """S16: up and down leave no trace, resolv.conf included."""
+    before = cl.snapshot()
+    full = names.tunnel(dns="", keys='mtu = 1400\n[[tunnels.demo.routes]]\nto = "0.0.0.0/0"')
+    remote = full.replace("[tunnels.demo.dns]", 'remote = ["192.168.50.1"]\n[tunnels.demo.dns]')
+    up(cl, remote)
+    assert resolv_conf(cl).splitlines()[1] == "nameserver 10.50.0.1"
+    assert answer(cl) == ANSWERS["demo"]
+    steps = [line for line in cl.tunctl("down", "demo").stdout.splitlines() if line.startswith("- ")]
+    assert steps[0].startswith("- resolver ")
+    assert cl.snapshot() == before
+    assert "not connected" in cl.tunctl("down", "demo").stderr
+
+
+def test_one_source_does_not_set_the_servers_of_anothers_tunnel(cl: Host) -> None:
+    """What belongs to the host follows from all tunnels; but a tunnel that is not up, and not asked for, answers nobody."""
+    file = up(cl)
+    cl.tunctl("down", "demo")
+    cl.tunctl("up", "demo", expect=None, env={"TUNCTL_FAULT": "kill-at:stored"})
+    other = cl.write("other.toml", 'version = 1\nsource = "other"\n[tunnels.other]\ndriver = "tun"\ninterface = "tun-o"\n')
+    cl.tunctl("apply", other)
+    assert resolv_conf(cl) == ORIGINAL
+    assert "tun-demo" not in cl.ip("link")
+    cl.tunctl("apply", file)
+    assert answer(cl) == ANSWERS["demo"]
+
+
+def test_a_server_beside_the_tunnel_is_named(cl: Host) -> None:
+    file = cl.write("d.toml", desired(names.tunnel().replace('servers = ["10.50.0.1"]', 'servers = ["203.0.113.53"]')))
+    plan = cl.tunctl("plan", file, expect=2)
+    assert "demo: name server 203.0.113.53 is not in the tunnel, it is reached by the uplink" in plan.stdout + plan.stderr
+
+
+def test_status_tells_who_was_chosen_and_why(cl: Host) -> None:
+    up(cl)
+    dns = verdict(cl)["dns"]
+    assert {**dns, "evidence": ""} == {
+        "backend": "file", "servers": ["10.50.0.1"], "search": [], "domains": ["."], "priority": 100, "in_force": True,
+        "evidence": "",
+    }  # fmt: skip
+    assert "file=/etc/resolv.conf (mount) writer=tunctl" in dns["evidence"]
+    assert "DNS: 10.50.0.1 for everything by file" in cl.tunctl("status", "demo").stdout
+
+
+def test_nothing_to_do_starts_nothing(cl: Host) -> None:
+    up(cl)
+    traced = ["strace", "-f", "-qq", "-e", "trace=execve", "-o", str(cl.dir / "trace"), *cl.tunctl_argv("reconcile")]
+    assert "no changes" in cl.run(traced).stdout
+    assert (cl.dir / "trace").read_text().count("execve(") == 1

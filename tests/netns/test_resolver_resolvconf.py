@@ -151,3 +151,11 @@ def test_not_there(uplink: Uplink) -> None:
     file = root.write("d.toml", desired(names.tunnel(dns='domains = ["."]\nbackend = "resolvconf"')))
     assert "there is no resolvconf here" in root.tunctl("apply", file, expect=69).stderr
     assert resolv_conf(root) == names.ORIGINAL
+
+
+@both
+def test_nothing_to_do_starts_nothing(root: Rooted, flavour: str) -> None:
+    up(root)
+    traced = ["strace", "-f", "-qq", "-e", "trace=execve", "-o", str(root.dir / "trace"), *root.tunctl_argv("reconcile")]
+    assert "no changes" in root.run(traced).stdout
+    assert (root.dir / "trace").read_text().count("execve(") == 1
