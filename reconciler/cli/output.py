@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO
@@ -11,6 +12,12 @@ from typing import Any, TextIO
 from reconciler.errors import TunctlError
 from reconciler.report import plain
 from reconciler.report.paint import Paint
+
+# What moves a cursor, sets a title, or turns the direction of writing: in a name or a word of somebody else's program.
+# Line ends, tabs and the colours of Paint pass.
+_CONTROL = re.compile(
+    r"(?!\x1b\[(?:0|1|31|32|33|90)m)[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
 
 
 class Output:
@@ -65,6 +72,7 @@ class Output:
     def _write(self, stream: TextIO, line: str) -> None:
         """One line; what cannot be shown is escaped, and a closed pipe is nobody's error."""
         encoding = stream.encoding or "utf-8"
+        line = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
         try:
             stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
             stream.flush()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource, differing
+from reconciler.model.text import one_line
 
 _REPLACE_ON = frozenset(("argv", "fingerprint"))
 
@@ -69,7 +70,7 @@ class Owner(NamedTuple):
 
     def __str__(self) -> str:
         pid = f" pid {self.pid}" if self.pid else ""
-        return f"owner {' '.join(self.argv)} dev {self.dev}{pid}"
+        return f"owner {one_line(' '.join(self.argv))} dev {self.dev}{pid}"
 
 
 def fingerprint(owner: Owner) -> str:

@@ -10,6 +10,7 @@ from reconciler.model.found import Counters
 from reconciler.model.intent import Intent
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Step
+from reconciler.model.text import one_line
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.changes import step_json
 from reconciler.report.moment import duration, rfc3339, size
@@ -187,7 +188,7 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
 def _owner_lines(owner: OwnerLine | None) -> Iterator[str]:
     if owner is None:
         return
-    yield f"      Owner: pid {owner.pid} ({owner.command if owner.running else 'not running'})"
+    yield f"      Owner: pid {owner.pid} ({one_line(owner.command) if owner.running else 'not running'})"
     if owner.recorded_pid is not None:
         yield f"             recorded pid {owner.recorded_pid} (not running)"
 
