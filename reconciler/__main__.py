@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # `signal` makes enumerations of it first
 import gc
 import os
 import sys
@@ -10,6 +11,7 @@ import sys
 def main() -> None:
     """Runs the command line of this process and ends it with the exit code that PRODUCT fixed."""
     gc.disable()  # a command lives for a second; looking for cycles among 10 000 routes costs a third of it
+    _end_quietly()
     _have_streams()
     arguments = sys.argv[1:]
     from reconciler.cli.short import run_short
@@ -20,6 +22,12 @@ def main() -> None:
 
         code = run(arguments)
     _end(code)
+
+
+def _end_quietly() -> None:
+    """Ctrl-C ends us as it ends any program, not with a traceback; commands that change something listen for it themselves."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 def _have_streams() -> None:

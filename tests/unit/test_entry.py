@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,20 @@ def test_closed_streams_are_no_place_for_the_store(tmp_path: Path) -> None:
     done = _run(tmp_path, "tunctl check absent.toml >&- 2>&-; echo $?; tunctl check absent.toml")
     assert done.stdout == "65\n"
     assert done.stderr == "error: absent.toml: no such file or directory\n"
+
+
+def test_ctrl_c_is_no_traceback(tmp_path: Path) -> None:
+    """`status` waits for a store that somebody has locked; it ends as any program does."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    with sqlite3.connect(state / "intent.db", isolation_level=None) as locked:
+        locked.execute("CREATE TABLE some (thing)")
+        locked.execute("BEGIN EXCLUSIVE")
+        argv = [sys.executable, "-m", "reconciler", "status", "--state-dir", str(state), "--run-dir", str(tmp_path / "run")]
+        process = subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 10
+        while "sqlite" not in Path(f"/proc/{process.pid}/maps").read_text() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=10) == ("", "")
+    assert process.returncode == -signal.SIGINT
