@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from reconciler.actuate import sysctl as actuate
+from reconciler.host import sysctl
 from reconciler.host.machine import Machine
 from reconciler.kinds.sysctl import Sysctl
 from reconciler.loop import commands
@@ -184,6 +185,7 @@ def test_a_kernel_that_forwards_ipv6_globally_only(site: Site, monkeypatch: pyte
     cl = site.cl
     monkeypatch.setattr(observe, "_PER_INTERFACE6", "net.ipv6.conf.default.no_such_switch")
     cl.sysctl("net/ipv6/conf/lo/forwarding", 1)  # before: this alone makes the kernel forget routers
+    site.gw.sysctl("net/ipv6/conf/all/forwarding", 1)  # it says so itself when asked: who is no router is none
     cl.ip("-6 route del default")
     advertise(site.gw, "gw0")
     wait_until(lambda: "proto ra" in cl.ip("-6 route show default"), 5, "the router was heard")
@@ -226,7 +228,7 @@ def test_killed_while_the_global_switch_is_given_back(site: Site, monkeypatch: p
 
         return wrapped
 
-    for place, name in ((actuate.sysctl, "write"), (Book, "put"), (Book, "remove")):
+    for place, name in ((sysctl, "write"), (Book, "put"), (Book, "remove")):
         monkeypatch.setattr(place, name, before_each(getattr(place, name)))
     session = Session(cl.state_dir, cl.run_dir)
     with pytest.raises(Interrupted):

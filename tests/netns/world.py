@@ -32,7 +32,9 @@ NETNS_DIR = Path("/run/netns")  # where iproute2 keeps the named ones
 NETNS_ETC = Path("/etc/netns")  # NAME/FILE there is bound over /etc/FILE by `ip netns exec`
 WIREGUARD_DIR = Path("/run/wireguard")  # belongs to the mount namespace, not to the network namespace
 _OURS = re.compile(r"tt-(\d+)-[0-9a-f]{8}-[a-z0-9]+")
-_SYSCTLS = ("forwarding", "force_forwarding", "rp_filter", "src_valid_mark", "ignore_routes_with_linkdown", "disable_ipv6", "accept_ra")
+_SYSCTLS = (
+    "forwarding", "force_forwarding", "rp_filter", "src_valid_mark", "ignore_routes_with_linkdown", "disable_ipv6", "accept_ra",
+)  # fmt: skip
 MACHINE = os.stat("/proc/thread-self/ns/net").st_ino  # at import: the namespace that the tests were started in
 _libc = ctypes.CDLL(None, use_errno=True)
 
