@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from reconciler.drivers.tun import user_id
+from reconciler.drivers.tun import ROOT, user_id
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.model.facts import Facts
@@ -25,10 +25,10 @@ def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
     settings = intent.tunnel.exec_
     assert settings is not None
     ours = settings.device == "tunctl"
-    uid = user_id(facts, settings.user) if ours and settings.user else None
+    user = user_id(facts, settings.user) if settings.user else ROOT  # the kernel lets everybody attach to a TUN of nobody
     return Link(
         intent.name, dev, "tun", intent.tunnel.mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,
-        uid=uid, by_program=not ours,
+        uid=user if ours else None, by_program=not ours,
     )  # fmt: skip
 
 

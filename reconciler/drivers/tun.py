@@ -15,6 +15,8 @@ from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import Tunnel
 
+ROOT = 0  # a uid
+
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
     settings = intent.tunnel.tun

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.drivers.exec_ import expand
+from reconciler.drivers.tun import ROOT
 from reconciler.errors import NotObserved, Unavailable
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
@@ -25,9 +26,10 @@ LEAST_MTU = 1280  # RFC 8200: below it there is no IPv6
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
-    kind = "tun" if is_userspace(intent.tunnel, facts) else "wireguard"
+    userspace = is_userspace(intent.tunnel, facts)
+    kind, uid = ("tun", ROOT) if userspace else ("wireguard", None)  # the kernel lets everybody attach to a TUN of nobody
     mtu = intent.tunnel.mtu or _mtu(intent.tunnel, facts)
-    return Link(intent.name, dev, kind, mtu, up=True, alias=intent.mark.alias, group=numbers.link_group)
+    return Link(intent.name, dev, kind, mtu, up=True, alias=intent.mark.alias, group=numbers.link_group, uid=uid)
 
 
 def _mtu(tunnel: Tunnel, facts: Facts) -> int:

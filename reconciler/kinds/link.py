@@ -67,7 +67,8 @@ class Link(NamedTuple):
 
     def __str__(self) -> str:
         mtu = f" mtu {self.mtu}" if self.mtu else ""
-        user = "".join(f" {word} {value}" for word, value in (("user", self.uid), ("group", self.gid)) if value is not None)
+        names = (("user", self.uid), ("group", self.gid))
+        user = "".join(f" {word} {value}" for word, value in names if value)  # root may always
         queues = " multi_queue" if self.multi_queue else ""
         alias = f" alias {self.alias}" if self.alias and not self.tunnel else ""
         kind = f" type {self.type}" if self.type else ""

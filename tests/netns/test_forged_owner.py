@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from reconciler.host.trees import belonging
 from reconciler.host.uapi import UapiError
 from reconciler.model.marks import parse_mark
 from reconciler.model.names import IfName
+from tests.netns.engines import PROGRAMS
 from tests.netns.faults import PYTHON
 from tests.netns.world import PROJECT, Host, wait_until
 
@@ -28,6 +30,27 @@ addresses = ["10.80.0.2/24"]
 private_key_file = "wg.key"
 backend = "userspace"
 userspace_command = {command}
+"""
+
+_PROGRAM = """
+version = 1
+[tunnels.demo]
+driver = "exec"
+interface = "wg-a"
+exec = {{ command = ["{python}", "{dir}/holder.py", "{{interface}}"], device = "tunctl", stop_grace = "1s" }}
+"""
+_ATTACH = """
+import fcntl, os, struct, sys
+descriptor = os.open("/dev/net/tun", os.O_RDWR)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+try:
+    fcntl.ioctl(descriptor, 0x400454CA, struct.pack("16sH22x", sys.argv[1].encode(), 0x1001))
+except OSError as error:
+    print(error.strerror)
+else:
+    print("attached")
 """
 
 
@@ -86,3 +109,22 @@ def test_nothing_is_sent_to_the_socket_of_another_user(host: Host, forger: Forge
         uapi.get(path)
     assert "uid 65534" in os.fsdecode(refused.value.strerror or "")
     assert forger.said() == "listening\n"
+
+
+@pytest.mark.parametrize("desired", [DESIRED.replace("{command}", '["wireguard-go", "-f", "{interface}"]'), _PROGRAM])
+def test_the_device_of_a_dead_engine_is_not_for_everybody(host: Host, desired: str) -> None:
+    """The kernel lets anybody attach to a TUN without an owner: he would read what is sent into the tunnel."""
+    shutil.copy(PROGRAMS / "holder.py", host.dir)
+    shutil.copy(PROGRAMS / "tun_device.py", host.dir)
+    text = desired.format(python=PYTHON, dir=host.dir) if desired is _PROGRAM else desired
+    host.write("d.toml", text)
+    host.tunctl("key", "generate", "--type", "x25519", "--out", "wg.key")
+    host.tunctl("apply", "d.toml")
+    (tunnel,) = host.json("status")["tunnels"]
+    os.kill(tunnel["owner"]["pid"], signal.SIGKILL)
+    wait_until(lambda: not process.stat(tunnel["owner"]["pid"]), 5, "the engine is dead")
+    said = host.run([PYTHON, "-c", _ATTACH, DEV]).stdout
+    assert said == "Operation not permitted\n"
+    host.tunctl("reconcile")
+    assert host.tunctl("apply", "d.toml").stdout == "no changes\n"
+    host.tunctl("down", "demo")
