@@ -29,9 +29,9 @@ def look(machine: Machine, question: Question, links: Mapping[IfName, LinkState]
     if not question.privileged:
         return [], [Unobserved(None, "owner", "needs root to read the environment of processes", privilege=True)]
     try:
-        return Call(lambda: _look(machine, question, links)).result(question.patience_s)
+        return Call(lambda: _look(machine, question, links)).result(question.patience_s * 2)
     except TimeoutError:
-        return [], [Unobserved(None, "owner", f"the process table could not be read within {question.patience_s:g} s")]
+        return [], [Unobserved(None, "owner", f"the process table could not be read within {question.patience_s * 2:g} s")]
     except OSError as error:
         return [], [Unobserved(None, "owner", f"/proc: {error.strerror}")]
 
