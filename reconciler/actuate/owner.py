@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from reconciler.errors import Bug, NotPermitted, StepFailed, TunctlError, Unavailable
-from reconciler.host import cgroup, files, launch, nl_link, ownerlog, process, terminate, uapi
+from reconciler.host import accounts, cgroup, files, launch, nl_link, ownerlog, process, terminate, uapi
 from reconciler.host.handles import Handle
 from reconciler.host.launch import Identity, Program, Started
 from reconciler.host.machine import Machine
@@ -19,6 +19,7 @@ from reconciler.model.marks import ENVIRONMENT_KEY
 _POLL_S = (0.005, 0.02)  # at first, later: engines were ready 18 to 75 ms after their start
 _POLLS_AT_FIRST = 40
 _HURRY_S = 0.5
+_NAME_S = 3.0
 _SETTLE_S = 0.03  # ready, and still so after this: a program that opens its device and fails takes 10 ms to end
 
 
@@ -143,13 +144,13 @@ def _program(wanted: Owner) -> Program:
 
 
 def _identity(user: str) -> Identity:
-    import pwd
-
     try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise StepFailed(f"there is no user {user!r}") from None
-    return Identity(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(user, entry.pw_gid)))
+        entry = accounts.user(user, _NAME_S)
+        if entry is None:
+            raise StepFailed(f"there is no user {user!r}")
+        return Identity(*entry, accounts.groups_of(user, entry[1], _NAME_S))
+    except TimeoutError:
+        raise StepFailed(f"user {user!r}: the name service of this machine does not answer") from None
 
 
 def _refusal(wanted: Owner, error: OSError) -> TunctlError:

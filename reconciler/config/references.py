@@ -14,8 +14,11 @@ from reconciler.config.prefixfile import Listed
 from reconciler.config.problems import escaped, path_text, printable
 from reconciler.config.routechecks import check_families
 from reconciler.errors import Problem
+from reconciler.host import accounts
 from reconciler.model.prefix import Prefix
 from reconciler.model.tunnel import PrefixFile
+
+_NAME_S = 3.0
 
 
 class References(NamedTuple):
@@ -155,18 +158,15 @@ def _users(tunnel: Declared) -> None:
 
 
 def _known(tunnel: Declared, path: Path, name: str) -> None:
-    import grp
-    import pwd
-
-    is_group = path[-1] == "group"
+    kind = "group" if path[-1] == "group" else "user"
     try:
-        if is_group:
-            grp.getgrnam(name)
-        else:
-            pwd.getpwnam(name)
-    except KeyError:
+        found = accounts.group(name, _NAME_S) if kind == "group" else accounts.user(name, _NAME_S)
+    except TimeoutError:
+        tunnel.warn(path, f"{kind} {name!r}: the name service of this machine does not answer")
+        return
+    if found is None:
         say = tunnel.warn if tunnel.manner.lenient else tunnel.error
-        say(path, f"there is no {'group' if is_group else 'user'} {name!r} on this machine")
+        say(path, f"there is no {kind} {name!r} on this machine")
 
 
 def _not_built_yet(tunnel: Declared) -> None:

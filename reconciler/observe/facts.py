@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from reconciler.errors import NotObserved, TunctlError
-from reconciler.host import kernel_wireguard, keys
+from reconciler.host import accounts, kernel_wireguard, keys
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import KernelError
 from reconciler.host.resolve import resolve as look_up
@@ -21,6 +22,8 @@ from reconciler.model.policy import Policy
 from reconciler.model.tunnel import WireGuard
 from reconciler.observe import network, sysctl
 
+T = TypeVar("T")
+USERS_S, HURRIED_S = 3.0, 0.2  # for a name service that asks the network; in a pass, in `status`
 _PRIVILEGE = Unknown("only root may read it", privilege=True)
 
 
@@ -44,8 +47,8 @@ def gather(
         preshared={file: _from_key(file, keys.preshared_digest, privileged=privileged) for file in preshared},
         resolved=resolved,
         path_mtu=network.path_mtus(machine, found, _automatic(intents, resolved), policy.numbers.fwmark),
-        users={name: _user(name) for name in _users(intents)},
-        groups={i.tunnel.tun.group: _group(i.tunnel.tun.group) for i in intents if i.tunnel.tun and i.tunnel.tun.group},
+        users={name: _account(accounts.user, name, "user", patient=resolve) for name in _users(intents)},
+        groups={name: _account(accounts.group, name, "group", patient=resolve) for name in _groups(intents)},
         interfaces=interfaces(machine, intents, links, there),
         linked=frozenset(there),
         name_service=found.name_service,
@@ -118,23 +121,18 @@ def _users(intents: Iterable[Intent]) -> Iterator[str]:
             yield device.owner
 
 
-def _user(name: str) -> tuple[int, int] | Unknown:
-    import pwd
+def _groups(intents: Iterable[Intent]) -> Iterator[str]:
+    for intent in intents:
+        if intent.tunnel.tun and intent.tunnel.tun.group:
+            yield intent.tunnel.tun.group
 
+
+def _account(look: Callable[[str, float], T | None], name: str, kind: str, *, patient: bool) -> T | Unknown:
     try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        return Unknown("this machine has no such user")
-    return entry.pw_uid, entry.pw_gid
-
-
-def _group(name: str) -> int | Unknown:
-    import grp
-
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return Unknown("this machine has no such group")
+        found = look(name, USERS_S if patient else HURRIED_S)
+    except TimeoutError:
+        return Unknown("the name service of this machine does not answer")
+    return Unknown(f"this machine has no such {kind}") if found is None else found
 
 
 def present(found: Found) -> dict[TunnelName, IfName]:
