@@ -52,12 +52,19 @@ def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool
         owner.pid if owner else None, owner.start_ticks if owner else None, fingerprint,
         _endpoints(intent) if peers_are_set else known.endpoints if known else {},
         known.bound if known else {},
-        any(isinstance(r, Resolver) and r.backend == "resolved" for r in now.found_of(name)),
+        _is_resolved(now, name, known),
     )  # fmt: skip
     try:
         machine.handles.put(handle)
     except OSError as error:
         raise StepFailed(f"{machine.run_dir}: handles of {name} could not be written: {error.strerror}") from error
+
+
+def _is_resolved(now: Survey, name: TunnelName, known: Handle | None) -> bool:
+    """Settings of a link in systemd-resolved carry no mark: that they are ours is only written here."""
+    if known is not None and now.found.is_unobserved("resolver", name):
+        return known.resolved
+    return any(isinstance(r, Resolver) and r.backend == "resolved" for r in now.found_of(name))
 
 
 def _endpoints(intent: Intent) -> dict[str, str]:
