@@ -36,8 +36,8 @@ def handles(machine: Machine, passed: Passed) -> None:
         if name in now.found_by_tunnel and name in now.intents:
             _put(machine, now, name, peers_are_set=name not in passed.errors)
             _bound_log(machine, name)
-        elif name and name not in now.found_by_tunnel:
-            _drop(machine, name)
+        elif name and name not in now.found_by_tunnel and name not in passed.errors:
+            _drop(machine, name)  # after an error not: what was not seen may be there, and its log says what went wrong
 
 
 def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool) -> None:
