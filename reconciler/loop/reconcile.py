@@ -15,11 +15,12 @@ from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.names import HOST, TunnelName
-from reconciler.model.plan import Conflict, Outcome, Plan
+from reconciler.model.plan import Conflict, Outcome, Plan, Step
 from reconciler.model.resource import Verb
 from reconciler.store.stored import Stored
 from reconciler.store.write import Store
 
+_GROUND = ("route", "rule")
 ROUNDS = 3  # what the first round made may show what could not be known before (a name that the kernel chose)
 
 
@@ -87,7 +88,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     errors, of_names = (_errors(now, left, outcomes, scope, names=names) for names in (False, True))
     point(fault, "verified")
     now = _take_back(machine, now, watch, outcomes, fault)
-    errors += [(o.step.tunnel, o.error) for o in outcomes if o.error and (o.step.tunnel, o.error) not in (*errors, *of_names)]
+    errors += [(o.step.tunnel, o.error) for o in outcomes if o.error and o.error not in (e for _, e in (*errors, *of_names))]
     acted = frozenset(outcome.step.tunnel for outcome in outcomes if not outcome.skipped)
     passed = remember.Passed(now, scope, acted, _made_anew(outcomes), dict(errors), request.requested, request.cause)
     remember.handles(machine, passed)
@@ -128,7 +129,8 @@ def _errors(
     `names`: of name servers only, or of all but them: without them a tunnel is degraded, but it is up.
     """
     without = now.wanted.refused if names else now.wanted.impossible
-    errors = [(o.step.tunnel, o.error) for o in outcomes if o.error and _is_of_names(o.step.resource.kind) is names]
+    failed = [o for o in outcomes if o.error and _is_of_names(o.step.resource.kind) is names]
+    errors = [(name, o.error) for o in failed if o.error for name in sorted(_whose(now, o.step))]
     errors += [(name, error) for name, error in without if name in scope]
     errors += [(c.tunnel, _foreign(c)) for c in left.conflicts if _is_of_names(c.wanted.kind) is names]
     for blind in (u for u in now.found.unobserved if _is_of_names(u.kind) is names):
@@ -136,10 +138,17 @@ def _errors(
             errors.append((name, NotConverged(f"{blind.kind} could not be read: {blind.reason}")))
     known = {name for name, _ in errors}
     for step in left.steps:
-        if step.tunnel not in known and step.needs is None and _is_of_names(step.resource.kind) is names:
-            known.add(step.tunnel)
-            errors.append((step.tunnel, NotConverged(f"still to do after a second look: {step}")))
+        if step.needs is None and _is_of_names(step.resource.kind) is names:
+            for name in sorted(_whose(now, step) - known):
+                known.add(name)
+                errors.append((name, NotConverged(f"still to do after a second look: {step}")))
     return errors
+
+
+def _whose(now: Survey, step: Step) -> frozenset[TunnelName]:
+    """Who does not work when this step is not done: without the host's routes and rules, the tunnels that go by them."""
+    named = now.named(step) if step.tunnel == HOST and step.resource.kind in _GROUND else frozenset()
+    return named or frozenset((step.tunnel,))
 
 
 def _is_of_names(kind: str) -> bool:
@@ -151,7 +160,8 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
 
     Only for steps that failed: a look that failed is no reason to remove anything.
     """
-    failed = {o.step.tunnel for o in outcomes if o.error and not _is_of_names(o.step.resource.kind)}
+    of_steps = [_whose(now, o.step) for o in outcomes if o.error and not _is_of_names(o.step.resource.kind)]
+    failed = frozenset[TunnelName]().union(*of_steps)
     first = frozenset(
         intent.name
         for intent in now.stored.intents
@@ -160,12 +170,16 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
     if not first:
         return now
     without = survey(machine, now.stored, resolve=False, privileged=True, without=first).plan.steps
-    removal = tuple(step for step in without if step.tunnel in first or step.resource.kind == "nat")
+    removal = tuple(s for s in without if s.tunnel in first or s.resource.kind == "nat" or _is_left_over(s))
     if not removal:
         return now
     watch.planned(Plan(removal))
     outcomes += act(machine, removal, fault, watch.done, 1 + len(outcomes))
     return survey(machine, now.stored, resolve=False, privileged=True)
+
+
+def _is_left_over(step: Step) -> bool:
+    return step.tunnel == HOST and step.resource.kind in _GROUND and step.verb is Verb.DELETE
 
 
 def _foreign(conflict: Conflict) -> Foreign:

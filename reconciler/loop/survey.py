@@ -14,6 +14,7 @@ from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
+from reconciler.kinds.rule import Rule
 from reconciler.model.facts import Facts
 from reconciler.model.found import Found
 from reconciler.model.intent import Intent
@@ -24,6 +25,7 @@ from reconciler.model.policy import policy_of
 from reconciler.model.resource import Resource, Verb
 from reconciler.observe import facts as observe_facts
 from reconciler.observe.question import Question
+from reconciler.observe.route import tables
 from reconciler.store.stored import Stored
 from reconciler.verdict import HANDSHAKE_MAX_AGE_S
 from reconciler.wanted import Wanted, wanted
@@ -81,24 +83,27 @@ class Survey:
         conflicts: dict[TunnelName, list[Conflict]] = {}
         for step in self.plan.steps:
             steps.setdefault(step.tunnel, []).append(step)
-            for name in _named(step):
+            for name in self.named(step):
                 steps.setdefault(name, []).append(step)
         for conflict in self.plan.conflicts:
             conflicts.setdefault(conflict.tunnel, []).append(conflict)
         return {name: Plan(tuple(steps.get(name, ())), tuple(conflicts.get(name, ()))) for name in {*steps, *conflicts}}
 
+    def named(self, step: Step) -> frozenset[TunnelName]:
+        """Tunnels that a step of the host's own is about: those whose name servers it sets or removes, whose rules it
+        changes in the packet filter, or whose packets go by the route or rule."""
+        if isinstance(step.resource, Table):
+            old = step.found if isinstance(step.found, Table) and step.verb is not Verb.DELETE else None
+            return frozenset(step.resource.meant(old))
+        if step.tunnel == HOST and isinstance(step.resource, Route | Rule):
+            of_table = tables(tuple(self.intents.values()), self.numbers).get(step.resource.table)
+            return self.wanted.grounded if of_table is None else frozenset((of_table,))
+        return frozenset(r.owner for r in (step.resource, step.found) if isinstance(r, Resolver)) - {step.tunnel}
+
     @cached_property
     def errors(self) -> dict[TunnelName, TunctlError]:
         """Tunnels that this machine cannot have at all, and why."""
         return dict(self.wanted.impossible)
-
-
-def _named(step: Step) -> set[TunnelName]:
-    """Tunnels that a step of the host's own is about: those whose name servers it sets or removes, or whose rules it
-    changes in the packet filter."""
-    if isinstance(step.resource, Table):
-        return step.resource.meant(step.found if isinstance(step.found, Table) and step.verb is not Verb.DELETE else None)
-    return {r.owner for r in (step.resource, step.found) if isinstance(r, Resolver)} - {step.tunnel}
 
 
 def _by_tunnel(resources: Iterable[Resource]) -> dict[TunnelName, list[Resource]]:
