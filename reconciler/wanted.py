@@ -9,9 +9,10 @@ from reconciler import drivers
 from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
 from reconciler.kinds.nat import NatRule
-from reconciler.layout import accepts, forwarding, lan, passage, resolvers, routes, rules, shared
+from reconciler.layout import accepts, forwarding, lan, overlaps, passage, resolvers, routes, rules, shared
 from reconciler.layout import filter as packet_filter
 from reconciler.layout.lay import Excluded, Lay, lay
+from reconciler.layout.overlaps import Overlaps
 from reconciler.layout.passage import Passage
 from reconciler.layout.shared import Ground
 from reconciler.model.facts import Connected, Facts, Unknown
@@ -32,6 +33,7 @@ class Wanted(NamedTuple):
     degraded: tuple[tuple[TunnelName, str], ...] = ()  # reasons
     warnings: tuple[str, ...] = ()
     armed: frozenset[TunnelName] = frozenset()  # they block their prefixes, whatever stands in their way
+    grounded: frozenset[TunnelName] = frozenset()  # for them stand the host's own routes and rules
 
 
 class _Up(NamedTuple):
@@ -57,9 +59,10 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         ups = [up for up in ups if up not in fresh]
         impossible += [(up.lay.intent.name, _no_gateway()) for up in fresh]
         ground = ground._replace(lays=[up.lay for up in ups])
+    given = overlaps.overlaps(ground.lays, facts, policy.numbers)
     names = resolvers.resolvers(ground.lays, facts, kept)
     return Wanted(
-        (*_resources(ups, ground), *_filtered(ups, ground, [name for name, _ in impossible]), *names.resources),
+        (*_resources(ups, ground, given), *_filtered(ups, ground, [name for name, _ in impossible]), *names.resources),
         tuple(impossible),
         names.refused,
         _HOST_KINDS if isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh) else frozenset(),
@@ -74,8 +77,14 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
             *dict.fromkeys(said for up in ups for said in accepts.blocked(up.passages, facts)),
             *names.reasons,
         ),
-        (*_warnings(ups, kept), *(f"{name}: {reason}" for name, reason in names.reasons), *names.warnings),
+        (
+            *_warnings(ups, kept),
+            *overlaps.told(given),
+            *(f"{name}: {reason}" for name, reason in names.reasons),
+            *names.warnings,
+        ),
         frozenset(up.lay.intent.name for up in ups if up.lay.blocks and up.lay.intent.progress.worked),
+        frozenset(up.lay.intent.name for up in ups if up.lay.owns_table or any(True for _ in up.lay.table_less())),
     )
 
 
@@ -110,9 +119,9 @@ def _engine(laid: Lay, facts: Facts, policy: Policy, kept: tuple[Connected, ...]
     yield from address.wanted(intent, dev, [one.prefix for one in kept])
 
 
-def _resources(ups: list[_Up], ground: Ground) -> Iterator[Resource]:
+def _resources(ups: list[_Up], ground: Ground, given: Overlaps) -> Iterator[Resource]:
     """Shared objects first: nobody's packets may go the wrong way for a moment."""
-    yield from shared.shared(ground)
+    yield from shared.shared(ground, given)
     yield from rules.of_tables(ground.lays, ground.facts, ground.policy.numbers)
     for up in ups:
         yield from up.resources

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from reconciler.kinds.route import DEFAULT_METRIC, Route
 from reconciler.kinds.rule import MAIN, Rule
+from reconciler.layout import overlaps
 from reconciler.layout.lan import is_believed
 from reconciler.layout.lay import UNICAST, Lay
+from reconciler.layout.overlaps import Overlaps
 from reconciler.layout.routes import ANY, whole
 from reconciler.model.facts import Connected, Facts, Unknown, Uplink
 from reconciler.model.names import HOST, IfName, TunnelName
@@ -17,7 +19,15 @@ from reconciler.model.policy import Policy
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.resource import Resource
 
-MARKED, MARKED_ELSE, SHARED, WAY_BACK, WAY_BACK_DEFAULT, SPLIT_FIRST = 10, 20, 30, 40, 41, 50  # offsets of priorities
+MARKED, MARKED_ELSE, SHARED, WAY_BACK, WAY_BACK_DEFAULT, OVERLAPS, SPLIT_FIRST = (
+    10,
+    20,
+    30,
+    40,
+    41,
+    45,
+    50,
+)  # offsets of priorities
 
 
 class Ground(NamedTuple):
@@ -48,11 +58,14 @@ class Ground(NamedTuple):
         return any(lay.full for lay in self.lays)
 
 
-def shared(ground: Ground) -> Iterator[Resource]:
-    """Routes of the shared table, pins, and the rules of all classes below 20100."""
-    routes = dict.fromkeys((*_local(ground), *_direct(ground), *pins(ground), *_defaults(ground)))
+def shared(ground: Ground, given: Overlaps) -> Iterator[Resource]:
+    """Routes of the shared tables, pins, and the rules of all classes below 20100."""
+    direct = tuple(_direct(ground))
+    lifted = overlaps.routes(given, direct, ground.facts, ground.policy.numbers) if given.found else ()
+    routes = dict.fromkeys((*_local(ground), *direct, *pins(ground), *_defaults(ground), *lifted))
     yield from routes
-    yield from _rules(ground, {AF_INET if len(route.packed) == 4 else AF_INET6 for route in routes if route.length})
+    tables = {(AF_INET if len(route.packed) == 4 else AF_INET6, route.table) for route in routes if route.length}
+    yield from _rules(ground, tables)
 
 
 def _local(ground: Ground) -> Iterator[Route]:
@@ -148,7 +161,7 @@ def _in_main(ground: Ground, family: int) -> bool:
     return any(p.family == family for lay in ground.lays if lay.table == MAIN for p in lay.table_less())
 
 
-def _rules(ground: Ground, in_shared: set[int]) -> Iterator[Rule]:
+def _rules(ground: Ground, tables: set[tuple[int, int]]) -> Iterator[Rule]:
     numbers = ground.policy.numbers
     base, table = numbers.priority_base, numbers.table_base
     mark = (numbers.fwmark, numbers.fwmask)
@@ -159,9 +172,11 @@ def _rules(ground: Ground, in_shared: set[int]) -> Iterator[Rule]:
         if marks:
             yield Rule(HOST, family, base + MARKED, MAIN, fwmark=mark)
             yield Rule(HOST, family, base + MARKED_ELSE, 0, fwmark=mark, action="unreachable")
-        if family in in_shared:
+        if (family, table) in tables:
             yield Rule(HOST, family, base + SHARED, table, suppress_length=0)
         yield from _way_back(ground, family)
+        if (family, numbers.overlaps) in tables:
+            yield Rule(HOST, family, base + OVERLAPS, numbers.overlaps)
         if ground.is_full:
             # a default route never counts, even by a link that somebody has put into another group
             yield Rule(HOST, family, base + SPLIT_FIRST, MAIN, suppress_group=0, suppress_length=0)

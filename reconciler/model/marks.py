@@ -10,6 +10,7 @@ from reconciler.model.names import TunnelName
 PROTOCOL = 115  # routes, rules, addresses: 's' in ASCII, unassigned in rtnetlink.h and in iproute2's rt_protos
 ENVIRONMENT_KEY = "TUNCTL_TUNNEL"
 
+_OVERLAPS = 999  # beside table_base
 _MARK = re.compile(r"tunctl:([a-z0-9][a-z0-9_-]{0,31}):([0-9a-f]{4})([0-9a-f]{4})")
 
 
@@ -53,7 +54,12 @@ class Numbers(NamedTuple):
 
     def table(self, slot: int) -> int:
         """The own table of the tunnel with this slot (slots count from 1)."""
-        return self.table_base + slot
+        return self.table_base + slot + (slot >= _OVERLAPS)
+
+    @property
+    def overlaps(self) -> int:
+        """The table of prefixes that lie inside those of other tunnels: the last one of the thousand."""
+        return self.table_base + _OVERLAPS
 
     def owns_priority(self, priority: int) -> bool:
         return self.priority_base <= priority <= self.priority_base + 999

@@ -54,6 +54,7 @@ def _ours(devices: Devices, question: Question) -> Callable[[bytes], Route | Non
     by_name = by_interface(question)
     by_table = tables(question.intents, question.numbers)
     by_place = _without_device(question)
+    overlaps = question.numbers.overlaps
     decode_row = nl_route.decode
 
     def decode(body: bytes) -> Route | None:
@@ -71,6 +72,8 @@ def _ours(devices: Devices, question: Question) -> Callable[[bytes], Route | Non
                 tunnel = by_name.get(devices[ifindex][0]) or by_table.get(table, HOST)
         else:
             raise NotObserved(f"link {ifindex} came after the links were listed")
+        if table == overlaps:  # copies, which are the host's
+            tunnel = HOST
         return _new(Route, (tunnel, packed, length, table, metric, type_, dev, via, src))
 
     return decode

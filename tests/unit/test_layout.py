@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.layout import lan, routes, rules, shared
+from reconciler.layout import lan, overlaps, routes, rules, shared
 from reconciler.layout.lay import Lay, covers_all, lay
 from reconciler.layout.shared import Ground
 from reconciler.model.facts import Connected, Facts, Uplink
@@ -40,7 +40,9 @@ def told(*lays: Lay, endpoints: dict[str, tuple[str, ...]] | None = None, facts:
     packed = {TunnelName(name): tuple(map(pton, texts)) for name, texts in (endpoints or {}).items()}
     ground = Ground(lays, lan.kept(facts.connected or (), Policy()), packed, facts, Policy())  # type: ignore[arg-type]
     own = [route for one in lays for route in routes.of_tunnel(one, facts)]
-    return [str(one) for one in (*shared.shared(ground), *rules.of_tables(lays, facts, N), *own)]
+    return [
+        str(one) for one in (*shared.shared(ground, overlaps.overlaps(lays, facts, N)), *rules.of_tables(lays, facts, N), *own)
+    ]
 
 
 def test_a_split_tunnel_stands_in_main_and_keeps_the_way_back() -> None:
