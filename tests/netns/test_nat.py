@@ -165,11 +165,11 @@ def test_the_program_says_the_same_as_the_library(host: Host) -> None:
 
 
 def test_without_library_and_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconciler.host.nft.LIBRARY", "libno-such.so.1")
-    assert isinstance(open_nft(), Program)
+    assert isinstance(open_nft(), Library)
+    assert isinstance(open_nft("libno-such.so.1"), Program)
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Unavailable, match="nft is installed"):
-        open_nft()
+    with pytest.raises(Unavailable, match="nor nft is installed"):
+        open_nft("libno-such.so.1")
 
 
 def test_a_program_that_hangs_is_given_up(tmp_path: os.PathLike[str]) -> None:
