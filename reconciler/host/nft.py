@@ -53,11 +53,11 @@ class Library:
     It works in the network namespace of the thread that makes it.
     """
 
-    def __init__(self, name: str = LIBRARY) -> None:
+    def __init__(self, file: str = LIBRARY) -> None:
         import ctypes
 
         self._lock = threading.Lock()
-        library = self._library = ctypes.CDLL(name)
+        library = self._library = ctypes.CDLL(file)
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
         for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
@@ -69,7 +69,7 @@ class Library:
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         self._context = library.nft_ctx_new(0)
         if not self._context:
-            raise OSError(errno.ENOMEM, name)
+            raise OSError(errno.ENOMEM, file)
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
         library.nft_ctx_output_set_flags(self._context, _STATELESS | _JSON)
