@@ -17,6 +17,7 @@ from reconciler.model.resource import Resource, Verb
 Blind = Callable[[str, TunnelName | None], bool]  # is this kind unobserved for this tunnel?
 
 CARRIERS = ("link", "owner", "wireguard")  # what other things hang on
+_LAST = 1  # removals stand in the order of their kinds, from behind: from -len(KINDS) to 0
 _ALL_CARRIERS = frozenset(CARRIERS)
 
 
@@ -170,8 +171,9 @@ def _ordered(steps: Iterable[Step], staying: set[TunnelName | None]) -> tuple[St
     """First what leaves goes, then creations and changes by rising order, then what is left over goes.
 
     An owner whose link is replaced is stopped before and started after, in two steps. What the host no longer needs goes
-    first too, unless something of that kind comes in its stead: then make before break. Name servers of a tunnel that goes
-    are the first to go: nobody may ask them any more.
+    first too, unless something of that kind comes in its stead: then make before break. Its routes are the last of all: a
+    pin stays until no route leads into the tunnel any more. Name servers of a tunnel that goes are the first to go: nobody
+    may ask them any more.
     """
     steps = list(steps)
     replaced = {step.tunnel for step in steps if step.verb is Verb.REPLACE and step.resource.kind == "link"}
@@ -181,6 +183,8 @@ def _ordered(steps: Iterable[Step], staying: set[TunnelName | None]) -> tuple[St
         resource = step.resource
         if _is_names_of_leaving(step, staying):
             leaving[-len(KINDS)].append(step)
+        elif step.verb is Verb.DELETE and step.tunnel == HOST and resource.kind == "route":
+            after[_LAST].append(step)
         elif step.verb is Verb.DELETE:
             first = step.tunnel not in staying or (step.tunnel == HOST and resource.kind not in renewed)
             (leaving if first else after)[-KINDS.index(resource.kind)].append(step)
