@@ -15,13 +15,13 @@ from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import Tunnel
 
-ROOT = 0  # a uid
+ROOT = 0  # where the file names nobody: a TUN without owner and group may be opened by every user (tun_not_capable)
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
     settings = intent.tunnel.tun
     assert settings is not None
-    uid = user_id(facts, settings.owner) if settings.owner else None
+    uid = user_id(facts, settings.owner) if settings.owner else None if settings.group else ROOT
     gid = group_id(facts, settings.group) if settings.group else None
     return Link(
         intent.name, dev, settings.mode, intent.tunnel.mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,

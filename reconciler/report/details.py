@@ -57,7 +57,10 @@ def _settings(value: Any) -> Any:
     if hasattr(value, "_asdict") and type(value).__name__ != "Prefix":
         value = value._asdict()
     if isinstance(value, dict):
-        return {name.rstrip("_"): _settings(item) for name, item in value.items() if item not in (None, ())}
+        shown = {name.rstrip("_"): _settings(item) for name, item in value.items() if item not in (None, ())}
+        if "environment" in shown:  # values may be meant for the program alone
+            shown["environment"] = [name for name, _ in value["environment"]]
+        return shown
     if isinstance(value, tuple | list) and type(value).__name__ != "Prefix":
         return [_settings(item) for item in value]
     return plain(value)
