@@ -18,6 +18,7 @@ need strace strace
 need ps procps
 need dnsmasq dnsmasq-base
 need dbus-daemon dbus
+need iptables iptables
 
 if python=$("$(dirname "$0")/python.sh" 2>/dev/null); then
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
