@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from reconciler.kinds.route import DEFAULT_METRIC, Route
+from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
 from reconciler.kinds.rule import MAIN, Rule
 from reconciler.layout import overlaps
 from reconciler.layout.lan import is_believed
@@ -110,10 +110,12 @@ def pins(ground: Ground) -> Iterator[Route]:
             host = Prefix(packed, len(packed) * 8)
             near = _network_of(host, ground)
             widths = [prefix.length for prefix in in_main if prefix.covers(host)]
-            if widths and not (near and near.prefix.length > max(widths)):
-                yield from _away(ground, host, near, MAIN)
+            tables = [MAIN] if widths and not (near and near.prefix.length > max(widths)) else []
             if not marks and near not in ground.kept and any(prefix.covers(host) for prefix in in_own):
-                yield from _away(ground, host, near, ground.policy.numbers.table_base)
+                tables.append(ground.policy.numbers.table_base)
+            for table in tables:  # an uplink that goes takes its routes along, at once: rather nowhere than into a tunnel
+                yield Route(HOST, *host, table, BLOCK_METRIC, "unreachable", None)
+                yield from _away(ground, host, near, table)
 
 
 def _network_of(host: Prefix, ground: Ground) -> Connected | None:

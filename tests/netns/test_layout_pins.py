@@ -97,3 +97,34 @@ def test_an_endpoint_in_the_lan_under_a_prefix_in_main(ends: Ends, allowed: str)
     assert bool(ends.cl.ip("route show table main 192.168.50.1")) is is_inside
     assert way(ends.cl, "192.168.50.9") == ("wg-full" if is_inside else "cl0")
     assert is_settled(ends.cl)
+
+
+def test_an_uplink_that_goes_does_not_leave_the_endpoint_in_the_tunnel(uplink: Uplink) -> None:
+    """F21, F23: the kernel takes the pin away with the link, long before the next pass."""
+    cl = uplink.cl
+    before = cl.snapshot()
+    apply(cl, program(f'"{ENDPOINT}"'))
+    for command in ((), ("reconcile",)):
+        cl.ip("link set cl0 down")
+        if command:
+            cl.tunctl(*command, expect=None)
+        assert is_unreachable(cl, ENDPOINT)
+        cl.ip("link set cl0 up")
+        cl.ip("route add default via 192.168.50.1 dev cl0")
+        cl.tunctl("reconcile")
+        assert way(cl, ENDPOINT) == "cl0"
+        assert is_settled(cl)
+    cl.tunctl("down", "pump")
+    assert cl.snapshot() == before
+
+
+def test_an_uplink_that_goes_does_not_leave_the_endpoint_under_a_prefix_in_main(ends: Ends) -> None:
+    ends.cl.tunctl("apply", ends.cl.write("d.toml", desired(ends, '"203.0.113.0/24", "8.8.8.0/24"')))
+    can_reach(ends, OUTSIDE)
+    ends.cl.ip("link set cl0 down")
+    assert is_unreachable(ends.cl, ENDPOINT, "mark", "0x3174")
+    ends.cl.ip("link set cl0 up")
+    ends.cl.ip("route add default via 192.168.50.1 dev cl0")
+    ends.cl.tunctl("reconcile")
+    can_reach(ends, OUTSIDE)
+    assert is_settled(ends.cl)
