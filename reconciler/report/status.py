@@ -10,6 +10,7 @@ from reconciler.model.found import Counters
 from reconciler.model.intent import Intent
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Step
+from reconciler.model.prefix import parse_prefix
 from reconciler.model.text import one_line
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.changes import step_json
@@ -153,9 +154,17 @@ def status_text(host: HostStatus, paint: Paint = PLAIN) -> Iterator[str]:
         yield "nothing is declared (tunctl apply desired.toml)"
     for tunnel in host.tunnels:
         yield from _block(tunnel, host.now_us, paint)
-    yield from (f"unmanaged: {i} ({kind}) {' '.join(addresses)}".rstrip() for i, kind, addresses in host.unmanaged)
+    yield from (f"unmanaged: {i} ({kind}) {' '.join(map(_noted, addresses))}".rstrip() for i, kind, addresses in host.unmanaged)
     yield from (f"orphan: {interface} carries the mark of another store, {mark}" for interface, mark in host.orphans)
     yield from (paint(f"warning: {warning}", "yellow") for warning in host.warnings)
+
+
+_SHARED_SPACE = parse_prefix("100.64.0.0/10")  # RFC 6598: carrier-grade NAT, and Tailscale
+
+
+def _noted(address: str) -> str:
+    """An address that looks public and is not."""
+    return f"{address} (CGNAT)" if _SHARED_SPACE.covers(parse_prefix(address)) else address
 
 
 def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:

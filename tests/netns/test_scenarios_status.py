@@ -99,7 +99,7 @@ def test_a_device_without_an_intent_is_unmanaged(host: Host) -> None:
     seen = host.json("status", expect=0)
     assert seen["tunnels"] == []
     assert seen["unmanaged"] == [{"interface": "tun-demo", "kind": "tun", "addresses": ["100.64.0.1/10"]}]
-    assert "unmanaged: tun-demo" in host.tunctl("status").stdout
+    assert "100.64.0.1/10 (CGNAT)" in host.tunctl("status").stdout
     host.tunctl("reconcile")
     assert host.snapshot() == before
 
