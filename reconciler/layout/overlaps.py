@@ -50,10 +50,11 @@ def overlaps(lays: Sequence[Lay], facts: Facts, numbers: Numbers) -> Overlaps:
     if len({lay.table for lay in open_ones}) + bool(direct) < 2:
         return Overlaps()
     is_full = any(lay.full for lay in lays)
-    places: _Places = []
-    for lay in open_ones:
-        orders = {size: _order(lay, family, facts, numbers, is_full=is_full) for size, family in ((4, AF_INET), (16, AF_INET6))}
-        places += [(prefix, orders[len(prefix.packed)], lay) for prefix in lay.table_less()]
+    sizes = ((4, AF_INET), (16, AF_INET6))
+    orders = [{size: _order(lay, family, facts, numbers, is_full=is_full) for size, family in sizes} for lay in open_ones]
+    if not direct and not _may_be_inside(open_ones, orders):
+        return Overlaps()
+    places = [(p, order[len(p.packed)], lay) for lay, order in zip(open_ones, orders, strict=True) for p in lay.table_less()]
     found = tuple(_found(places, direct))
     tops = _Index((one.prefix, one) for one in found)
     lifted: dict[Prefix, tuple[int, Lay]] = {}
@@ -61,6 +62,13 @@ def overlaps(lays: Sequence[Lay], facts: Facts, numbers: Numbers) -> Overlaps:
         if (prefix not in lifted or order < lifted[prefix][0]) and any(tops.around(prefix, or_equal=True)):
             lifted[prefix] = order, lay
     return Overlaps(found, tuple((prefix, lay) for prefix, (_, lay) in lifted.items()))
+
+
+def _may_be_inside(lays: Sequence[Lay], orders: Sequence[dict[int, int]]) -> bool:
+    """Cheap: a full tunnel beside 100 000 prefixes in `main` is not compared with them."""
+    first = {size: min(order[size] for order in orders) for size in (4, 16)}
+    pairs = [pair for pair in zip(lays, orders, strict=True) if any(pair[1][size] > first[size] for size in first)]
+    return any(p.length and order[len(p.packed)] > first[len(p.packed)] for lay, order in pairs for p in lay.table_less())
 
 
 def _order(lay: Lay, family: int, facts: Facts, numbers: Numbers, *, is_full: bool) -> int:
