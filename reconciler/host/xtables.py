@@ -6,7 +6,6 @@ linux/netfilter_ipv4/ip_tables.h and linux/netfilter_ipv6/ip6_tables.h.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import socket
 from collections.abc import Iterator
@@ -176,6 +175,8 @@ def _text(value: bytes) -> str:
 
 def _ask(asking: socket.socket, layout: _Layout, what: int, question: bytes) -> bytes:
     """getsockopt with something in the buffer: Python's own takes nothing in."""
+    import ctypes  # 1 ms, and only where legacy tables are
+
     library = ctypes.CDLL(None, use_errno=True)
     buffer = ctypes.create_string_buffer(question, len(question))
     length = ctypes.c_uint(len(question))

@@ -13,14 +13,16 @@ from reconciler.host.machine import Machine
 from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
+from reconciler.kinds.peer import Peer
 from reconciler.kinds.route import Route
 from reconciler.kinds.rule import Rule
 from reconciler.kinds.sysctl import Sysctl
+from reconciler.kinds.wireguard import Device
 from reconciler.model.found import Found, LinkState, Unobserved
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
-from reconciler.observe import address, forward, link, nat, owner, resolver, route, rule, sysctl, wireguard
+from reconciler.observe import address, forward, link, nat, owner, resolver, route, rule, sysctl
 from reconciler.observe.question import Question
 
 T = TypeVar("T")
@@ -47,7 +49,7 @@ def look(machine: Machine, question: Question) -> Found:
     tables, blind_tables = nat.look(machine, question)
     passing = forward.look(machine, question)
     switches = _try("sysctl", blind, lambda: sysctl.look(machine), list[Sysctl]())
-    engines, peers, blind_engines = wireguard.look(machine, question, links, owners)
+    engines, peers, blind_engines = _engines(machine, question, links, owners)
     names = resolver.look(machine, question, links, states)
     on_host: list[Resource] = [*tables, *passing.accepts, *switches, *names.resolvers]
     resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules, *on_host]
@@ -61,6 +63,16 @@ def look(machine: Machine, question: Question) -> Found:
         drops=passing.drops,
         name_service=names.service,
     )
+
+
+def _engines(
+    machine: Machine, question: Question, links: list[Link], owners: list[Owner]
+) -> tuple[list[Device], list[Peer], list[Unobserved]]:
+    if not any(intent.tunnel.wireguard for intent in question.intents):
+        return [], [], []
+    from reconciler.observe import wireguard  # 4 ms with all that talks to engines
+
+    return wireguard.look(machine, question, links, owners)
 
 
 def foreign_routes(machine: Machine, keys: Set[route.Key]) -> list[Route]:
