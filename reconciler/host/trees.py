@@ -42,7 +42,15 @@ def belonging(scan: Marked, mark: Mark, hint: Hint = (None, None), dev: IfName |
     for one in marked.values():  # by age: parents first
         if one.pid not in found and (one.parent in found or (dev and tunproof.holds_here(one.pid, dev))):
             found[one.pid] = one
-    return sorted(found.values(), key=lambda one: (one.start_ticks, one.pid))
+    here = process.network_namespace()
+    ours = (one for one in found.values() if _is_here(one.pid, here, dev))
+    return sorted(ours, key=lambda one: (one.start_ticks, one.pid))
+
+
+def _is_here(pid: int, here: str | None, dev: IfName | None) -> bool:
+    """In this network namespace, or at work on a device of it: a copy of the store may rule another one, with the same marks."""
+    there = process.network_namespace(pid)
+    return there in (None, here) or bool(dev and tunproof.holds_here(pid, dev))
 
 
 def _recorded(hint: Hint, mark: Mark, dev: IfName | None) -> Process | None:

@@ -1,4 +1,4 @@
-"""Endpoint names that need no resolver: literals, and names that none would take. Real look-ups: tests/netns/test_resolve.py."""
+"""Endpoint names that need no resolver: literals, and names that none would take. Look-ups: netns/test_resolve.py."""
 
 from __future__ import annotations
 
