@@ -48,7 +48,7 @@ def belonging(scan: Marked, mark: Mark, hint: Hint = (None, None), dev: IfName |
 
 
 def _is_here(pid: int, here: str | None, dev: IfName | None) -> bool:
-    """In this network namespace, or at work on a device of it: a copy of the store may rule another one, with the same marks."""
+    """In this network namespace, or at work on a device of it: with a copy of the store another one has the same marks."""
     there = process.network_namespace(pid)
     return there in (None, here) or bool(dev and tunproof.holds_here(pid, dev))
 
