@@ -58,8 +58,9 @@ def test_the_endpoint_never_lies_in_a_tunnel(ends: Ends) -> None:
         ends.cl.tunctl("down", "full")
         ends.cl.tunctl("up", "full")
         ends.cl.tunctl("down", "full")
-    assert poll.seen <= {"cl0", ""}  # "": unreachable for a moment, which is no loop
-    assert "cl0" in poll.seen
+    assert poll.seen - {""} == {"cl0"}
+    if poll.seen != {"cl0"}:
+        pytest.xfail("known fault, not mended: while the tunnel changes, the endpoint is unreachable for a moment")
 
 
 def test_no_change_of_a_tunnel_that_worked_leaks(ends: Ends) -> None:
