@@ -9,6 +9,8 @@ from reconciler import drivers
 from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
 from reconciler.kinds.nat import NatRule
+from reconciler.kinds.route import Route
+from reconciler.kinds.rule import Rule
 from reconciler.layout import accepts, forwarding, lan, overlaps, passage, resolvers, routes, rules, shared
 from reconciler.layout import filter as packet_filter
 from reconciler.layout.lay import Excluded, Lay, lay
@@ -33,7 +35,11 @@ class Wanted(NamedTuple):
     degraded: tuple[tuple[TunnelName, str], ...] = ()  # reasons
     warnings: tuple[str, ...] = ()
     armed: frozenset[TunnelName] = frozenset()  # they block their prefixes, whatever stands in their way
-    grounded: frozenset[TunnelName] = frozenset()  # for them stand the host's own routes and rules
+    ground: Ground | None = None  # what the host's own routes and rules follow from
+
+    def served(self, one: Route | Rule) -> frozenset[TunnelName]:
+        """The tunnels that do not work without this route or rule of the host's own."""
+        return shared.served(self.ground, one) if self.ground else frozenset()
 
 
 class _Up(NamedTuple):
@@ -84,7 +90,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
             *names.warnings,
         ),
         frozenset(up.lay.intent.name for up in ups if up.lay.blocks and up.lay.intent.progress.worked),
-        frozenset(up.lay.intent.name for up in ups if up.lay.owns_table or any(True for _ in up.lay.table_less())),
+        ground,
     )
 
 

@@ -6,7 +6,9 @@ has to do; so nothing in here ever raises because control groups are absent, rea
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from contextlib import suppress
 from functools import cache
 
@@ -14,6 +16,7 @@ from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
 
 _MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the unified and the hybrid layout of systemd
+_TRIES, _AGAIN_S = 20, 0.005
 
 
 def path_of(mark: Mark) -> str | None:
@@ -55,11 +58,17 @@ def kill(mark: Mark) -> bool:
 
 
 def remove(mark: Mark) -> None:
-    """Removes the group if nothing lives in it."""
+    """Removes the group if nothing lives in it. A process that is reported dead may count for a moment longer."""
     path = path_of(mark)
-    if path:
-        with suppress(OSError):
-            os.rmdir(path)
+    for _ in range(_TRIES if path else 0):
+        try:
+            os.rmdir(path or "")
+        except OSError as error:
+            if error.errno != errno.EBUSY or members(mark):
+                return
+            time.sleep(_AGAIN_S)
+        else:
+            return
 
 
 def sweep(tunnel: TunnelName) -> None:

@@ -200,6 +200,18 @@ def _way_back(ground: Ground, family: int) -> Iterator[Rule]:
             yield Rule(HOST, family, numbers.priority_base + WAY_BACK_DEFAULT, numbers.table_base, address)
 
 
+def served(ground: Ground, one: Route | Rule) -> frozenset[TunnelName]:
+    """The tunnels that do not work without this route or rule of the host's own."""
+    place = one.priority - ground.policy.numbers.priority_base if isinstance(one, Rule) else None
+    if place in (MARKED, MARKED_ELSE):
+        lays = [lay for lay in ground.lays if lay.full or lay.intent.tunnel.wireguard is not None]
+    elif place == SPLIT_FIRST:
+        lays = [lay for lay in ground.lays if lay.full]
+    else:
+        lays = [lay for lay in ground.lays if lay.owns_table or any(True for _ in lay.table_less())]
+    return frozenset(lay.intent.name for lay in lays)
+
+
 def excluded_public(kept: Iterable[Connected], lays: Iterable[Lay], is_private: object) -> Iterator[tuple[TunnelName, str]]:
     """Connected networks that are public, under full tunnels: a DHCP server can make any address look local."""
     full = [lay for lay in lays if lay.full]

@@ -97,7 +97,7 @@ class Survey:
             return frozenset(step.resource.meant(old))
         if step.tunnel == HOST and isinstance(step.resource, Route | Rule):
             of_table = tables(tuple(self.intents.values()), self.numbers).get(step.resource.table)
-            return self.wanted.grounded if of_table is None else frozenset((of_table,))
+            return self.wanted.served(step.resource) if of_table is None else frozenset((of_table,))
         return frozenset(r.owner for r in (step.resource, step.found) if isinstance(r, Resolver)) - {step.tunnel}
 
     @cached_property

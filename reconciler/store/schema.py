@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import time
@@ -19,11 +20,14 @@ from reconciler.store import failure, read, tables
 from reconciler.store.connect import connect, turn
 from reconciler.store.stored import SCHEMA
 
+# All that goes wrong is raised and told by us; SQLAlchemy would also log an interrupt that meets it while it closes.
+_UNSAID = logging.NullHandler()
 Transaction = contextlib.AbstractContextManager[Connection]
 
 
 def engine(path: str, *, foreign_keys: bool = True) -> Engine:
     """Connections as a store needs them; each transaction opens its own, so a replaced file is noticed."""
+    logging.getLogger("sqlalchemy").addHandler(_UNSAID)
     made = create_engine("sqlite://", creator=lambda: connect(path, foreign_keys=foreign_keys), poolclass=NullPool)
     event.listen(made, "begin", _begin)
     return made

@@ -182,7 +182,8 @@ def assert_converged(host: Host, tunctl: Warm, wanted: str, told: object = "") -
     assert len(aliases) == len(set(aliases)), f"doubled links ({told}): {aliases}"
     owners = [line.split()[0] for line in marked(host)]
     assert len(owners) == len(set(owners)), f"doubled owners ({told}): {owners}"
-    assert sorted(Path(path).name.split("-")[1] for path in control_groups(host)) in ([], sorted(owners)), told
+    groups = {path: (Path(path) / "cgroup.procs").read_text().split() for path in control_groups(host)}
+    assert sorted(Path(path).name.split("-")[1] for path in groups) in ([], sorted(owners)), f"{told}: {groups} for {owners}"
     temporary = [str(path) for path in (host.run_dir / "tunnels").rglob(".*")]
     assert temporary == [], f"temporary files ({told})"
 

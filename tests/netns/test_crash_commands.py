@@ -171,9 +171,6 @@ def _others_are_up(bench: Bench, told: str) -> None:  # noqa: F811
     up = {t["name"] for t in bench.tunctl.json("status", expect=None)["tunnels"] if t["verdict"] in ("connected", "degraded")}
     links = {link["ifname"] for link in bench.host.ip_json("link")} - {"lo"}
     names = {"tun-plain": "plain", "tun-prog": "prog", "tun-made": "made", "wg-a": "wg"}
-    if not up:  # a step of the host failed: what it carries is everybody's
-        assert not links, (told, links)
-        return
     assert len(up) == 3, (told, up)
     assert {names[link] for link in links} == up, (told, links, up)
     numbers = {"plain": "10.8[34]", "prog": "10.8[15]", "made": "10.8[26]", "wg": "10.8[078]"}

@@ -321,3 +321,21 @@ def test_a_store_that_is_only_looked_at_is_not_made(tmp_path: Path) -> None:
         store.hold([TunnelName("a")])
         assert store.delete([TunnelName("a")]) == ()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_that_meets_the_end_of_a_transaction_is_only_raised(state_dir: Path) -> None:
+    """SQLAlchemy raises it again, and would log it with a traceback, too."""
+    script = (
+        "import sys\n"
+        "from reconciler.store import schema\n"
+        "opened = schema.engine(sys.argv[1])\n"
+        "def interrupted(connection): connection.close(); raise KeyboardInterrupt\n"
+        "opened.dialect.do_close = interrupted\n"
+        "try:\n"
+        "    with schema.transaction(opened, sys.argv[1]): pass\n"
+        "except KeyboardInterrupt: print('raised')\n"
+    )
+    project = Path(__file__).parents[2]
+    argv = [sys.executable, "-c", script, str(state_dir / "intent.db")]
+    told = subprocess.run(argv, check=True, capture_output=True, text=True, cwd=project, timeout=30)
+    assert (told.stdout, told.stderr) == ("raised\n", "")
