@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
-from reconciler.model.names import IfName, TunnelName
+from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import Prefix, ntop, unpack
 from reconciler.model.resource import Resource, differing
 
@@ -57,8 +57,8 @@ class Route(NamedTuple):
 
     @property
     def order(self) -> int:
-        """What blocks stands before anything that could leak."""
-        return -1 if self.is_block else 6
+        """What blocks a tunnel's prefixes stands before anything that could leak; what blocks behind a pin, after the pin."""
+        return -1 if self.is_block and self.tunnel != HOST else 6
 
     @property
     def is_block(self) -> bool:

@@ -114,8 +114,8 @@ def pins(ground: Ground) -> Iterator[Route]:
             if not marks and near not in ground.kept and any(prefix.covers(host) for prefix in in_own):
                 tables.append(ground.policy.numbers.table_base)
             for table in tables:  # an uplink that goes takes its routes along, at once: rather nowhere than into a tunnel
-                yield Route(HOST, *host, table, BLOCK_METRIC, "unreachable", None)
                 yield from _away(ground, host, near, table)
+                yield Route(HOST, *host, table, BLOCK_METRIC, "unreachable", None)
 
 
 def _network_of(host: Prefix, ground: Ground) -> Connected | None:
