@@ -12,20 +12,29 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TEMPORARY = ".tunctl"
 
 
-def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """The whole new content or the whole old one, whatever happens: temporary file, fsync, rename, fsync of the directory."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+def replace(path: str | Path, content: bytes, prepare: int | Callable[[int], None] = 0o600) -> None:
+    """The whole new content or the whole old one, whatever happens: temporary file, fsync, rename, fsync of the directory.
+
+    `prepare`: the mode, or what gives the open temporary file its mode and owner.
+    """
+    directory, name = os.path.split(path)
+    temporary = f"{directory}/.{name}.{os.urandom(4).hex()}{_TEMPORARY}"
     descriptor = os.open(temporary, _NEW, 0o600)
     try:
         try:
-            os.fchmod(descriptor, mode)  # the umask has no say
-            _write_all(descriptor, content)
+            if isinstance(prepare, int):
+                os.fchmod(descriptor, prepare)  # the umask has no say
+            else:
+                prepare(descriptor)
+            write_all(descriptor, content)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -34,16 +43,26 @@ def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_directory(path.parent)
+    sync_directory(directory)
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def sweep(path: str | Path) -> None:
+    """Removes what `replace` left beside the file when its process was killed. Nobody else may be at it: hold the lock."""
+    directory, name = os.path.split(path)
+    with suppress(OSError):
+        for left in os.listdir(directory):
+            if left.startswith(f".{name}.") and left.endswith(_TEMPORARY):
+                os.unlink(f"{directory}/{left}")
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """A write may take less than it was given."""
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
-def sync_directory(path: Path) -> None:
+def sync_directory(path: str | Path) -> None:
     """Makes renames and removals in it outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

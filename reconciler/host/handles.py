@@ -88,7 +88,7 @@ class Handles:
     def put(self, handle: Handle) -> None:
         """Writes the file, then remembers. Nothing is written when it says so already. OSError when it cannot."""
         path = self.directory(handle.name) / FILE
-        _sweep(path)
+        files.sweep(path)
         known = self._memory.get(handle.name)
         if known and known[0] == handle and known[1] is not None and known[1] == _signature(path):
             return
@@ -191,14 +191,6 @@ def _signature(path: str | Path) -> _Signature | None:
         status = os.lstat(path)
         return status.st_mtime_ns, status.st_ino, status.st_size
     return None
-
-
-def _sweep(path: Path) -> None:
-    """Temporary files of writers that were killed; no other writer lives, the lock sees to that."""
-    with suppress(OSError):
-        for name in os.listdir(path.parent):
-            if name.startswith(f".{path.name}."):
-                os.unlink(path.parent / name)
 
 
 def _encode(handle: Handle) -> bytes:

@@ -11,6 +11,7 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple
 
+from reconciler.host import files
 from reconciler.model.marks import Mark, parse_mark
 from reconciler.model.nameservice import PATH
 from reconciler.model.prefix import ntop, pton
@@ -130,8 +131,9 @@ def write(path: str, content: bytes) -> None:
 
     Mode, owner and label stay those of the file that is there.
     """
+    files.sweep(path)
     try:
-        _replace(path, content)
+        files.replace(path, content, lambda descriptor: _as_before(path, descriptor))
     except OSError as error:
         if error.errno not in _IN_PLACE or not os.path.exists(path):
             raise
@@ -140,6 +142,7 @@ def write(path: str, content: bytes) -> None:
 
 def remove(path: str) -> None:
     """What was not there before goes; into a bind mount nothing is written instead."""
+    files.sweep(path)
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -155,25 +158,6 @@ def is_mount(path: str) -> bool:
     escaped = "".join(f"\\{ord(c):03o}" if c in " \t\n\\" else c for c in path)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         return any(line.split(" ", 5)[4] == escaped for line in mounts)
-
-
-def _replace(path: str, content: bytes) -> None:
-    directory, name = os.path.split(path)
-    temporary = f"{directory}/.{name}.{os.urandom(4).hex()}.tunctl"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            _as_before(path, descriptor)
-            _write_all(descriptor, content)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.rename(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync(directory)
 
 
 def _as_before(path: str, descriptor: int) -> None:
@@ -194,22 +178,8 @@ def _overwrite(path: str, content: bytes) -> None:
     """In one write, then cut: a reader sees the old or the new beginning, never an empty file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _write_all(descriptor, content)
+        files.write_all(descriptor, content)
         os.ftruncate(descriptor, len(content))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _sync(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
