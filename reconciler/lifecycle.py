@@ -69,6 +69,25 @@ def after(progress: Progress, seen: Seen, restart: Restart, now_us: int) -> tupl
     return _entered(progress, moves[-1].state, seen, restart, now_us), tuple(moves)
 
 
+def rested(
+    progress: Progress, attempt: int, until_us: int, restart: Restart, now_us: int
+) -> tuple[Progress, tuple[Transition, ...]]:
+    """A program that ended again and again is left alone until then, or for good once its attempts are used up."""
+    if progress.state not in ("up", "converging"):
+        return progress, ()
+    machine = Lifecycle(start_value=progress.state)
+    gives_up = restart.attempts and attempt >= restart.attempts
+    moves = []
+    for event in (*(("drifted",) if progress.state == "up" else ()), "gave_up" if gives_up else "stumbled"):
+        machine.send(event)
+        moves.append(Transition(event, str(next(iter(machine.configuration_values)))))
+    retry_us = None if gives_up else until_us
+    told = f"its program ended {attempt + 1} times in a row"
+    return progress._replace(
+        state=moves[-1].state, since_us=now_us, attempt=attempt, next_retry_us=retry_us, error=told
+    ), tuple(moves)
+
+
 def _events(progress: Progress, seen: Seen, restart: Restart) -> list[str]:
     state = progress.state
     if not seen.wanted_up:

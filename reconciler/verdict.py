@@ -80,9 +80,9 @@ def _when_absent(intent: Intent, seen: Evidence, unseen: tuple[str, ...]) -> Jud
     residues = [f"left over: {r}" for r in [*stray, *(r for r in alone if r not in blocking)][:REASONS_SHOWN]]
     if blocking:
         residues.append("what goes into it is unreachable until it is back (on_failure)")
-    if intent.progress.worked:
-        return Judgement(Verdict.STALE, (f"{name}interface no longer present", *residues), unseen)
     error = (intent.progress.error,) if intent.progress.error else ()
+    if intent.progress.worked:
+        return Judgement(Verdict.STALE, (f"{name}interface no longer present", *error, *residues), unseen)
     return Judgement(Verdict.NOT_CONNECTED, ("not up yet", *error, *residues), unseen)
 
 

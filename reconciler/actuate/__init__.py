@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from reconciler.errors import TunctlError
+from reconciler.errors import LookAgain, TunctlError
 from reconciler.host.machine import Machine
 from reconciler.model.plan import Step
 from reconciler.model.resource import Verb
@@ -57,6 +57,8 @@ def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[TunctlError | N
         actuator.change(machine, step.resource, step.found, step.fields)
     else:
         actuator.delete(machine, step.found)
+        if step.verb is Verb.REPLACE and machine.is_overtaken:
+            raise LookAgain(f"{step.resource}: others had their turn while its process ended")
         if step.verb is Verb.REPLACE:
             actuator.create(machine, step.resource)
     return [None]

@@ -32,13 +32,17 @@ def create(machine: Machine, wanted: Owner) -> None:
     since = ownerlog.size(log)
     started = _start(machine, wanted, log)
     try:
-        _wait_until_ready(machine, wanted, started)
+        with machine.waiting():
+            _wait_until_ready(machine, wanted, started)
     except TunctlError as error:
+        if not machine.has_turn:
+            raise
         left = _take_back(machine, wanted, started, link_too=not existed)
         words = [f"{wanted}: {error.message}", *(f"  {line}" for line in ownerlog.tail(log, since=since)), *left]
         raise StepFailed("\n".join(words), hint=error.hint or f"its output is in {log}") from None
     except BaseException:  # told to end: within two seconds
-        _take_back(machine, wanted._replace(stop_grace_s=min(wanted.stop_grace_s, _HURRY_S)), started, link_too=not existed)
+        if machine.has_turn:
+            _take_back(machine, wanted._replace(stop_grace_s=min(wanted.stop_grace_s, _HURRY_S)), started, link_too=not existed)
         raise
 
 
@@ -69,7 +73,8 @@ def delete(machine: Machine, found: Owner) -> None:
             _kill_group(found)
 
     try:
-        survivors = terminate.stop(members, found.stop_grace_s, kill)
+        with machine.waiting():
+            survivors = terminate.stop(members, found.stop_grace_s, kill)
     except PermissionError as error:
         raise NotPermitted(f"{found}: may not be signalled: {error.strerror}", hint="run it as root") from error
     launch.reap()

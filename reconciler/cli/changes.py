@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import click
 
-from reconciler.cli.interrupt import TimeIsUp
 from reconciler.cli.options import Context, global_options, seconds
 from reconciler.errors import NotConverged, StoreError, Unavailable, UsageError
 from reconciler.loop import commands, salvage
 from reconciler.loop.commands import ApplyOptions, Done
+from reconciler.loop.interrupt import TimeIsUp
 from reconciler.loop.reconcile import Watcher
 from reconciler.loop.wait import wait_until_connected
 from reconciler.model.names import HOST

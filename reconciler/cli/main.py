@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import _thread
-import os
 import signal
-import sys
-import time
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import click
 
-from reconciler.cli import changes, keys, looks, reserved
-from reconciler.cli.interrupt import Interrupted, TimeIsUp
+from reconciler.cli import changes, keeping, keys, looks, reserved
 from reconciler.cli.options import group_options
 from reconciler.cli.output import Output
 from reconciler.errors import Bug, NotConverged, TunctlError, UsageError
+from reconciler.loop import interrupt
+from reconciler.loop.interrupt import Interrupted, TimeIsUp
 
 GOES_ON = "tunctl reconcile goes on where this stopped"
-_SOON_S = 0.01  # by then Python has left the place where it drops exceptions
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -36,7 +32,7 @@ def tunctl(ctx: click.Context, /, **words: Any) -> None:
     ctx.obj = words
 
 
-for command in (*changes.COMMANDS, *looks.COMMANDS, *keys.COMMANDS, *reserved.COMMANDS):
+for command in (*changes.COMMANDS, *keeping.COMMANDS, *looks.COMMANDS, *keys.COMMANDS, *reserved.COMMANDS):
     tunctl.add_command(command)
 
 
@@ -44,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     """Parses and carries out; returns the exit code. No traceback reaches the user without --debug."""
     log_json = "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)
     output = Output(as_json="--json" in arguments, debug="--debug" in arguments, log_json=log_json)
-    _signals()
+    interrupt.listen()
     try:
         return _carried_out(arguments)
     except Interrupted as interrupted:
@@ -80,33 +76,3 @@ def _say(output: Output, error: TunctlError) -> int:
 def _usage(error: click.ClickException) -> str:
     ctx = getattr(error, "ctx", None)
     return f"{ctx.command_path} --help" if ctx else "tunctl --help"
-
-
-def _signals() -> None:
-    """A closed terminal never stops a change half-way; SIGTERM and SIGINT stop it at once, wherever it is."""
-
-    def interrupt(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        raise Interrupted(number)
-
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
-        """Python drops what is raised in a destructor or a callback; an interrupt that met one comes once more."""
-        error = unraisable.exc_value
-        if isinstance(error, Interrupted):
-            signal.signal(error.number, interrupt)
-            _thread.start_new_thread(_send_soon, (error.number,))
-        elif isinstance(error, TimeIsUp):
-            signal.setitimer(signal.ITIMER_REAL, _SOON_S)
-        else:
-            sys.__unraisablehook__(unraisable)
-
-    sys.unraisablehook = swallowed
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
-
-
-def _send_soon(number: int) -> None:
-    time.sleep(_SOON_S)
-    os.kill(os.getpid(), number)

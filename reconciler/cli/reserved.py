@@ -8,7 +8,6 @@ from reconciler.cli.options import Context, global_options
 from reconciler.errors import Unavailable
 
 _RESERVED = {
-    "daemon": "Keep reconciling.",
     "endpoints": "The addresses really bound, and their signed form.",
     "metrics": "Prometheus text.",
     "confirm": "Keep what `apply --confirm` did.",

@@ -13,6 +13,8 @@ import os
 import socket
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -27,10 +29,25 @@ FILE = "lock"
 class Held:
     """The lock, held until `release` or the end of the process. `warnings`: a squatter has the socket."""
 
-    def __init__(self, descriptor: int, listener: socket.socket | None, warnings: tuple[str, ...]) -> None:
+    def __init__(self, run_dir: Path, descriptor: int, listener: socket.socket | None, warnings: tuple[str, ...]) -> None:
+        self._run_dir = run_dir
         self._descriptor = descriptor
         self._listener = listener
         self.warnings = warnings
+
+    @contextmanager
+    def given_up(self, timeout_s: float) -> Iterator[None]:
+        """Others may have it within the block. Locked when it is not free again within `timeout_s` after it."""
+        self.release()
+        try:
+            yield
+        finally:
+            again = hold(self._run_dir, timeout_s)
+            self._descriptor, self._listener = again._descriptor, again._listener
+
+    @property
+    def is_held(self) -> bool:
+        return self._descriptor >= 0
 
     def release(self) -> None:
         """Gives it up; twice is no error."""
@@ -60,7 +77,7 @@ def hold(run_dir: Path, timeout_s: float = 2.0) -> Held:
     except BaseException:
         os.close(descriptor)
         raise
-    return Held(descriptor, listener, warnings)
+    return Held(run_dir, descriptor, listener, warnings)
 
 
 def _lock_file(run_dir: Path, deadline: float) -> int:

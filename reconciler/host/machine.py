@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -11,9 +13,12 @@ from reconciler.model.ledger import Ledger, Remembered
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reconciler.host.lock import Held
     from reconciler.host.nft import Nft
     from reconciler.host.nl_nft import NetlinkNft
     from reconciler.host.rtnl import Rtnl
+
+AGAIN_S = 30.0  # until it is our turn again: other commands wait for programs, too
 
 
 class Machine:
@@ -25,6 +30,8 @@ class Machine:
         self.handles = Handles(run_dir)
         self.notes: list[str] = []  # what steps have to tell besides that they worked
         self.ledger: Ledger = Remembered()  # of the store that the command works with
+        self.turn: Held | None = None  # given up while a program is waited for (by passes of the daemon)
+        self.is_overtaken = False  # others had their turn: what was seen before does not count any more
         self._rtnl: Rtnl | None = None
         self._nft: Nft | None = None
         self._nl_nft: NetlinkNft | None = None
@@ -55,6 +62,21 @@ class Machine:
 
             self._nl_nft = NetlinkNft()
         return self._nl_nft
+
+    @property
+    def has_turn(self) -> bool:
+        """Nobody else changes anything now."""
+        return self.turn is None or self.turn.is_held
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what only waits for a program: in the daemon other passes go on meanwhile. Locked when it cannot go on."""
+        if self.turn is None:
+            yield
+            return
+        self.is_overtaken = True
+        with self.turn.given_up(AGAIN_S):
+            yield
 
     def close(self) -> None:
         for connection in (self._rtnl, self._nft, self._nl_nft):

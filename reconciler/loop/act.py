@@ -17,10 +17,14 @@ Tell = Callable[[Outcome], None]
 
 
 def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell, first: int = 1) -> list[Outcome]:
-    """Does the steps in their order. `first` is the number of the first one, for faults."""
+    """Does the steps in their order. `first` is the number of the first one, for faults. It ends early, without a word
+    about the rest, when others had their turn while a step waited: then what is left has to be found out anew."""
     outcomes: list[Outcome] = []
     failed: set[TunnelName | None] = set()
+    machine.is_overtaken = False
     for group in _groups(steps, single=fault is not None):
+        if machine.is_overtaken:
+            break
         due = [step for step in group if step.verb is Verb.DELETE or failed.isdisjoint((step.tunnel, step.needs))]
         done = _perform(machine, due, fault, first + len(outcomes)) if due else []
         if len(due) < len(group):

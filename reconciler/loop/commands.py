@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -67,8 +67,8 @@ class ApplyOptions(NamedTuple):
 
 
 @contextmanager
-def writing(session: Session, command: str) -> Iterator[tuple[Machine, Store, tuple[str, ...]]]:
-    """The lock, the open machine and the store, in this order."""
+def writing(session: Session, command: str, *, gives_way: bool = False) -> Iterator[tuple[Machine, Store, tuple[str, ...]]]:
+    """The lock, the open machine and the store, in this order. `gives_way`: not while it only waits for a program."""
     require_net_admin(command)
     with (
         hold(session.run_dir, session.lock_timeout_s) as held,
@@ -76,6 +76,8 @@ def writing(session: Session, command: str) -> Iterator[tuple[Machine, Store, tu
         Store(session.state_dir) as store,
     ):
         machine.ledger = Book(store)
+        if gives_way:
+            machine.turn = held
         yield machine, store, held.warnings
 
 
@@ -195,6 +197,13 @@ def reconcile_all(session: Session, watch: Watcher) -> Done:
         stored = store.stored()
         result = reconcile(machine, store, stored, Request(None, requested=False, cause="reconcile"), watch, session.fault)
         return Done(result, tuple(i.name for i in stored.intents if i.held), warnings)
+
+
+def keep(session: Session, request: Request, watch: Watcher, opened: Callable[[Machine], None]) -> Pass:
+    """One pass of the daemon. It holds the lock only while it looks and acts, not while it waits for a program."""
+    with writing(session, "daemon", gives_way=True) as (machine, store, _warnings):
+        opened(machine)
+        return reconcile(machine, store, store.stored(), request, watch, session.fault)
 
 
 def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:

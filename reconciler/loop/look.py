@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from reconciler.host import board
+from reconciler.host.board import Fight
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.kinds.nat import Let, Table, lets
@@ -15,7 +17,7 @@ from reconciler.kinds.route import Route
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Remembered
-from reconciler.model.names import IfName, TunnelName
+from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.names import DnsLine
 from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStatus
@@ -35,13 +37,17 @@ def look(state_dir: str | Path, run_dir: str | Path, names: Sequence[str] = ()) 
         stored = read(state_dir, STORE_WAIT_S)
         machine.ledger = Remembered(stored.ledger)
         seen = survey(machine, stored, resolve=False, privileged=os.geteuid() == 0, patience_s=ENGINE_WAIT_S)
-        tunnels = tuple(_tunnel(machine, seen, intent) for intent in seen.stored.intents if not names or intent.name in names)
+        keeper = board.keeper(run_dir)
+        fights = board.contested(run_dir) if keeper else ()
+        tunnels = tuple(
+            _tunnel(machine, seen, intent, fights) for intent in seen.stored.intents if not names or intent.name in names
+        )
         known = {tunnel.name for tunnel in tunnels}
         unknown = tuple(_undeclared(name) for name in names if name not in known)
         return HostStatus(
             (*tunnels, *unknown), _unmanaged(seen), _orphans(seen), seen.facts.now_us,
             worst((t.judgement for t in (*tunnels, *unknown)), named=bool(names)),
-            (*seen.found.warnings, *machine.handles.warnings()), bool(seen.stored.intents),
+            (*seen.found.warnings, *machine.handles.warnings()), bool(seen.stored.intents), keeper,
         )  # fmt: skip
 
 
@@ -49,8 +55,8 @@ def _undeclared(name: str) -> TunnelStatus:
     return TunnelStatus(TunnelName(name), Judgement(Verdict.NOT_CONNECTED, (f"no tunnel {name!r} is declared",)))
 
 
-def judgement_of(seen: Survey, intent: Intent) -> Judgement:
-    """The verdict on one tunnel."""
+def judgement_of(seen: Survey, intent: Intent, fights: Iterable[Fight] = ()) -> Judgement:
+    """The verdict on one tunnel. `fights`: what the daemon knows to be contested."""
     error = seen.errors.get(intent.name)
     evidence = Evidence(
         seen.found_of(intent.name),
@@ -58,13 +64,13 @@ def judgement_of(seen: Survey, intent: Intent) -> Judgement:
         seen.found.unobserved,
         seen.facts,
         error.message if error else "",
-        seen.lacks_of(intent.name),
+        (*seen.lacks_of(intent.name), *(str(fight) for fight in fights if fight.tunnel in (intent.name, HOST))),
     )
     return judge(intent, evidence)
 
 
-def _tunnel(machine: Machine, seen: Survey, intent: Intent) -> TunnelStatus:
-    judgement = judgement_of(seen, intent)
+def _tunnel(machine: Machine, seen: Survey, intent: Intent, fights: Sequence[Fight]) -> TunnelStatus:
+    judgement = judgement_of(seen, intent, fights)
     mine = seen.found_of(intent.name)
     link = seen.link_of(intent.name)
     state = seen.found.links.get(link.name) if link else None

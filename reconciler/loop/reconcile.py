@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from reconciler.errors import Foreign, NotConverged, TunctlError
@@ -13,6 +13,7 @@ from reconciler.kinds.resolver import Resolver
 from reconciler.loop import remember
 from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
+from reconciler.loop.queue import Rest
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Outcome, Plan, Step
@@ -29,6 +30,7 @@ class Watcher(NamedTuple):
 
     planned: Callable[[Plan], None] = lambda _plan: None
     done: Callable[[Outcome], None] = lambda _outcome: None
+    alone: Callable[[TunnelName], None] = lambda _name: None  # from now on the pass is about this tunnel only
 
 
 class Pass(NamedTuple):
@@ -41,6 +43,7 @@ class Pass(NamedTuple):
     errors: tuple[tuple[TunnelName, TunctlError], ...]
     warnings: tuple[str, ...] = ()  # what was wrong with the hints when it began
     remarks: tuple[str, ...] = ()  # why something was done this way
+    apart: frozenset[TunnelName] = frozenset()  # left to passes of their own
 
     @property
     def converged(self) -> bool:
@@ -60,30 +63,40 @@ class Request(NamedTuple):
     requested: bool = True  # by a user, not by a timer
     adopt: frozenset[TunnelName] = frozenset()
     cause: str = "apply"
+    patient: bool = False  # a tunnel that waits for its next attempt is left alone until then
+    besides: frozenset[TunnelName] = frozenset()  # other passes are at work on these
+    apart: bool = False  # several tunnels whose programs are to be waited for are left to passes of their own
+    withheld: Container[Hashable] = frozenset()  # (kind, key) of objects that are not to be touched now
+    resting: Mapping[TunnelName, Rest] = {}  # their program is not to be started now
 
 
 def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, watch: Watcher, fault: Fault | None) -> Pass:
     """Makes the machine as the intents in scope say, and keeps in the store how each of them got on."""
     before = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
     warnings = (*before.found.warnings, *machine.handles.warnings())  # now: what is put right is forgotten
-    scope = _scope(before, request)
-    first = before.plan.only(scope)
+    wide = _scope(before, request)
+    scope, apart = _apart(before.plan, wide, request)
+    first = _allowed(before.plan.only(scope), request)
+    if request.apart and scope != wide and not apart and len(scope) == 2:
+        watch.alone(*(scope - {HOST}))
     watch.planned(first)
     if first.steps:
         store.ensure_writable()
     point(fault, "observed")
     remember.owners(machine, before)
+    remember.rests(store, before, (wide - scope - apart) & request.resting.keys(), request.resting)
     outcomes: list[Outcome] = []
     now, left, todo = before, first, first
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS + 2 * len(_started(first))):
         if not todo.steps:
             break
         if outcomes:
             watch.planned(Plan(todo.steps))  # what only a second look could show
         outcomes += act(machine, todo.steps, fault, watch.done, 1 + len(outcomes))
         point(fault, "acted")
+        stored = store.stored() if machine.is_overtaken else stored
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
-        left = now.plan.only(scope)
+        left = _allowed(now.plan.only(scope), request)
         todo = left.only(scope - {outcome.step.tunnel for outcome in outcomes if outcome.error})
     errors, of_names = (_errors(now, left, outcomes, scope, names=names) for names in (False, True))
     point(fault, "verified")
@@ -95,7 +108,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     remember.progress(store, passed)
     point(fault, "recorded")
     remarks = tuple(_remarks(before, outcomes))
-    return Pass(first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes), remarks)
+    return Pass(first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes), remarks, apart)
 
 
 def _remarks(before: Survey, outcomes: Iterable[Outcome]) -> Iterator[str]:
@@ -115,10 +128,36 @@ def _made_anew(outcomes: Iterable[Outcome]) -> frozenset[TunnelName]:
 def _scope(before: Survey, request: Request) -> frozenset[TunnelName]:
     """The tunnels that this pass may touch. One that gave up waits for a user."""
     if request.scope is not None:
-        return request.scope
+        return request.scope | {HOST} if request.patient else request.scope
     every = {intent.name for intent in before.stored.intents} | {step.tunnel for step in before.plan.steps}
-    gave_up = {i.name for i in before.stored.intents if i.progress.state == "failed" and i.is_wanted_up(before.facts.boot_id)}
-    return frozenset(every | {HOST}) - (frozenset() if request.requested else gave_up)
+    up = [i for i in before.stored.intents if i.is_wanted_up(before.facts.boot_id)]
+    gave_up = {i.name for i in up if i.progress.state == "failed"}
+    waiting = {i.name for i in up if i.progress.state == "waiting" and (i.progress.next_retry_us or 0) > before.facts.now_us}
+    left_alone = request.besides | (waiting if request.patient else set()) | (set() if request.requested else gave_up)
+    return frozenset(every | {HOST}) - left_alone
+
+
+def _apart(plan: Plan, scope: frozenset[TunnelName], request: Request) -> tuple[frozenset[TunnelName], frozenset[TunnelName]]:
+    """The scope of this pass, and the tunnels that are left to passes of their own: nobody waits for another's program."""
+    started = frozenset(step.tunnel for step in _started(plan.only(scope)))
+    scope -= started & request.resting.keys()
+    slow = started - request.resting.keys()
+    if not request.apart or not slow:
+        return scope, frozenset()
+    if len(slow) == 1 and {step.tunnel for step in plan.only(scope).steps} <= slow | {HOST}:
+        return slow | {HOST}, frozenset()
+    return scope - slow, slow
+
+
+def _started(plan: Plan) -> list[Step]:
+    """The steps that wait for a program to begin or to end."""
+    return [step for step in plan.steps if step.resource.kind == "owner"]
+
+
+def _allowed(plan: Plan, request: Request) -> Plan:
+    if not request.withheld:
+        return plan
+    return plan._replace(steps=tuple(s for s in plan.steps if (s.resource.kind, s.resource.key) not in request.withheld))
 
 
 def _errors(
@@ -169,12 +208,15 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
     )
     if not first:
         return now
-    without = survey(machine, now.stored, resolve=False, privileged=True, without=first).plan.steps
-    removal = tuple(s for s in without if s.tunnel in first or s.resource.kind == "nat" or _is_left_over(s))
-    if not removal:
-        return now
-    watch.planned(Plan(removal))
-    outcomes += act(machine, removal, fault, watch.done, 1 + len(outcomes))
+    for _ in range(1 + len(first)):
+        without = survey(machine, now.stored, resolve=False, privileged=True, without=first).plan.steps
+        removal = tuple(s for s in without if s.tunnel in first or s.resource.kind == "nat" or _is_left_over(s))
+        if not removal:
+            return now
+        watch.planned(Plan(removal))
+        outcomes += act(machine, removal, fault, watch.done, 1 + len(outcomes))
+        if not machine.is_overtaken:
+            break
     return survey(machine, now.stored, resolve=False, privileged=True)
 
 

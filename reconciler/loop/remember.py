@@ -3,7 +3,7 @@ that was so already."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.owner import fingerprint as fingerprint_of
 from reconciler.kinds.resolver import Resolver
+from reconciler.loop.queue import Rest
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
@@ -115,6 +116,24 @@ def progress(store: Store, passed: Passed) -> None:
         store.progress_all(moves)
     if vanished:
         store.delete(vanished, cause=passed.cause)
+
+
+def rests(store: Store, before: Survey, names: Collection[TunnelName], resting: Mapping[TunnelName, Rest]) -> None:
+    """Of these the program has ended too often: they wait for their next attempt, and that is stored for all to see."""
+    if not names:
+        return
+    from reconciler import lifecycle
+
+    now_us = before.facts.now_us
+    moves: dict[TunnelName, tuple[Progress, str]] = {}
+    for name in names:
+        intent, rest = before.intents[name], resting[name]
+        until_us = now_us + round(rest.for_s * 1e6)
+        new, moved = lifecycle.rested(intent.progress, rest.attempt, until_us, intent.tunnel.restart, now_us)
+        if moved:
+            moves[name] = (new, " → ".join(f"{move.event} {move.state}" for move in moved))
+    if moves:
+        store.progress_all(moves)
 
 
 def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, str] | None:

@@ -70,6 +70,7 @@ class HostStatus(NamedTuple):
     exit_code: int
     warnings: tuple[str, ...] = ()
     declared: bool = True
+    keeper: int | None = None  # the pid of the daemon, if one runs
 
 
 EXCLUDED_SHOWN = 8
@@ -86,7 +87,7 @@ def status_json(host: HostStatus) -> dict[str, Any]:
         "tunnels": [_tunnel_json(tunnel, host.now_us) for tunnel in host.tunnels],
         "unmanaged": [{"interface": i, "kind": k, "addresses": list(a)} for i, k, a in host.unmanaged],
         "orphans": [{"interface": interface, "mark": mark} for interface, mark in host.orphans],
-        "daemon": {"running": False, "pid": None},
+        "daemon": {"running": host.keeper is not None, "pid": host.keeper},
     }
 
 

@@ -1,0 +1,129 @@
+"""All that may wake the loop besides its own passes. What comes in is judged by what the last pass knew."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from reconciler.daemon import notify
+from reconciler.daemon.worker import Report
+from reconciler.host import events, process
+from reconciler.host.clock import ClockSet
+from reconciler.host.events import Event, Events
+from reconciler.host.inotify import Inotify
+from reconciler.loop import watch
+from reconciler.loop.watch import Due, Known
+from reconciler.model.nameservice import PATH
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_KINDS = {16: "link", 17: "link", 20: "address", 21: "address", 24: "route", 25: "route", 32: "rule", 33: "rule"}  # RTM_*
+
+Heard = Callable[[Due, tuple[str, str] | None], None]
+
+
+class Ears:
+    """Opened once; `know` after every pass."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self.ours: set[int] = set()  # netlink ports and pids of passes that are going on
+        self._selector = selector
+        self._known = Known()
+        self._owners: dict[tuple[int, int], int] = {}  # pid and start ticks: pidfd
+        self._heard: Heard = lambda _due, _by: None
+        self._files: Inotify | None = None
+        self._is_ready = False
+
+    @contextmanager
+    def signals(self) -> Iterator[int]:
+        """A descriptor from which the numbers of signals can be read. They do nothing else."""
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        try:
+            yield reading
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def listen(self, heard: Heard) -> None:
+        """Opens everything. NotObserved when the kernel does not tell its changes."""
+        self._heard = heard
+        route = Events(events.ROUTE, (*events.LINKS, *events.ADDRESSES, *events.ROUTES, *events.RULES))
+        self._selector.register(route, selectors.EVENT_READ, self._events)
+        self._selector.register(Events(events.NETFILTER, events.RULE_SETS), selectors.EVENT_READ, self._events)
+        with suppress(OSError):  # without it the next look is later
+            self._selector.register(ClockSet(), selectors.EVENT_READ, self._clock)
+        with suppress(OSError):
+            self._files = Inotify()
+            self._selector.register(self._files, selectors.EVENT_READ, self._file)
+
+    def know(self, report: Report) -> None:
+        """What a pass found out: the links, the owners, where names are configured."""
+        self._known = report.known
+        if self._files is not None:
+            self._files.watch({PATH, os.path.realpath(PATH)})
+        owners = {(pid, ticks) for _, pid, ticks in report.owners}
+        for key in self._owners.keys() - owners:
+            self._forget(key)
+        for key in owners - self._owners.keys():
+            self._watch(*key)
+
+    def ready(self) -> None:
+        """The first pass is done."""
+        if not self._is_ready:
+            notify.tell("READY=1")
+        self._is_ready = True
+
+    def _watch(self, pid: int, ticks: int) -> None:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:
+            self._heard(Due.NOW, None)
+            return
+        if not process.is_alive(pid, ticks):
+            os.close(descriptor)
+            self._heard(Due.NOW, None)
+            return
+        self._owners[pid, ticks] = descriptor
+        self._selector.register(descriptor, selectors.EVENT_READ, lambda _: self._owner_ended((pid, ticks)))
+
+    def _owner_ended(self, key: tuple[int, int]) -> None:
+        self._forget(key)
+        self._heard(Due.NOW, None)
+
+    def _forget(self, key: tuple[int, int]) -> None:
+        descriptor = self._owners.pop(key)
+        self._selector.unregister(descriptor)
+        os.close(descriptor)
+
+    def _events(self, source: Events) -> None:
+        for event in source.read():
+            if event is None:
+                self._heard(Due.NOW, None)
+            elif event.port not in self.ours or event.port == 0:
+                self._judge(event)
+
+    def _judge(self, event: Event) -> None:
+        try:
+            due = watch.judge(event, self._known)
+            if due is Due.NOW:
+                by = watch.doer(event)
+                if not (event.protocol == events.NETFILTER and by.partition(" ")[2].partition(" ")[0] in map(str, self.ours)):
+                    self._heard(due, (_KINDS.get(event.kind, "nat"), by))
+            elif due is Due.SOON:
+                self._heard(due, None)
+        except (ValueError, struct.error):
+            self._heard(Due.NOW, None)
+
+    def _clock(self, source: ClockSet) -> None:
+        if source.read():
+            self._heard(Due.NOW, None)
+
+    def _file(self, source: Inotify) -> None:
+        if source.read():
+            self._heard(Due.NOW, None)

@@ -1,0 +1,52 @@
+"""The way into the loop: what it needs is there, nobody else does it, and everything its passes use is loaded."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import os
+
+from reconciler.daemon.serve import Daemon, Say
+from reconciler.errors import Locked, Unavailable
+from reconciler.host import files
+from reconciler.host.board import LOCK
+from reconciler.host.holder import described, file_holder
+from reconciler.host.privilege import require_net_admin
+from reconciler.loop.commands import Session
+
+_PASSES_USE = ("reconciler.store.commit", "reconciler.store.schema", "reconciler.lifecycle", "reconciler.observe.wireguard")
+
+
+def serve(session: Session, say: Say) -> int:
+    """Runs until SIGTERM. NotPermitted, Unavailable; Locked when another daemon of this run directory runs."""
+    require_net_admin("daemon")
+    for name in _PASSES_USE:  # a pass is forked: what is loaded here it need not load
+        importlib.import_module(name)
+    with Daemon(session, say) as daemon:
+        lock = _lock(session)
+        try:
+            gc.collect()
+            gc.freeze()  # passes share these pages as long as nobody looks for garbage among them
+            daemon.run()
+        finally:
+            os.close(lock)
+    return 0
+
+
+def _lock(session: Session) -> int:
+    path = session.run_dir / LOCK
+    try:
+        files.make_directory(session.run_dir)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}", hint="choose a --run-dir that can be written") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = file_holder(os.fstat(descriptor))
+        os.close(descriptor)
+        raise Locked(
+            f"a daemon runs already: {described(holder)}", hint="systemctl stop tunctl, or end it with SIGTERM"
+        ) from None
+    return descriptor

@@ -1,0 +1,170 @@
+"""One pass in a process of its own, and what it reports. Nothing it waits for can hold up the loop, and it may be killed
+at any instant like any command."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import struct
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from reconciler.errors import Bug, Locked, TunctlError
+from reconciler.host.machine import Machine
+from reconciler.kinds.nat import Table
+from reconciler.loop import commands, interrupt
+from reconciler.loop.commands import Session
+from reconciler.loop.reconcile import Pass, Request, Watcher
+from reconciler.loop.watch import Known
+from reconciler.model.names import TunnelName
+from reconciler.model.plan import Outcome
+from reconciler.model.policy import INTERVAL_S, policy_of
+from reconciler.model.resource import Verb
+from reconciler.model.tunnel import Restart
+
+_LENGTH = struct.Struct("=I")
+_LONGEST_BYTES = 64 << 20
+
+
+class Repaired(NamedTuple):
+    """A step that was done."""
+
+    tunnel: TunnelName
+    key: Hashable  # kind and identity
+    verb: Verb
+    text: str
+
+
+class Report(NamedTuple):
+    """What the loop has to know after a pass."""
+
+    steps: tuple[Repaired, ...] = ()
+    errors: tuple[tuple[TunnelName, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    apart: frozenset[TunnelName] = frozenset()
+    known: Known = Known()
+    owners: tuple[tuple[TunnelName, int, int], ...] = ()  # name, pid, start ticks
+    restarts: tuple[tuple[TunnelName, int, Restart], ...] = ()  # name, generation, how patient
+    retry_s: float | None = None  # from now: the next attempt that some tunnel waits for
+    interval_s: float = INTERVAL_S
+    failure: str = ""
+    locked: bool = False  # another tunctl was at work
+
+
+Message = int | str | Report  # the port of its netlink socket, the one tunnel it is about, at the end the report
+
+
+class Worker:
+    """The loop's end of a pass that is going on."""
+
+    def __init__(self, pid: int, reading: int, names: frozenset[TunnelName] | None, begun_s: float) -> None:
+        self.pid = pid
+        self.names = names  # None: whatever is due
+        self.begun_s = begun_s
+        self.pidfd = os.pidfd_open(pid)
+        self.ports: set[int] = set()
+        self.has_reported = False
+        self._reading = reading
+        self._buffer = bytearray()
+
+    def fileno(self) -> int:
+        return self._reading
+
+    def read(self) -> Iterator[Message | None]:
+        """What has come; None: nothing more will."""
+        with suppress(BlockingIOError):
+            while chunk := os.read(self._reading, 1 << 20):
+                self._buffer += chunk
+                yield from self._whole()
+            yield None
+
+    def _whole(self) -> Iterator[Message]:
+        while len(self._buffer) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(self._buffer)[0]
+            if len(self._buffer) < end:
+                return
+            yield pickle.loads(bytes(self._buffer[_LENGTH.size : end]))  # noqa: S301 - of our own child
+            del self._buffer[:end]
+
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def close(self) -> None:
+        """Its process has ended, or is about to: takes leave of it."""
+        os.close(self._reading)
+        os.close(self.pidfd)
+
+
+def start(session: Session, request: Request, say: Callable[[str, str, str | None], None], begun_s: float) -> Worker:
+    """Forks. `say`: how the pass tells, in its own process, what it does: level, words, tunnel."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reading, False)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.set_wakeup_fd(-1)
+            interrupt.listen()
+            os.close(reading)
+            _work(session, request, say, writing)
+        except BaseException:  # told to end: the loop sees that nothing came
+            os._exit(1)
+        os._exit(0)
+    os.close(writing)
+    return Worker(pid, reading, request.scope, begun_s)
+
+
+def _work(session: Session, request: Request, say: Callable[[str, str, str | None], None], writing: int) -> None:
+    def tell(message: Message) -> None:
+        content = pickle.dumps(message)
+        view = memoryview(_LENGTH.pack(len(content)) + content)
+        while view:
+            view = view[os.write(writing, view) :]
+
+    def opened(machine: Machine) -> None:
+        tell(machine.rtnl.port)
+
+    def done(outcome: Outcome) -> None:
+        if not outcome.error and not outcome.skipped:
+            say("info", str(outcome.step), outcome.step.tunnel or None)
+
+    watch = Watcher(done=done, alone=tell)
+    try:
+        tell(_report(commands.keep(session, request, watch, opened)))
+    except Locked as error:
+        tell(Report(failure=error.message, locked=True))
+    except TunctlError as error:
+        tell(Report(failure=error.message))
+    except Exception as error:
+        tell(Report(failure=Bug.of(error).message))
+
+
+def _report(passed: Pass) -> Report:
+    seen = passed.after
+    stored = seen.stored
+    up = [intent for intent in stored.intents if intent.is_wanted_up(seen.facts.boot_id)]
+    retries = [i.progress.next_retry_us for i in up if i.progress.state == "waiting" and i.progress.next_retry_us]
+    links = {one.ifindex: name for name in seen.found_by_tunnel if (one := seen.link_of(name)) is not None and one.ifindex}
+    owners = [(name, own.pid, own.start_ticks) for name in seen.found_by_tunnel if (own := seen.owner_of(name)) is not None]
+    return Report(
+        tuple(
+            Repaired(o.step.tunnel, (o.step.resource.kind, o.step.resource.key), o.step.verb, str(o.step.resource))
+            for o in passed.outcomes
+            if not o.error and not o.skipped
+        ),
+        tuple((name, error.message) for name, error in passed.errors),
+        passed.warnings,
+        passed.apart,
+        Known(
+            links,
+            frozenset(i.tunnel.interface for i in up if i.tunnel.interface),
+            seen.numbers,
+            any(isinstance(one, Table) for one in seen.found.resources),
+        ),
+        tuple((name, pid, ticks) for name, pid, ticks in owners if pid and ticks),
+        tuple((i.name, i.generation, i.tunnel.restart) for i in up),
+        (min(retries) - seen.facts.now_us) / 1e6 if retries else None,
+        policy_of(source.host for source in stored.sources).interval_s,
+    )

@@ -1,0 +1,55 @@
+"""What the daemon shows to `status`: what somebody keeps undoing. That it runs is proven by its lock alone, which the
+kernel knows; the file is a hint and counts only while the lock is held. Without it `status` is as true, and only knows
+less of others."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler.host import files
+from reconciler.host.holder import file_holder
+
+LOCK, CONTESTED = "daemon.lock", "contested.json"
+_MOST_BYTES = 1 << 20
+
+
+class Fight(NamedTuple):
+    """An object that is repaired again and again."""
+
+    tunnel: str
+    text: str
+    by: str  # who undoes it, as far as it is known
+
+    def __str__(self) -> str:
+        return f"contested: {self.text} is undone again and again{' by ' if self.by else ''}{self.by}"
+
+
+def keeper(run_dir: str | Path) -> int | None:
+    """The pid of the daemon of this run directory; None: there is none."""
+    try:
+        return file_holder(os.stat(os.path.join(run_dir, LOCK)))
+    except OSError:
+        return None
+
+
+def contested(run_dir: str | Path) -> tuple[Fight, ...]:
+    """What the daemon wrote last; nothing when it cannot be read as that."""
+    try:
+        document = json.loads(files.read(os.path.join(run_dir, CONTESTED), _MOST_BYTES))
+        return tuple(Fight(str(one["tunnel"]), str(one["text"]), str(one["by"])) for one in document["contested"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def show(run_dir: Path, fights: Sequence[Fight]) -> None:
+    """OSError when it cannot be written."""
+    path = run_dir / CONTESTED
+    if fights:
+        content = {"version": 1, "contested": [fight._asdict() for fight in fights]}
+        files.replace(path, json.dumps(content).encode() + b"\n", 0o644)
+    else:
+        path.unlink(missing_ok=True)

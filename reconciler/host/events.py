@@ -1,0 +1,80 @@
+"""What the kernel tells by itself: multicast groups of rtnetlink and nftables, each on a socket of its own. Knows no kinds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from reconciler.errors import NotObserved
+from reconciler.host.nl_codec import messages
+
+ROUTE, NETFILTER = 0, 12  # NETLINK_ROUTE, NETLINK_NETFILTER
+LINKS, ADDRESSES, ROUTES, RULES = (1,), (5, 9), (7, 11), (8, 19)  # RTNLGRP_*, IPv4 and IPv6
+RULE_SETS = (7,)  # NFNLGRP_NFTABLES
+
+_SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
+_RECEIVE_BYTES = 8 << 20  # 20 000 events at once fit (LIBRARIES)
+_DATAGRAM_BYTES = 1 << 16
+_MOST_DATAGRAMS = 512  # a reader: whoever floods us does not keep us from everything else
+
+
+class Event(NamedTuple):
+    """One message of a group."""
+
+    protocol: int
+    kind: int
+    flags: int
+    port: int  # of the socket that caused it; 0: the kernel itself, and all about links
+    body: bytes
+
+
+class Events:
+    """A socket that listens from when it is made. Overflow is told as None: anything may have happened."""
+
+    def __init__(self, protocol: int, groups: Sequence[int]) -> None:
+        """NotObserved when the kernel has no such groups."""
+        self.protocol = protocol
+        try:
+            self._socket = socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
+            )
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BYTES)
+            except PermissionError:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+            self._socket.bind((0, 0))
+            for group in groups:
+                self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+        except OSError as error:
+            raise NotObserved(f"events of netlink protocol {protocol}: {error.strerror}") from error
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def read(self) -> Iterator[Event | None]:
+        """What has come, without waiting; None: some was lost, or cannot be understood."""
+        for _ in range(_MOST_DATAGRAMS):
+            try:
+                datagram, _, flags, sender = self._socket.recvmsg(_DATAGRAM_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise NotObserved(f"events: {os.strerror(error.errno or errno.EIO)}") from error
+                yield None
+                continue
+            if sender[0] != 0:  # another process can send to our port
+                continue
+            try:
+                whole = [Event(self.protocol, kind, flags_, port, body) for kind, flags_, _, port, body in messages(datagram)]
+            except ValueError:
+                whole = []
+            if flags & socket.MSG_TRUNC or not whole:
+                yield None
+            yield from whole
