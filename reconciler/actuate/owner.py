@@ -20,7 +20,8 @@ _POLL_S = (0.005, 0.02)  # at first, later: engines were ready 18 to 75 ms after
 _POLLS_AT_FIRST = 40
 _HURRY_S = 0.5
 _NAME_S = 3.0
-_SETTLE_S = 0.03  # ready, and still so after this: a program that opens its device and fails takes 10 ms to end
+_SETTLE_S = 0.03  # ready, and still so after this: a program that opens its device and fails takes 10 ms to end …
+_RESTLESS_S = 0.5  # … on a machine that has time for it
 
 
 def create(machine: Machine, wanted: Owner) -> None:
@@ -169,18 +170,25 @@ def _refusal(wanted: Owner, error: OSError) -> TunctlError:
 
 def _wait_until_ready(machine: Machine, wanted: Owner, started: Started) -> None:
     deadline = time.monotonic() + wanted.ready_timeout_s
-    polls, settled = 0, False
+    polls, ready_s = 0, 0.0
     while True:
         if not process.is_alive(started.pid, started.start_ticks) and not _has_heirs(wanted):
             raise StepFailed(_ending(launch.wait_status(started.pid)))
         missing = _missing(machine, wanted, started)
-        if missing is None and (settled or wanted.own_mounts):  # one that answers questions is ready at once
-            return
-        settled = missing is None
-        if time.monotonic() >= deadline:
+        now_s = time.monotonic()
+        ready_s = (ready_s or now_s) if missing is None else 0.0
+        if ready_s and (wanted.own_mounts or _has_settled(started, now_s - ready_s)):
+            return  # one that answers questions is ready at once
+        if now_s >= deadline:
             raise StepFailed(f"not ready within {wanted.ready_timeout_s:g} s: {missing or 'it has only just begun'}")
-        time.sleep(_SETTLE_S if settled else _POLL_S[polls >= _POLLS_AT_FIRST])
+        time.sleep(_SETTLE_S if ready_s else _POLL_S[polls >= _POLLS_AT_FIRST])
         polls += 1
+
+
+def _has_settled(started: Started, seconds: float) -> bool:
+    """It was ready for a moment, and waits for packets: one that still runs may be about to end. Some never rest."""
+    one = process.stat(started.pid)
+    return seconds >= (_SETTLE_S if one is None or one.state == "S" else _RESTLESS_S)
 
 
 def _has_heirs(wanted: Owner) -> bool:
