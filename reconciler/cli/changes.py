@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import click
 
 from reconciler.cli.options import Context, global_options, seconds
-from reconciler.errors import NotConverged, StoreError, Unavailable, UsageError
-from reconciler.loop import commands, salvage
-from reconciler.loop.commands import ApplyOptions, Done
-from reconciler.loop.interrupt import TimeIsUp
-from reconciler.loop.reconcile import Watcher
-from reconciler.loop.wait import wait_until_connected
-from reconciler.model.names import HOST
-from reconciler.model.plan import Outcome, Plan
+from reconciler.daemon import client
+from reconciler.errors import Unavailable
+from reconciler.loop import commands, orders
+from reconciler.loop.commands import ApplyOptions
+from reconciler.loop.orders import Order
 from reconciler.report import changes as report
 
 DESIRED = "/etc/tunctl/desired.toml"
@@ -53,20 +45,7 @@ def apply(
         raise Unavailable("apply --confirm is not there yet")
     if dry_run:
         return show_plan(ctx, file, options)
-    timeout_s = seconds(timeout, "--timeout")
-    deadline = time.monotonic() + timeout_s
-    with _bounded(timeout_s):
-        done = commands.apply(ctx.session, file, options, _watcher(ctx))
-    return _finish(ctx, _waited(ctx, done, deadline) if wait and done.result.converged else done)
-
-
-def _waited(ctx: Context, done: Done, deadline: float) -> Done:
-    """The same, with what is not connected at the deadline as an error: there is one document, and it says so."""
-    try:
-        wait_until_connected(ctx.session, done.declared, deadline)
-    except NotConverged as error:
-        return done._replace(result=done.result._replace(errors=((HOST, error),)))
-    return done
+    return _carry_out(ctx, Order("apply", file=file, options=options, timeout_s=seconds(timeout, "--timeout"), wait=wait))
 
 
 @click.command()
@@ -100,8 +79,7 @@ def show_plan(ctx: Context, file: str | None, options: ApplyOptions) -> int:
 @global_options
 def up(ctx: Context, names: tuple[str, ...], *, every: bool) -> int:
     """End the hold of tunnels and bring them up."""
-    _names_or_all(names, every=every)
-    return _finish(ctx, commands.up(ctx.session, names, _watcher(ctx)))
+    return _carry_out(ctx, Order("up", names, every))
 
 
 @click.command()
@@ -111,18 +89,7 @@ def up(ctx: Context, names: tuple[str, ...], *, every: bool) -> int:
 @global_options
 def down(ctx: Context, names: tuple[str, ...], *, every: bool, orphans: bool) -> int:
     """Take tunnels down and keep them down, until `up` or an `apply` that declares them."""
-    if orphans:
-        if names or every:
-            raise UsageError("--orphans goes without names and without --all")
-        return _finish(ctx, salvage.down_orphans(ctx.session, _watcher(ctx)))
-    _names_or_all(names, every=every)
-    try:
-        done = commands.down(ctx.session, names, _watcher(ctx))
-    except StoreError as error:
-        if not every:
-            raise
-        done = salvage.down_without_store(ctx.session, error, _watcher(ctx))
-    return _finish(ctx, done)
+    return _carry_out(ctx, Order("down", names, every, orphans))
 
 
 @click.command()
@@ -132,67 +99,20 @@ def down(ctx: Context, names: tuple[str, ...], *, every: bool, orphans: bool) ->
 @global_options
 def forget(ctx: Context, names: tuple[str, ...], *, source: str | None, every: bool) -> int:
     """Take tunnels down and delete them from the store; needs no file."""
-    if (bool(names) + bool(source) + every) != 1:
-        raise UsageError("forget takes names, or --source, or --all")
-    return _finish(ctx, commands.forget(ctx.session, names, source, _watcher(ctx)))
+    return _carry_out(ctx, Order("forget", names, every, source=source))
 
 
 @click.command()
 @global_options
 def reconcile(ctx: Context) -> int:
     """One pass over all intents, then exit: for a timer."""
-    return _finish(ctx, commands.reconcile_all(ctx.session, _watcher(ctx)))
+    return _carry_out(ctx, Order("reconcile"))
 
 
-def _names_or_all(names: tuple[str, ...], *, every: bool) -> None:
-    if bool(names) == every:
-        raise UsageError("names of tunnels, or --all")
-
-
-def _watcher(ctx: Context) -> Watcher:
-    """Steps are shown before they are done, and what fails as soon as it does."""
-
-    def planned(plan: Plan) -> None:
-        ctx.output.data(report.plan_text(plan, paint=ctx.output.paint))
-
-    def done(outcome: Outcome) -> None:
-        if outcome.error is not None:
-            ctx.output.note("error", outcome.error.message, outcome.step.tunnel or None)
-
-    return Watcher(planned, done)
-
-
-def _finish(ctx: Context, done: Done) -> int:
-    result = done.result
-    notes = (*done.notes, *result.warnings)
-    plan = result.plan._replace(warnings=(*result.plan.warnings, *notes))
-    ctx.output.document(lambda: report.result_json(plan, done.held, result.outcomes, result.errors))
-    for note in notes:
-        ctx.output.note("warning", note)
-    for remark in result.remarks:
-        ctx.output.note("info", remark)
-    for name in done.held:
-        ctx.output.note("info", f"held down (tunctl up {name})", name)
-    told = {outcome.error for outcome in result.outcomes if outcome.error}
-    for line in report.errors_text([pair for pair in result.errors if pair[1] not in told], ctx.output.paint_err):
-        ctx.output.note("info", line)
-    return result.exit_code
-
-
-@contextmanager
-def _bounded(timeout_s: float) -> Iterator[None]:
-    """Ends the command when its time is over; what was done until then stays recorded, the next pass goes on."""
-
-    def expired(_number: int, _frame: object) -> None:
-        raise TimeIsUp(timeout_s)
-
-    before = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def _carry_out(ctx: Context, order: Order) -> int:
+    """By the daemon when one runs, else here: with the same words."""
+    code = None if ctx.session.fault else client.ask(ctx.session, order, ctx.output)
+    return orders.carry_out(ctx.session, order, ctx.output) if code is None else code
 
 
 COMMANDS = (apply, plan, up, down, forget, reconcile)

@@ -6,14 +6,15 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import socket
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import TracebackType
 
 from reconciler.daemon import notify, worker
+from reconciler.daemon.door import Door
 from reconciler.daemon.listening import Ears
-from reconciler.daemon.worker import Report, Worker
+from reconciler.daemon.worker import Report, Say, Worker
 from reconciler.host import board
 from reconciler.host.board import Fight
 from reconciler.loop.commands import Session
@@ -30,18 +31,17 @@ HURRY_S = 3.0  # between SIGTERM and SIGKILL
 LOCKED_S = 0.1  # until the next try when another tunctl was at work
 FAILED_S = 5.0  # until the next try when a pass could not even look
 
-Say = Callable[[str, str, str | None], None]
-
 
 class Daemon:
     """One of them a run directory (the caller has its lock). As a context it hears signals; `run` returns when it was told
     to end."""
 
     def __init__(self, session: Session, say: Say) -> None:
-        self._session, self._say = session, say
+        self._session, self._say = session._replace(gives_way=True), say
         self._selector = selectors.DefaultSelector()
         self._stack = ExitStack()
         self._ears = Ears(self._selector)
+        self._door = Door(self._selector, session.run_dir)
         self._shown: list[Fight] = []  # what `status` is told of
         self._due = Timetable(time.monotonic())
         self._repairs, self._restarts = Repairs(), Restarts()
@@ -64,14 +64,17 @@ class Daemon:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. The tunnels stay as they are."""
         self._ears.listen(self._heard)
+        self._door.open(self._ordered)
         while not self._ends:
             self._start_due()
             self._reap()
             for key, _ in self._selector.select(self._patience()):
                 key.data(key.fileobj)
+            self._door.forget_the_slow(time.monotonic())
             if self._watchdog_s:
                 notify.tell("WATCHDOG=1")
         notify.tell("STOPPING=1")
+        self._door.close()
         self._end_workers()
         self._show([])
 
@@ -97,12 +100,18 @@ class Daemon:
             if isinstance(message, int):
                 one.ports.add(message)
                 self._ears.ours.add(message)
-            elif isinstance(message, str):
-                one.names = frozenset((TunnelName(message),))
+            elif isinstance(message, frozenset):
+                one.names = message
             elif message is None:
                 self._ended(one)
             else:
                 self._learn(one, message)
+
+    def _ordered(self, connection: socket.socket, text: bytes) -> None:
+        """A user has asked for something: what was before does not count against it."""
+        self._restarts.forget(self._settings)
+        self._add(worker.start_order(self._session, connection, text, time.monotonic()))
+        connection.close()
 
     # what it does
 
@@ -116,7 +125,11 @@ class Daemon:
             if len(self._workers) < MOST_WORKERS:
                 self._apart.discard(name)
                 self._start(frozenset((name,)), busy)
-        if self._due.next_s is not None and now_s >= self._due.next_s and all(one.names for one in self._workers.values()):
+        if (
+            self._due.next_s is not None
+            and now_s >= self._due.next_s
+            and all(one.names is not None for one in self._workers.values())
+        ):
             self._due.begun(now_s)
             self._start(None, busy)
 
@@ -126,7 +139,9 @@ class Daemon:
             names, requested=False, cause="daemon", patient=True, apart=names is None, besides=busy,
             withheld=self._repairs.withheld(now_s), resting=self._resting(now_s),
         )  # fmt: skip
-        one = worker.start(self._session, request, self._say, now_s)
+        self._add(worker.start(self._session, request, self._say, now_s))
+
+    def _add(self, one: Worker) -> None:
         self._workers[one.pid] = one
         self._ears.ours.add(one.pid)
         self._selector.register(one, selectors.EVENT_READ, self._reported)
@@ -191,7 +206,9 @@ class Daemon:
         del self._workers[one.pid]
         self._leaving.add(one.pid)
         self._ears.ours.discard(one.pid)
-        if not one.has_reported:  # killed: nothing was learned from it
+        if one.is_order:
+            self._due.at(time.monotonic())
+        elif not one.has_reported:  # killed: nothing was learned from it
             self._due.at(time.monotonic() + FAILED_S)
 
     def _reap(self) -> None:
@@ -203,8 +220,9 @@ class Daemon:
 
     def _patience(self) -> float:
         times = [one.begun_s + WORKER_S for one in self._workers.values()]
-        if self._due.next_s is not None and all(one.names for one in self._workers.values()):
+        if self._due.next_s is not None and all(one.names is not None for one in self._workers.values()):
             times.append(self._due.next_s)
+        times += self._door.deadlines_s
         if self._watchdog_s:
             times.append(time.monotonic() + self._watchdog_s)
         return max(0.0, min(times, default=time.monotonic() + FAILED_S) - time.monotonic())

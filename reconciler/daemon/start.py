@@ -7,7 +7,8 @@ import gc
 import importlib
 import os
 
-from reconciler.daemon.serve import Daemon, Say
+from reconciler.daemon.serve import Daemon
+from reconciler.daemon.worker import Say
 from reconciler.errors import Locked, Unavailable
 from reconciler.host import files
 from reconciler.host.board import LOCK

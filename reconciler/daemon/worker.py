@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import socket
 import struct
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from reconciler.daemon import control
 from reconciler.errors import Bug, Locked, TunctlError
 from reconciler.host.machine import Machine
 from reconciler.kinds.nat import Table
@@ -26,6 +28,8 @@ from reconciler.model.tunnel import Restart
 
 _LENGTH = struct.Struct("=I")
 _LONGEST_BYTES = 64 << 20
+
+Say = Callable[[str, str, str | None], None]  # level, words, tunnel
 
 
 class Repaired(NamedTuple):
@@ -53,7 +57,8 @@ class Report(NamedTuple):
     locked: bool = False  # another tunctl was at work
 
 
-Message = int | str | Report  # the port of its netlink socket, the one tunnel it is about, at the end the report
+Message = int | frozenset[TunnelName] | Report  # the port of its netlink socket, the tunnels it is about, at the end the report
+Tell = Callable[[Message], None]
 
 
 class Worker:
@@ -66,6 +71,7 @@ class Worker:
         self.pidfd = os.pidfd_open(pid)
         self.ports: set[int] = set()
         self.has_reported = False
+        self.is_order = False
         self._reading = reading
         self._buffer = bytearray()
 
@@ -98,8 +104,19 @@ class Worker:
         os.close(self.pidfd)
 
 
-def start(session: Session, request: Request, say: Callable[[str, str, str | None], None], begun_s: float) -> Worker:
+def start(session: Session, request: Request, say: Say, begun_s: float) -> Worker:
     """Forks. `say`: how the pass tells, in its own process, what it does: level, words, tunnel."""
+    return _fork(lambda tell: _pass(session, request, say, tell), request.scope, begun_s)
+
+
+def start_order(session: Session, connection: socket.socket, text: bytes, begun_s: float) -> Worker:
+    """Forks. What a user asked for through the control socket, which the process takes over."""
+    one = _fork(lambda tell: control.serve(connection, text, session, tell), frozenset(), begun_s)
+    one.is_order = True
+    return one
+
+
+def _fork(work: Callable[[Tell], None], names: frozenset[TunnelName] | None, begun_s: float) -> Worker:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
     pid = os.fork()
@@ -108,21 +125,22 @@ def start(session: Session, request: Request, say: Callable[[str, str, str | Non
             signal.set_wakeup_fd(-1)
             interrupt.listen()
             os.close(reading)
-            _work(session, request, say, writing)
+            work(lambda message: _tell(writing, message))
         except BaseException:  # told to end: the loop sees that nothing came
             os._exit(1)
         os._exit(0)
     os.close(writing)
-    return Worker(pid, reading, request.scope, begun_s)
+    return Worker(pid, reading, names, begun_s)
 
 
-def _work(session: Session, request: Request, say: Callable[[str, str, str | None], None], writing: int) -> None:
-    def tell(message: Message) -> None:
-        content = pickle.dumps(message)
-        view = memoryview(_LENGTH.pack(len(content)) + content)
-        while view:
-            view = view[os.write(writing, view) :]
+def _tell(writing: int, message: Message) -> None:
+    content = pickle.dumps(message)
+    view = memoryview(_LENGTH.pack(len(content)) + content)
+    while view:
+        view = view[os.write(writing, view) :]
 
+
+def _pass(session: Session, request: Request, say: Say, tell: Tell) -> None:
     def opened(machine: Machine) -> None:
         tell(machine.rtnl.port)
 
@@ -130,7 +148,7 @@ def _work(session: Session, request: Request, say: Callable[[str, str, str | Non
         if not outcome.error and not outcome.skipped:
             say("info", str(outcome.step), outcome.step.tunnel or None)
 
-    watch = Watcher(done=done, alone=tell)
+    watch = Watcher(done=done, about=tell)
     try:
         tell(_report(commands.keep(session, request, watch, opened)))
     except Locked as error:

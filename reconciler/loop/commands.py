@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,9 @@ class Session(NamedTuple):
     run_dir: Path
     lock_timeout_s: float = 2.0
     fault: Fault | None = None
+    uid: int | None = None  # for whom, when that is not whoever runs this process
+    reads_as: Callable[[], AbstractContextManager[None]] = nullcontext  # with whose rights a desired file is opened
+    gives_way: bool = False  # to others while it only waits for a program: it is a pass of the daemon
 
 
 class Done(NamedTuple):
@@ -67,8 +70,8 @@ class ApplyOptions(NamedTuple):
 
 
 @contextmanager
-def writing(session: Session, command: str, *, gives_way: bool = False) -> Iterator[tuple[Machine, Store, tuple[str, ...]]]:
-    """The lock, the open machine and the store, in this order. `gives_way`: not while it only waits for a program."""
+def writing(session: Session, command: str) -> Iterator[tuple[Machine, Store, tuple[str, ...]]]:
+    """The lock, the open machine and the store, in this order."""
     require_net_admin(command)
     with (
         hold(session.run_dir, session.lock_timeout_s) as held,
@@ -76,26 +79,33 @@ def writing(session: Session, command: str, *, gives_way: bool = False) -> Itera
         Store(session.state_dir) as store,
     ):
         machine.ledger = Book(store)
-        if gives_way:
+        if session.gives_way:
             machine.turn = held
         yield machine, store, held.warnings
 
 
-def actor() -> Actor:
-    """Who asks: the user behind sudo, if any."""
-    uid = int(os.environ["SUDO_UID"]) if os.environ.get("SUDO_UID", "").isdigit() else os.getuid()
+def actor(session: Session) -> Actor:
+    """Who asks."""
+    uid = asking_uid() if session.uid is None else session.uid
     return Actor(uid, accounts.name_of(uid, _NAME_S))
+
+
+def asking_uid() -> int:
+    """The user behind sudo, if any."""
+    return int(os.environ["SUDO_UID"]) if os.environ.get("SUDO_UID", "").isdigit() else os.getuid()
 
 
 def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher) -> Done:
     """Stores what the file says, makes it so, and looks again."""
     require_net_admin("apply")
-    desired = _desired(location, _peek(session))
+    stored = _peek(session)
+    with session.reads_as():
+        desired = _desired(location, stored)
     with writing(session, "apply") as (machine, store, warnings):
         if not options.allow_withdraw:
             refuse_withdrawal(store.stored(), desired)
         declared = frozenset(tunnel.name for tunnel in desired.tunnels)
-        saved = store.save(desired, _terms(machine, declared, options), actor=actor(), cause="apply")
+        saved = store.save(desired, _terms(machine, declared, options), actor=actor(session), cause="apply")
         point(session.fault, "stored")
         stored = store.stored()
         scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | declared | {HOST}
@@ -200,8 +210,8 @@ def reconcile_all(session: Session, watch: Watcher) -> Done:
 
 
 def keep(session: Session, request: Request, watch: Watcher, opened: Callable[[Machine], None]) -> Pass:
-    """One pass of the daemon. It holds the lock only while it looks and acts, not while it waits for a program."""
-    with writing(session, "daemon", gives_way=True) as (machine, store, _warnings):
+    """One pass of the daemon."""
+    with writing(session, "daemon") as (machine, store, _warnings):
         opened(machine)
         return reconcile(machine, store, store.stored(), request, watch, session.fault)
 
@@ -216,7 +226,7 @@ def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:
             raise InvalidFile(
                 f"{', '.join(sorted(disabled))}: enabled = false in the desired file", hint="change it there, then tunctl apply"
             )
-        store.unhold(chosen, machine.handles.boot_id, actor=actor(), cause="up")
+        store.unhold(chosen, machine.handles.boot_id, actor=actor(session), cause="up")
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="up"), watch, session.fault)
         return Done(result, (), warnings)
@@ -228,7 +238,7 @@ def down(session: Session, names: Sequence[str], watch: Watcher) -> Done:
         stored = store.stored()
         chosen = check_names(stored, names) if names else frozenset(i.name for i in stored.intents)
         idle = [i.name for i in stored.intents if i.name in chosen and i.progress.state in ("pending", "removed")]
-        store.hold(chosen, actor=actor(), cause="down")
+        store.hold(chosen, actor=actor(session), cause="down")
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="down"), watch, session.fault)
         quiet = () if result.plan.steps else tuple(f"{name}: not connected" for name in idle)
@@ -248,7 +258,7 @@ def forget(session: Session, names: Sequence[str], source: str | None, watch: Wa
             chosen = check_names(stored, names)
         else:
             chosen = frozenset(i.name for i in stored.intents if source in (None, i.source))
-        store.withdraw(chosen, sources=_emptied(stored, chosen, source), actor=actor(), cause="forget")
+        store.withdraw(chosen, sources=_emptied(stored, chosen, source), actor=actor(session), cause="forget")
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="forget"), watch, session.fault)
         return Done(result, (), warnings)

@@ -30,7 +30,7 @@ class Watcher(NamedTuple):
 
     planned: Callable[[Plan], None] = lambda _plan: None
     done: Callable[[Outcome], None] = lambda _outcome: None
-    alone: Callable[[TunnelName], None] = lambda _name: None  # from now on the pass is about this tunnel only
+    about: Callable[[frozenset[TunnelName]], None] = lambda _names: None  # the pass is about these tunnels only
 
 
 class Pass(NamedTuple):
@@ -77,8 +77,8 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     wide = _scope(before, request)
     scope, apart = _apart(before.plan, wide, request)
     first = _allowed(before.plan.only(scope), request)
-    if request.apart and scope != wide and not apart and len(scope) == 2:
-        watch.alone(*(scope - {HOST}))
+    if request.scope is not None or (request.apart and not apart and len(scope) == 2):
+        watch.about(scope - {HOST})
     watch.planned(first)
     if first.steps:
         store.ensure_writable()
@@ -87,12 +87,16 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     remember.rests(store, before, (wide - scope - apart) & request.resting.keys(), request.resting)
     outcomes: list[Outcome] = []
     now, left, todo = before, first, first
+    said: set[Hashable] = set()  # objects of steps that were shown and are not done yet
     for _ in range(ROUNDS + 2 * len(_started(first))):
         if not todo.steps:
             break
-        if outcomes:
-            watch.planned(Plan(todo.steps))  # what only a second look could show
+        more = tuple(step for step in todo.steps if not _keys((step,)) & said)
+        if outcomes and more:
+            watch.planned(Plan(more))  # what only a second look could show
+        said |= _keys(todo.steps)
         outcomes += act(machine, todo.steps, fault, watch.done, 1 + len(outcomes))
+        said -= _keys(outcome.step for outcome in outcomes if not outcome.skipped)
         point(fault, "acted")
         stored = store.stored() if machine.is_overtaken else stored
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
@@ -109,6 +113,10 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     point(fault, "recorded")
     remarks = tuple(_remarks(before, outcomes))
     return Pass(first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes), remarks, apart)
+
+
+def _keys(steps: Iterable[Step]) -> set[Hashable]:
+    return {(step.resource.kind, step.resource.key) for step in steps}
 
 
 def _remarks(before: Survey, outcomes: Iterable[Outcome]) -> Iterator[str]:
@@ -140,8 +148,8 @@ def _scope(before: Survey, request: Request) -> frozenset[TunnelName]:
 def _apart(plan: Plan, scope: frozenset[TunnelName], request: Request) -> tuple[frozenset[TunnelName], frozenset[TunnelName]]:
     """The scope of this pass, and the tunnels that are left to passes of their own: nobody waits for another's program."""
     started = frozenset(step.tunnel for step in _started(plan.only(scope)))
-    scope -= started & request.resting.keys()
-    slow = started - request.resting.keys()
+    scope -= started & frozenset(request.resting)
+    slow = started - frozenset(request.resting)
     if not request.apart or not slow:
         return scope, frozenset()
     if len(slow) == 1 and {step.tunnel for step in plan.only(scope).steps} <= slow | {HOST}:

@@ -34,6 +34,17 @@ def step_line(step: Step, paint: Paint = PLAIN) -> str:
     return paint(f"{step.verb.value} {step.resource}", _COLOURS[step.verb]) + changes
 
 
+def painted(line: str, paint: Paint) -> str:
+    """A line of plan_text without colour, with colour."""
+    verb = next((verb for verb in Verb if line.startswith(f"{verb.value} ")), None)
+    if verb is not None:
+        text, bracket, changes = line.partition("  (")
+        return paint(text, _COLOURS[verb]) + bracket + changes
+    if line.startswith("x "):
+        return paint(line, "red")
+    return paint(line, "yellow" if line.startswith("# warning: ") else "grey") if line.startswith("# ") else line
+
+
 def _change(step: Step, field: str) -> str:
     before, now = getattr(step.found, field, None), getattr(step.resource, field, None)
     simple = isinstance(before, int | str | None) and isinstance(now, int | str) and len(str(now)) < 40

@@ -230,8 +230,8 @@ def test_contested(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
     for number in range(11):
         host.ip("route del 10.9.128.0/20")
         wait_until(lambda: "10.9.128.0/20" in host.ip("route"), 4, f"repair {number}: {keeper.said}")
-    host.ip("route del 10.9.128.0/20")
     wait_until(lambda: "contested" in keeper.said, SOON_S)
+    host.ip("route del 10.9.128.0/20")
     assert keeper.said.count("contested") == 1
     time.sleep(1)
     assert "10.9.128.0/20" not in host.ip("route"), "not at once any more"

@@ -1,0 +1,82 @@
+"""Where clients come in. Takes their requests as they come, byte by byte, and hands over those that are whole; who is slow,
+or one too many, waits or is forgotten, and nobody else notices."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from reconciler.daemon import control
+from reconciler.daemon.control import MOST_CLIENTS, REQUEST_S, Client
+from reconciler.daemon.protocol import SOCKET
+
+Ordered = Callable[[socket.socket, bytes], None]
+
+
+class Door:
+    """The control socket of one run directory."""
+
+    def __init__(self, selector: selectors.BaseSelector, run_dir: Path) -> None:
+        self._selector = selector
+        self._run_dir = run_dir
+        self._listener: socket.socket | None = None
+        self._clients: set[Client] = set()
+        self._ordered: Ordered = lambda _connection, _text: None
+
+    def open(self, ordered: Ordered) -> None:
+        """From now on requests are taken. Unavailable."""
+        self._ordered = ordered
+        self._listener = control.listen(self._run_dir)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._came)
+
+    def close(self) -> None:
+        """No more of them; the socket goes."""
+        if self._listener is not None:
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+            with suppress(OSError):
+                (self._run_dir / SOCKET).unlink()
+        for client in tuple(self._clients):
+            self._forget(client)
+
+    @property
+    def deadlines_s(self) -> list[float]:
+        """Until when the requests must be there."""
+        return [client.deadline_s for client in self._clients]
+
+    def forget_the_slow(self, now_s: float) -> None:
+        """Those whose time is over."""
+        for client in [client for client in self._clients if client.deadline_s <= now_s]:
+            self._forget(client)
+
+    def _came(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # it went away again, or we have no descriptor left
+            return
+        if len(self._clients) >= MOST_CLIENTS:
+            self._forget(min(self._clients, key=lambda client: client.deadline_s))
+        client = Client(connection, time.monotonic() + REQUEST_S)
+        self._clients.add(client)
+        self._selector.register(client, selectors.EVENT_READ, self._said)
+
+    def _said(self, client: Client) -> None:
+        text = client.read()
+        if text is None:
+            return
+        self._clients.discard(client)
+        self._selector.unregister(client)
+        if text:
+            self._ordered(client.connection, text)
+        else:
+            client.connection.close()
+
+    def _forget(self, client: Client) -> None:
+        self._clients.discard(client)
+        self._selector.unregister(client)
+        client.connection.close()

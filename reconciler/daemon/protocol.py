@@ -1,0 +1,86 @@
+"""What goes over the control socket: lines of JSON. The client sends one request; it gets any number of ``{"log":…}`` and
+``{"step":…}``, then exactly one ``{"result":…}`` or ``{"error":…}``."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from typing import Any, NamedTuple, TypeVar
+
+from reconciler.errors import Problem, TunctlError, Unavailable, UsageError
+from reconciler.loop.commands import ApplyOptions
+from reconciler.loop.orders import ORDERS, Order
+
+SOCKET, VERSION = "control.sock", 1
+T = TypeVar("T")
+REQUEST_BYTES = 64 << 20  # a desired file on standard input, in base64
+
+
+class Request(NamedTuple):
+    """One order, and what else the daemon must know of whoever gives it."""
+
+    order: Order
+    state_dir: str
+    directory: str  # in which paths are relative
+    stdin: bytes | None = None  # what `-` stands for
+    sudo_uid: int | None = None  # believed of root only
+    as_json: bool = False
+    debug: bool = False
+    lock_timeout_s: float = 2.0
+
+
+def encode(request: Request) -> bytes:
+    """The line."""
+    document = {**request._asdict(), "version": VERSION, "order": {**request.order._asdict()}}
+    document["order"]["options"] = request.order.options._asdict()
+    document["stdin"] = None if request.stdin is None else b64encode(request.stdin).decode()
+    return line(document)
+
+
+def decode(text: bytes) -> Request:
+    """UsageError when it is none; Unavailable when it is of another version of tunctl."""
+    try:
+        document = json.loads(text)
+        version = document.pop("version")
+        if version != VERSION:
+            words = f"the daemon speaks version {VERSION} of the protocol, the command version {version}"
+            raise Unavailable(words, hint="restart the daemon: systemctl restart tunctl")
+        order = document.pop("order")
+        options = _checked(ApplyOptions, order.pop("options"))
+        order["names"] = tuple(str(name) for name in order["names"])
+        if order["command"] not in ORDERS:
+            raise UsageError(f"the daemon carries out no {order['command']!r}")
+        stdin = document.pop("stdin")
+        return _checked(
+            Request, {**document, "order": _checked(Order, {**order, "options": options}), "stdin": stdin and b64decode(stdin)}
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"this is no request of tunctl: {error}") from error
+
+
+def _checked(kind: type[T], fields: dict[str, Any]) -> T:
+    """A named tuple whose fields have the types of its defaults, where it has any."""
+    made = kind(**fields)
+    for name, default in kind._field_defaults.items():  # type: ignore[attr-defined]
+        value = getattr(made, name)
+        if default is not None and not isinstance(value, int | float if isinstance(default, float) else type(default)):
+            raise TypeError(f"{name} is {type(value).__name__}")
+    return made
+
+
+def line(frame: dict[str, Any]) -> bytes:
+    return json.dumps(frame, separators=(",", ":")).encode() + b"\n"
+
+
+def error_frame(error: TunctlError) -> dict[str, Any]:
+    details = [[d.file, d.line, d.key, d.message] for d in error.details]
+    return {"error": {"code": error.exit_code, "message": error.message, "hint": error.hint, "details": details}}
+
+
+class Told(TunctlError):
+    """An error that the daemon told us of."""
+
+    def __init__(self, frame: dict[str, Any]) -> None:
+        details = tuple(Problem(str(f), int(n), str(k), str(m)) for f, n, k, m in frame["details"])
+        super().__init__(str(frame["message"]), hint=str(frame["hint"]), details=details)
+        self.exit_code = int(frame["code"])

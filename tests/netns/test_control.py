@@ -1,0 +1,205 @@
+"""The control socket: commands go through the daemon when it runs, with the same words; whoever is on the other end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.netns.faults import assert_clean, everything, marked, state, tun_file
+from tests.netns.test_daemon import SOON_S, Keeper, exec_block, exec_file, keep, keepers, tunctl
+from tests.netns.warm import Warm
+from tests.netns.world import Host, wait_until
+
+__all__ = ["keepers", "tunctl"]
+pytestmark = pytest.mark.bound(90)
+
+
+def door(host: Host) -> Path:
+    return host.run_dir / "control.sock"
+
+
+def kept(host: Host, tunctl: Warm, keepers: list[Keeper]) -> Keeper:
+    keeper = keep(host, tunctl, keepers)
+    wait_until(door(host).exists, SOON_S, "the control socket is there")
+    return keeper
+
+
+def talk(host: Host, content: bytes, *, end: bool = True) -> list[dict[str, object]]:
+    """What is answered to these bytes."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(SOON_S)
+        connection.connect(str(door(host)))
+        connection.sendall(content)
+        if end:
+            connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as lines:
+            return [json.loads(line) for line in lines]
+
+
+def request(host: Host, command: str, **order: object) -> bytes:
+    options = {"allow_withdraw": False, "take_over": False, "adopt": False, "keep_holds": False}
+    words = {"command": command, "names": [], "every": False, "orphans": False, "source": None, "file": "", "options": options}
+    document = {
+        "version": 1, "order": {**words, "timeout_s": 60.0, "wait": False, **order}, "state_dir": str(host.state_dir),
+        "directory": str(host.dir), "stdin": None, "sudo_uid": None, "as_json": True, "debug": False, "lock_timeout_s": 2.0,
+    }  # fmt: skip
+    return json.dumps(document).encode() + b"\n"
+
+
+def test_the_same_words_with_and_without(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    before, file = state(host), everything(host)
+
+    def all_of_it() -> list[tuple[int, str, str]]:
+        out = []
+        for words in (
+            ("apply", "nothing.toml"), ("apply", file), ("apply", file), ("down", "plain"), ("down", "plain"), ("up", "nobody"),
+            ("apply", file, "--keep-holds"), ("up", "plain"), ("reconcile",), ("--json", "down", "made"), ("down", "--all"),
+            ("forget", "--all"), ("down",), ("forget",),
+        ):  # fmt: skip
+            done = tunctl.run(*words, expect=None)
+            out.append((done.returncode, done.stdout, done.stderr))
+        return out
+
+    def plain(told: tuple[int, str, str]) -> str:
+        """Without pids, marks and times."""
+        words = r"pid \d+|\"(pid|start_ticks|ifindex)\": \d+|[0-9a-f]{8,}\"|\"seconds\": [0-9.e-]+|\"carrier\": \w+"
+        return re.sub(words, "…", "\n".join(map(str, told)))
+
+    alone = all_of_it()
+    assert_clean(host, before)
+    kept(host, tunctl, keepers)
+    through = all_of_it()
+    for one, other in zip(through, alone, strict=True):
+        assert plain(one).replace(",", ",\n").splitlines() == plain(other).replace(",", ",\n").splitlines()
+    (keeper,) = keepers
+    keeper.end()
+    assert not door(host).exists()
+    assert_clean(host, before)
+
+
+def test_the_protocol(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    """Frames of log and step, then exactly one result or error."""
+    file = tun_file(host, "demo", "two")
+    kept(host, tunctl, keepers)
+    frames = talk(host, request(host, "apply", file=str(file)))
+    assert {key for frame in frames for key in frame} <= {"log", "step", "result"}
+    assert "+ link tun-demo type tun up" in [frame["step"]["text"] for frame in frames if "step" in frame]  # type: ignore[index]
+    result = frames[-1]["result"]
+    assert isinstance(result, dict)
+    assert (result["exit_code"], result["document"]["converged"]) == (0, True)
+    (frame,) = talk(host, request(host, "up", names=["nobody"]))
+    assert frame["error"]["code"] == 64  # type: ignore[index]
+    assert (host.run_dir / "control.sock").stat().st_mode & 0o777 == 0o660
+    wrong = {
+        "no JSON": b"apply\n", "no object": b"[]\n", "deep": b"[" * 100_000 + b"\n", "not UTF-8": b"\xff\xfe\n", "empty": b"\n",
+        "another version": request(host, "up").replace(b'"version": 1', b'"version": 2'),
+        "a word too many": request(host, "up", more=1), "a wrong type": request(host, "up", every="yes"),
+        "an unknown command": request(host, "status"),
+    }  # fmt: skip
+    for what, content in wrong.items():
+        answers = talk(host, content)
+        assert [list(frame) for frame in answers] in ([["error"]], []), what
+        if answers:
+            assert answers[0]["error"]["code"] in (64, 69), (what, answers)  # type: ignore[index]
+    assert "restart" in str(talk(host, wrong["another version"]))
+    assert tunctl.json("status", "two", expect=3)["tunnels"][0]["verdict"] == "degraded"
+
+
+def test_slow_silent_and_many_clients_delay_nobody(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    file = tun_file(host, "demo")
+    keeper = kept(host, tunctl, keepers)
+    silent = []
+    for number in range(60):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(door(host)))
+        if number % 2:
+            connection.sendall(b'{"version": 1, ')
+        silent.append(connection)
+    tunctl.run("apply", file)
+    one = socket.socket(socket.AF_UNIX)  # asks, and never reads
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    one.connect(str(door(host)))
+    one.sendall(request(host, "apply", file=str(tun_file(host, "demo", *(f"t{n}" for n in range(40))))))
+    wait_until(lambda: "tun-t39" in host.ip("link"), SOON_S, "its work is done all the same")
+    gone = socket.socket(socket.AF_UNIX)
+    gone.connect(str(door(host)))
+    gone.sendall(request(host, "down", every=True))
+    gone.close()
+    wait_until(lambda: "tun-" not in host.ip("link"), SOON_S, "a client that goes away changes nothing")
+    for connection in (*silent, one):
+        connection.close()
+    assert keeper.end(within_s=10) == 0
+
+
+def test_a_user_has_his_own_rights(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    """Who is not in the group may not even connect; whoever may, reads only what he could read himself."""
+    secret = host.write("secret.toml", "version = 1\n[tunnels.x]\ndriver = 'tun'\n", 0o600)
+    kept(host, tunctl, keepers)
+    as_nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    script = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        "s.sendall(sys.stdin.buffer.read()); print(s.makefile().read())"
+    )
+    argv = [*as_nobody, sys.executable, "-c", script, str(door(host))]
+    done = subprocess.run(
+        argv, input=request(host, "apply", file=str(secret)), capture_output=True, check=False, timeout=SOON_S
+    )
+    assert done.returncode != 0
+    assert b"PermissionError" in done.stderr
+    host.run_dir.chmod(0o755)
+    door(host).chmod(0o666)  # an administrator's mistake is not enough
+    done = subprocess.run(
+        argv, input=request(host, "apply", file=str(secret)), capture_output=True, check=False, timeout=SOON_S
+    )
+    assert b"may not change tunnels" in done.stdout, done
+    assert "tun-x" not in host.ip("link")
+
+
+def test_the_owner_in_the_history_is_the_user(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    kept(host, tunctl, keepers)
+    tunctl.run("apply", tun_file(host, "demo"), env={"SUDO_UID": "65534"})
+    assert "nobody" in tunctl.run("history").stdout
+
+
+def test_standard_input_goes_along(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    kept(host, tunctl, keepers)
+    text = tun_file(host, "demo").read_text()
+    host.run(tunctl.cold_argv("apply", "-"), stdin=text)
+    assert "tun-demo" in host.ip("link")
+
+
+def test_down_wins_over_what_is_waited_for(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    """F50: `apply` through the daemon waits for a program, `down` comes in between and is obeyed at once."""
+    before = state(host)
+    file = exec_file(host, exec_block("stuck", "never"))
+    kept(host, tunctl, keepers)
+    waiting = host.start(tunctl.cold_argv("apply", file), log="apply.log")
+    wait_until(lambda: marked(host), SOON_S)
+    begun = time.monotonic()
+    tunctl.run("down", "stuck")
+    assert time.monotonic() - begun < 5
+    assert waiting.wait(SOON_S) == 1
+    time.sleep(0.5)
+    assert_clean(host, before)
+
+
+def test_the_daemon_ends_while_it_works_for_somebody(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    file = exec_file(host, exec_block("stuck", "never"))
+    keeper = kept(host, tunctl, keepers)
+    waiting = host.start(tunctl.cold_argv("apply", file), log="apply.log")
+    wait_until(lambda: marked(host), SOON_S)
+    assert keeper.end(within_s=10) == 0
+    assert waiting.wait(SOON_S) == 1
+    assert "told to end" in (host.dir / "apply.log").read_text()
+    again = kept(host, tunctl, keepers)
+    os.kill(again.process.pid, signal.SIGTERM)
+    assert again.process.wait(10) == 0
