@@ -26,7 +26,6 @@ from reconciler.model.resource import Verb
 from reconciler.model.tunnel import Restart
 
 MOST_WORKERS = 32  # passes side by side: each waits for one program
-WORKER_S = 300.0  # a pass that takes longer hangs: it is told to end, and then killed
 HURRY_S = 3.0  # between SIGTERM and SIGKILL
 LOCKED_S = 0.1  # until the next try when another tunctl was at work
 FAILED_S = 5.0  # until the next try when a pass could not even look
@@ -118,8 +117,9 @@ class Daemon:
     def _start_due(self) -> None:
         now_s = time.monotonic()
         for one in self._workers.values():
-            if now_s > one.begun_s + WORKER_S:
-                one.signal(signal.SIGTERM if now_s < one.begun_s + WORKER_S + HURRY_S else signal.SIGKILL)
+            if now_s > one.deadline_s:
+                one.signal(signal.SIGKILL if one.is_told_to_end else signal.SIGTERM)
+                one.is_told_to_end, one.deadline_s = True, now_s + HURRY_S
         busy = frozenset(name for one in self._workers.values() for name in one.names or ())
         for name in sorted(self._apart - busy):
             if len(self._workers) < MOST_WORKERS:
@@ -219,7 +219,7 @@ class Daemon:
             self._leaving.discard(pid)
 
     def _patience(self) -> float:
-        times = [one.begun_s + WORKER_S for one in self._workers.values()]
+        times = [one.deadline_s for one in self._workers.values()]
         if self._due.next_s is not None and all(one.names is not None for one in self._workers.values()):
             times.append(self._due.next_s)
         times += self._door.deadlines_s

@@ -29,6 +29,7 @@ def serve(session: Session, say: Say) -> int:
         try:
             gc.collect()
             gc.freeze()  # passes share these pages as long as nobody looks for garbage among them
+            gc.enable()  # a command lives too short for it, and switched it off
             daemon.run()
         finally:
             os.close(lock)

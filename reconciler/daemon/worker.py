@@ -27,7 +27,8 @@ from reconciler.model.resource import Verb
 from reconciler.model.tunnel import Restart
 
 _LENGTH = struct.Struct("=I")
-_LONGEST_BYTES = 64 << 20
+WORKER_S = 300.0  # a pass that takes longer hangs: it is told to end, and then killed
+ORDER_S = 2 * 86400.0  # an order has bounds of its own, which a user may set to a day
 
 Say = Callable[[str, str, str | None], None]  # level, words, tunnel
 
@@ -67,7 +68,8 @@ class Worker:
     def __init__(self, pid: int, reading: int, names: frozenset[TunnelName] | None, begun_s: float) -> None:
         self.pid = pid
         self.names = names  # None: whatever is due
-        self.begun_s = begun_s
+        self.deadline_s = begun_s + WORKER_S
+        self.is_told_to_end = False
         self.pidfd = os.pidfd_open(pid)
         self.ports: set[int] = set()
         self.has_reported = False
@@ -112,7 +114,7 @@ def start(session: Session, request: Request, say: Say, begun_s: float) -> Worke
 def start_order(session: Session, connection: socket.socket, text: bytes, begun_s: float) -> Worker:
     """Forks. What a user asked for through the control socket, which the process takes over."""
     one = _fork(lambda tell: control.serve(connection, text, session, tell), frozenset(), begun_s)
-    one.is_order = True
+    one.is_order, one.deadline_s = True, begun_s + ORDER_S
     return one
 
 
