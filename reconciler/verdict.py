@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from reconciler.kinds.link import Link
 from reconciler.kinds.peer import Peer
@@ -15,6 +14,7 @@ from reconciler.model.plan import Plan, Step
 from reconciler.model.prefix import ntop
 from reconciler.model.resource import Resource, Verb
 from reconciler.model.verdict import Judgement, Verdict
+from reconciler.typed import NamedTuple
 
 HANDSHAKE_MAX_AGE_S = 180  # REJECT_AFTER_TIME of the WireGuard paper: a session is dead after that
 HANDSHAKE_GRACE_S = 15

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from reconciler import drivers
 from reconciler.errors import NotObserved, TunctlError, Unavailable
@@ -22,6 +21,7 @@ from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.resource import Resource
+from reconciler.typed import NamedTuple
 
 
 class Wanted(NamedTuple):

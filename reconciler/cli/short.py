@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from reconciler.typed import NamedTuple
 
 STATE_DIR, RUN_DIR = "/var/lib/tunctl", "/run/tunctl"
 

@@ -7,7 +7,6 @@ engine, the prefixes that the engine itself lets through, and the hosts it talks
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
 from reconciler.drivers import exec_, tun, wireguard
 from reconciler.kinds.link import Link
@@ -19,6 +18,7 @@ from reconciler.model.names import IfName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import Tunnel
+from reconciler.typed import Protocol
 
 
 class Driver(Protocol):

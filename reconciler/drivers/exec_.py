@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from reconciler.drivers.tun import ROOT, user_id
@@ -17,8 +16,6 @@ from reconciler.model.resource import Resource
 from reconciler.model.tunnel import Tunnel
 
 DEFAULT_MTU = 1500  # of a TUN, drivers/net/tun.c
-
-_PLACEHOLDER = re.compile(r"\{\{|\{([a-z_.]+)\}")
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
@@ -66,7 +63,9 @@ def endpoints(tunnel: Tunnel) -> Iterator[str]:
 def expand(command: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]:
     """Placeholders → values, ``{{`` → ``{``. Which ones may stand there was checked when the file was read."""
 
-    def put(match: re.Match[str]) -> str:
-        return values[match[1]] if match[1] else "{"
+    return tuple("{".join(_filled(part, values) for part in word.split("{{")) for word in command)
 
-    return tuple(_PLACEHOLDER.sub(put, word) for word in command)
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    head, *rest = text.split("{")
+    return head + "".join(values[name] + tail for name, _, tail in (part.partition("}") for part in rest))

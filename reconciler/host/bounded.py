@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import _thread  # `threading` is 2 ms and gives nothing more here
 from collections.abc import Callable
-from typing import Generic, TypeVar
+
+from reconciler.typed import Generic, TypeVar
 
 T = TypeVar("T")
 

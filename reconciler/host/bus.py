@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from itertools import count
 from types import TracebackType
-from typing import Any
+
+from reconciler.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
 
 TIMEOUT_S = 1.0
 _DEFAULT = "/var/run/dbus/system_bus_socket"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from reconciler.host.keys import Key
 from reconciler.model.prefix import Prefix
+from reconciler.typed import NamedTuple
 
 NO_KEY = Key(bytes(32))
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
 from collections.abc import Iterator
 from struct import Struct
-from typing import Any
 
 from reconciler.errors import StepFailed
 from reconciler.host.engine import DeviceChange, PeerChange, RawDevice, RawPeer
@@ -16,7 +14,8 @@ from reconciler.host.keys import KEY_BYTES, Key
 from reconciler.host.netlink import KernelError, Netlink
 from reconciler.host.nl_codec import ATTRIBUTE, TYPE_MASK, attributes, text
 from reconciler.model.names import IfName
-from reconciler.model.prefix import Prefix, ntop
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, ntop
+from reconciler.typed import Any
 
 NETLINK_GENERIC = 16
 _GENL = Struct("=BBH")  # genlmsghdr: command, version, reserved
@@ -116,9 +115,9 @@ def _allowed(fields: dict[int, bytes]) -> Prefix:
 def _endpoint(value: bytes) -> tuple[bytes, int] | None:
     """A sockaddr_in or sockaddr_in6; None when it is neither."""
     family = _U16.unpack_from(value)[0] if len(value) >= 16 else 0
-    if family == socket.AF_INET:
+    if family == AF_INET:
         return value[4:8], _PORT.unpack_from(value, 2)[0]
-    if family == socket.AF_INET6 and len(value) >= 28:
+    if family == AF_INET6 and len(value) >= 28:
         return value[8:24], _PORT.unpack_from(value, 2)[0]
     return None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from reconciler.host.handles import Handles
 from reconciler.model.ledger import Ledger, Remembered
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,8 @@ import errno
 import os
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING
+
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ctypes

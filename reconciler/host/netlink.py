@@ -10,12 +10,12 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
 
 from reconciler.errors import NotObserved
 from reconciler.host.nl_codec import HEADER, HEADER_BYTES, messages
 from reconciler.host.nl_error import KernelError, error_in
 from reconciler.host.nl_wire import STRAYS, Repeat, Wire, Witness
+from reconciler.typed import NamedTuple, TypeVar
 
 __all__ = ["KernelError", "Message", "Netlink"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 from struct import Struct
-from typing import NamedTuple
 
 from reconciler.host.nl_codec import as_u8, as_u32, attribute, attributes, u8, u32
 from reconciler.model.prefix import AF_INET, AF_INET6
+from reconciler.typed import NamedTuple
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
 
 from reconciler.errors import NotObserved, NotPermitted
 from reconciler.host.netlink import KernelError, Netlink
 from reconciler.host.nl_codec import ATTRIBUTE, TYPE_MASK, as_text, attributes, text
+from reconciler.typed import NamedTuple, TypeVar
 
 NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES

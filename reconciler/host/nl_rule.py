@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 from struct import Struct
-from typing import NamedTuple
 
 from reconciler.host.nl_codec import as_text, as_u8, as_u32, attribute, attributes, text, u8, u32
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.typed import NamedTuple
 
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 GROUPS = {AF_INET: 8, AF_INET6: 19}  # RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _socket as socket  # the half of it in C: the other makes enumerations of all constants first
 import errno
-import socket
 import time
 from struct import Struct
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 from reconciler.model.marks import ENVIRONMENT_KEY, Mark, parse_mark
 from reconciler.model.names import IfName
+from reconciler.typed import NamedTuple
 
 _KEY = f"{ENVIRONMENT_KEY}=".encode()
 _CHUNK = 65536

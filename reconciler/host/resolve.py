@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterable
 
@@ -50,6 +49,8 @@ def _literal(host: str) -> bytes | None:
 
 
 def _look_up(host: str) -> Addresses:
+    import socket  # only for who has names to look up
+
     rows = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
     packed = {pton(str(row[4][0]).partition("%")[0]) for row in rows}
     return tuple(sorted(packed, key=lambda address: (len(address), address)))

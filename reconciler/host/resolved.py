@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
 
 from reconciler.host.bus import Bus, BusError
 from reconciler.host.process import network_namespace
+from reconciler.typed import NamedTuple
 
 NAME = "org.freedesktop.resolve1"
 _MANAGER = (NAME, "/org/freedesktop/resolve1", f"{NAME}.Manager")

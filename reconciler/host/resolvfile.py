@@ -9,12 +9,12 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import NamedTuple
 
 from reconciler.host import files
 from reconciler.model.marks import Mark, parse_mark
 from reconciler.model.nameservice import PATH
 from reconciler.model.prefix import ntop, pton
+from reconciler.typed import NamedTuple
 
 _LIMIT = 1024 * 1024  # bytes
 _IN_PLACE = (errno.EBUSY, errno.EROFS, errno.EACCES, errno.EXDEV)  # the directory or the mount says no, the file may not

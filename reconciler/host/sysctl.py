@@ -13,8 +13,8 @@ def path(name: str) -> str:
 def read(name: str) -> str | None:
     """The value now; None when there is no such switch (its interface is gone). NotObserved when it cannot be read."""
     try:
-        with open(path(name), encoding="ascii") as file:
-            return file.read().strip()
+        with open(path(name), "rb") as file:
+            return file.read().strip().decode("ascii")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import NamedTuple
 
 from reconciler.host import cgroup, process, tunproof
 from reconciler.host.process import Marked, Process
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName
+from reconciler.typed import NamedTuple
 
 Hint = tuple[int | None, int | None]  # pid and start ticks, as recorded
 

@@ -1,19 +1,19 @@
 """Does a process hold a TUN device of *this* network namespace? Its /proc entry tells only the name, and anybody can make
 a device of any name in a namespace of his own and keep its descriptor here.
 
-By ctypes: pidfd_getfd(2) has no name in Python. To be asked only where nothing cheaper proves a process to be ours.
+By ctypes: pidfd_getfd(2) has no name in Python. To be asked only where nothing cheaper proves a process to be ours, so what
+it needs is imported then.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING
 
 from reconciler.host import process
 from reconciler.model.names import IfName
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ctypes
@@ -40,6 +40,7 @@ def holds_here(pid: int, dev: IfName) -> bool:
 def _namespace(pidfd: int, number: int) -> os.stat_result:
     """The network namespace in which the device behind this descriptor of the process lives. OSError."""
     import ctypes
+    import fcntl
 
     copy = _libc().syscall(_SYS_PIDFD_GETFD, pidfd, number, 0)
     if copy < 0:

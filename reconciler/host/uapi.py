@@ -5,12 +5,13 @@ One request a connection, each bounded in time: an engine that is stopped costs 
 
 from __future__ import annotations
 
+import _socket as socket  # the half of it in C: the other makes enumerations of all constants first
 import errno
 import os
-import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 
 from reconciler.host.engine import DeviceChange, PeerChange, RawDevice, RawPeer
@@ -83,7 +84,7 @@ def _peer_lines(change: PeerChange) -> Iterator[str]:
 def _ask(path: str, request: str, timeout_s: float) -> _Lines:
     """→ the lines of the answer without errno=0."""
     deadline = time.monotonic() + timeout_s
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)) as connection:
         try:
             connection.settimeout(timeout_s)
             connection.connect(path)

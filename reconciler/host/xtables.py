@@ -6,13 +6,14 @@ linux/netfilter_ipv4/ip_tables.h and linux/netfilter_ipv6/ip6_tables.h.
 
 from __future__ import annotations
 
+import _socket as socket  # the half of it in C: the other makes enumerations of all constants first
 import errno
-import socket
 from collections.abc import Iterator
+from contextlib import closing
 from struct import Struct
-from typing import NamedTuple
 
 from reconciler.errors import NotObserved, NotPermitted
+from reconciler.typed import NamedTuple
 
 _GET_INFO, _GET_ENTRIES = 64, 65  # IPT_SO_*, IP6T_SO_*
 _FORWARD = 2  # NF_INET_FORWARD
@@ -73,7 +74,7 @@ def read(family: str) -> Filter | None:
     if b"filter" not in _names(layout):
         return None
     try:
-        with socket.socket(layout.family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as asking:
+        with closing(socket.socket(layout.family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)) as asking:
             return _table(asking, layout)
     except PermissionError as error:
         raise NotPermitted("only root may look at the packet filter") from error

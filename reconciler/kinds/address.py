@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator
-from typing import NamedTuple
 
 from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
+from reconciler.typed import NamedTuple
 
 
 class Address(NamedTuple):

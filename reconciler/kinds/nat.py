@@ -5,18 +5,17 @@ It is replaced in one transaction, so it is one object. Each rule carries the na
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Iterator
-from typing import NamedTuple
 
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import Prefix, parse_prefix
 from reconciler.model.resource import Resource
+from reconciler.typed import NamedTuple
 
 TABLE = "tunctl"
 COMMENT = "tunctl:"
 _SHOWN = 5  # of what it does, in a line of a plan
-_LETS_OUT = re.compile(r'ip6? saddr (\S+) oifname "([^"]+)" (masquerade|accept)')
+_LETS_OUT = r'ip6? saddr (\S+) oifname "([^"]+)" (masquerade|accept)'
 
 
 class NatRule(NamedTuple):
@@ -129,9 +128,11 @@ class Let(NamedTuple):
 
 def lets(table: Table, tunnel: TunnelName) -> list[Let]:
     """All of one tunnel."""
+    import re  # only for who has such a table: `status` has no use for it otherwise
+
     does: dict[tuple[Prefix, IfName], set[str]] = {}
     for rule in table.rules_of(tunnel):
-        match = _LETS_OUT.fullmatch(rule.text)
+        match = re.fullmatch(_LETS_OUT, rule.text)
         if match:
             does.setdefault((parse_prefix(match[1]), IfName(match[2])), set()).add(match[3])
     return [Let(*sides, "masquerade" in words, "accept" in words) for sides, words in does.items()]

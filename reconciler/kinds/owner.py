@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple
 
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource, differing
 from reconciler.model.text import one_line
+from reconciler.typed import NamedTuple
 
 _REPLACE_ON = frozenset(("argv", "fingerprint"))
 

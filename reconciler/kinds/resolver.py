@@ -7,12 +7,12 @@ and names the tunnel it stands there for.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple
 
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import ntop
 from reconciler.model.resource import Resource, differing
+from reconciler.typed import NamedTuple
 
 EVERYTHING = "."
 _REPLACE_ON = frozenset(("record",))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from itertools import chain
-from typing import NamedTuple
 
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import Prefix, ntop, unpack
 from reconciler.model.resource import Resource, differing
+from reconciler.typed import NamedTuple
 
 MAIN = 254  # RT_TABLE_MAIN
 DEFAULT_METRIC = {4: 0, 16: 1024}  # by address length; IP6_RT_PRIO_USER

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple
 
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource, differing
+from reconciler.typed import NamedTuple
 
 PREFIX = "sysctl:"
 GLOBAL = {"net.ipv4.ip_forward": "net.ipv4", "net.ipv6.conf.all.forwarding": "net.ipv6"}  # they overwrite every interface's

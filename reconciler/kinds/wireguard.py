@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple
 
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource, differing
+from reconciler.typed import NamedTuple
 
 
 class Device(NamedTuple):

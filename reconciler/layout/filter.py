@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from reconciler.kinds.nat import Chain, NatRule, Table
 from reconciler.layout.passage import Passage, is_speakable
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
+from reconciler.typed import NamedTuple
 
 _ALL = 0xFFFFFFFF
 WAY_BACK, PUBLISHED, SOURCE_NAT, FORWARDED = "way_back", "published", "source_nat", "forwarded"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 from reconciler.model.facts import Connected
 from reconciler.model.policy import Policy
@@ -41,6 +40,12 @@ def _is_excepted(one: Connected, policy: Policy) -> bool:
                     return True
             except ValueError:
                 continue
-        elif fnmatchcase(one.dev, word):
+        elif _is_like(one.dev, word):
             return True
     return False
+
+
+def _is_like(dev: str, pattern: str) -> bool:
+    from fnmatch import fnmatchcase  # only where patterns are declared: it makes regular expressions of them
+
+    return fnmatchcase(dev, pattern)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 from reconciler.model.facts import Connected
 from reconciler.model.intent import Intent
@@ -12,6 +11,7 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, unpack
 from reconciler.model.tunnel import RouteSettings
+from reconciler.typed import NamedTuple
 
 MAIN = 254  # RT_TABLE_MAIN
 UNICAST = "unicast"

@@ -8,7 +8,6 @@ device dies, its routes go from there too, and the wider prefix counts again, un
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
 from reconciler.kinds.rule import FULL_TABLES, user_priority
@@ -18,6 +17,7 @@ from reconciler.model.facts import Facts
 from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.typed import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 _DIRECT, _MAIN_FIRST, _MAIN_LAST = 30, 50, 1000  # when these are looked up, as offsets of priorities; `main` by itself last

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from reconciler.errors import InvalidFile, NotObserved, Problem, TunctlError, Unavailable
 from reconciler.layout.lay import Lay
@@ -11,6 +10,7 @@ from reconciler.model.facts import Connected, Facts, Unknown
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import AF_INET, Prefix
 from reconciler.model.tunnel import Nat
+from reconciler.typed import NamedTuple
 
 
 class Passage(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from reconciler.errors import Foreign, NotObserved, TunctlError, Unavailable
 from reconciler.kinds.resolver import EVERYTHING, Resolver
@@ -14,6 +13,7 @@ from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.nameservice import NameService
 from reconciler.model.prefix import Prefix, ntop
 from reconciler.model.tunnel import Dns
+from reconciler.typed import NamedTuple
 
 
 class Claim(NamedTuple):

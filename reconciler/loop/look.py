@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from reconciler.host import board
 from reconciler.host.board import Fight
@@ -22,6 +21,7 @@ from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.names import DnsLine
 from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStatus
 from reconciler.store.read import read
+from reconciler.typed import TYPE_CHECKING
 from reconciler.verdict import Evidence, judge, worst
 
 if TYPE_CHECKING:

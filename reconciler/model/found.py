@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from reconciler.model.facts import Drop
 from reconciler.model.marks import Mark
@@ -11,6 +10,7 @@ from reconciler.model.names import IfName, TunnelName
 from reconciler.model.nameservice import NameService
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
+from reconciler.typed import NamedTuple
 
 
 class Counters(NamedTuple):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Tunnel
+from reconciler.typed import NamedTuple
 
 
 class Progress(NamedTuple):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple, Protocol
-
 from reconciler.model.names import TunnelName
+from reconciler.typed import NamedTuple, Protocol
 
 
 class Entry(NamedTuple):
@@ -34,7 +32,7 @@ class Ledger(Protocol):
 # What an entry may name. A dot in an interface name is written as a slash, as sysctl(8) does;
 # a name of slashes only would be a way up the tree.
 _INTERFACE = r"(?!/+\.)[^.\s:%]{1,15}"
-_KEY = re.compile(
+_KEY = (
     r"file:/etc/resolv\.conf"
     r"|sysctl:net\.ipv4\.ip_forward"
     rf"|sysctl:net\.ipv4\.conf\.{_INTERFACE}\.(?:forwarding|rp_filter|src_valid_mark)"
@@ -44,7 +42,9 @@ _KEY = re.compile(
 
 def is_ledger_key(key: str) -> bool:
     """True for the host-wide things that tunctl may change and give back, and for nothing else."""
-    return _KEY.fullmatch(key) is not None
+    import re  # only for who has a ledger: `status` has no use for it otherwise
+
+    return re.fullmatch(_KEY, key) is not None
 
 
 class Remembered(NamedTuple):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
-
-from reconciler.model.names import TunnelName
+from reconciler.model.names import TunnelName, is_tunnel_name
+from reconciler.typed import NamedTuple
 
 PROTOCOL = 115  # routes, rules, addresses: 's' in ASCII, unassigned in rtnetlink.h and in iproute2's rt_protos
 ENVIRONMENT_KEY = "TUNCTL_TUNNEL"
 
 _OVERLAPS = 999  # beside table_base
-_MARK = re.compile(r"tunctl:([a-z0-9][a-z0-9_-]{0,31}):([0-9a-f]{4})([0-9a-f]{4})")
+_HEX = frozenset("0123456789abcdef")
 
 
 class Mark(NamedTuple):
@@ -39,8 +37,11 @@ class Mark(NamedTuple):
 
 def parse_mark(text: str | None) -> Mark | None:
     """An ifalias (or an environment value with ``tunctl:`` put before it) → Mark; None when it is not one."""
-    match = _MARK.fullmatch(text or "")
-    return Mark(TunnelName(match[1]), match[2], match[3]) if match else None
+    prefix, _, rest = (text or "").partition(":")
+    name, _, mark_id = rest.partition(":")
+    if prefix != "tunctl" or not is_tunnel_name(name) or len(mark_id) != 8 or not _HEX.issuperset(mark_id):
+        return None
+    return Mark(TunnelName(name), mark_id[:4], mark_id[4:])
 
 
 class Numbers(NamedTuple):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import NewType
+from reconciler.typed import NewType
 
 TunnelName = NewType("TunnelName", str)
 IfName = NewType("IfName", str)
@@ -11,12 +10,14 @@ IfName = NewType("IfName", str)
 HOST = TunnelName("")  # the owner of what belongs to no single tunnel; never a valid tunnel name
 
 IFNAMSIZ = 16  # linux/if.h: 15 bytes and the final NUL
-_TUNNEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+_LETTERS = _FIRST | frozenset("_-")
+_LONGEST = 32
 
 
 def is_tunnel_name(text: str) -> bool:
     """True for ``[a-z0-9][a-z0-9_-]{0,31}`` and nothing around it."""
-    return _TUNNEL_NAME.fullmatch(text) is not None
+    return 0 < len(text) <= _LONGEST and text[0] in _FIRST and _LETTERS.issuperset(text)
 
 
 def ifname_problem(text: str) -> str | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from reconciler.model.names import TunnelName
+from reconciler.typed import NamedTuple
 
 PATH = "/etc/resolv.conf"
 LEDGER_KEY = f"file:{PATH}"

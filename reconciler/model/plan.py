@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
 from reconciler.model.resource import Resource, Verb
+from reconciler.typed import NamedTuple
 
 
 class Step(NamedTuple):

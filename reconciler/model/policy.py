@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from reconciler.model.marks import Numbers
 from reconciler.model.tunnel import Host
+from reconciler.typed import NamedTuple
 
 INTERVAL_S = 30.0
 

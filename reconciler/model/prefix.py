@@ -6,11 +6,12 @@ in 25 ms. So there is one form everywhere: the packed one. Text appears only whe
 
 from __future__ import annotations
 
-import socket
+import _socket  # the half of `socket` in C: the other makes enumerations of all constants first
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
-AF_INET, AF_INET6 = int(socket.AF_INET), int(socket.AF_INET6)
+from reconciler.typed import NamedTuple
+
+AF_INET, AF_INET6 = _socket.AF_INET, _socket.AF_INET6
 
 
 class Prefix(NamedTuple):
@@ -66,13 +67,13 @@ class Prefix(NamedTuple):
 
 def ntop(packed: bytes) -> str:
     """Packed address → text."""
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+    return _socket.inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
 
 
 def pton(text: str) -> bytes:
     """Text → packed address; ValueError with the text in it. Strict: four decimal parts, no zone, no blanks."""
     try:
-        return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+        return _socket.inet_pton(AF_INET6 if ":" in text else AF_INET, text)
     except (OSError, ValueError):
         raise ValueError(f"{text!r} is not an IP address") from None
 

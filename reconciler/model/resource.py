@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from enum import Enum
-from typing import Protocol
 
 from reconciler.model.names import IfName, TunnelName
+from reconciler.typed import Enum, Protocol
 
 
 class Verb(Enum):

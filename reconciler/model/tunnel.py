@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
+from reconciler.typed import NamedTuple
 
 
 class Endpoint(NamedTuple):

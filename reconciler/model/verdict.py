@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import NamedTuple
+from reconciler.typed import Enum, NamedTuple
 
 
 class Verdict(Enum):

@@ -6,7 +6,6 @@ A look that fails is `unobserved`, with its reason: unknown, never "none".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Set
-from typing import TypeVar
 
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
@@ -24,6 +23,7 @@ from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 from reconciler.observe import address, forward, link, nat, owner, resolver, route, rule, sysctl
 from reconciler.observe.question import Question
+from reconciler.typed import TypeVar
 
 T = TypeVar("T")
 

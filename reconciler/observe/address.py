@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 
 from reconciler.host.machine import Machine
@@ -38,8 +37,9 @@ def keeps_protocols(rows: Sequence[AddressRow], release: str = "") -> bool:
     """Does this kernel (uname -r, the running one by default) know whose an address is?"""
     if any(row.protocol is not None for row in rows):
         return True
-    numbers = re.match(r"(\d+)\.(\d+)", release or os.uname().release)
-    return numbers is None or (int(numbers[1]), int(numbers[2])) >= _FIRST_WITH_PROTOCOL
+    major, _, rest = (release or os.uname().release).partition(".")
+    minor = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    return not (major.isdecimal() and minor) or (int(major), int(minor)) >= _FIRST_WITH_PROTOCOL
 
 
 def _address(row: AddressRow, devices: Devices, declared: Declared | None) -> Address | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
 
 from reconciler.errors import NotObserved, TunctlError
 from reconciler.host import accounts, kernel_wireguard, keys
@@ -21,6 +20,7 @@ from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.tunnel import WireGuard
 from reconciler.observe import network, sysctl
+from reconciler.typed import TypeVar
 
 T = TypeVar("T")
 USERS_S, HURRIED_S = 3.0, 0.2  # for a name service that asks the network; in a pass, in `status`

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from reconciler.errors import TunctlError
 from reconciler.host import xtables
@@ -19,6 +18,7 @@ from reconciler.model.found import Unobserved
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.observe.question import Question
+from reconciler.typed import NamedTuple
 
 _USERS_CHAIN = "DOCKER-USER"  # Docker looks into it before its own rules, and never writes there
 _IIFNAME, _OIFNAME = 6, 7  # NFT_META_*

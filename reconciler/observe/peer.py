@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-
 from reconciler.host import keys
 from reconciler.host.engine import RawPeer
 from reconciler.kinds.peer import Address, Peer
@@ -19,7 +17,7 @@ def of_device(intent: Intent, device: Device, raw: tuple[RawPeer, ...]) -> list[
 
 
 def _peer(device: Device, raw: RawPeer, names: dict[str, str | None]) -> Peer:
-    public_key = b64encode(raw.public_key).decode()
+    public_key = keys.as_text(raw.public_key)
     return Peer(
         device.tunnel,
         device.dev,

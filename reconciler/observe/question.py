@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Mark, Numbers
 from reconciler.model.names import IfName, TunnelName
+from reconciler.typed import NamedTuple
 
 
 class Question(NamedTuple):

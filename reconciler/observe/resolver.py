@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from reconciler.host import bus, resolvconf, resolved, resolvfile
 from reconciler.host.bounded import Call
@@ -18,6 +17,7 @@ from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.nameservice import LEDGER_KEY, PATH, NameService
 from reconciler.observe import nameservice
 from reconciler.observe.question import Question
+from reconciler.typed import NamedTuple
 
 _LEAST_S = 0.3  # on a busy machine resolved, the bus and we take turns
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from base64 import b64encode
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -75,7 +74,7 @@ def _ask(paths: list[str], timeout_s: float) -> RawDevice:
 
 
 def _device(intent: Intent, link: Link, raw: RawDevice, *, userspace: bool) -> Device:
-    public = b64encode(raw.public_key).decode() if raw.public_key else keys.public_key(raw.private)
+    public = keys.as_text(raw.public_key) if raw.public_key else keys.public_key(raw.private)
     return Device(intent.name, link.name, public, raw.listen_port, raw.fwmark or None, userspace=userspace)
 
 

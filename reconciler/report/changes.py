@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
@@ -11,6 +10,7 @@ from reconciler.model.plan import Conflict, Outcome, Plan, Step
 from reconciler.model.resource import Verb
 from reconciler.report.paint import PLAIN, Paint
 from reconciler.report.plain import VERSION, resource
+from reconciler.typed import Any
 
 NO_CHANGES = "no changes"
 _COLOURS = {Verb.CREATE: "green", Verb.CHANGE: "yellow", Verb.REPLACE: "yellow", Verb.DELETE: "red"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 from reconciler.model.prefix import ntop
+from reconciler.typed import Any, NamedTuple
 
 
 class DnsLine(NamedTuple):

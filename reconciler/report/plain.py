@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from reconciler.errors import TunctlError
 from reconciler.model.marks import Mark
 from reconciler.model.prefix import Prefix, ntop
 from reconciler.model.resource import Resource
+from reconciler.typed import Any
 
 VERSION = 1
 

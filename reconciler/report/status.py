@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 from reconciler.kinds.nat import Let
 from reconciler.model.found import Counters
@@ -18,6 +17,7 @@ from reconciler.report.moment import duration, rfc3339, size
 from reconciler.report.names import DnsLine, dns_json, dns_lines
 from reconciler.report.paint import PLAIN, Paint
 from reconciler.report.plain import VERSION
+from reconciler.typed import Any, NamedTuple
 
 
 class PeerLine(NamedTuple):
