@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from reconciler.errors import Bug, NotPermitted, StepFailed, TunctlError, Unavailable
-from reconciler.host import accounts, cgroup, files, launch, nl_link, ownerlog, process, terminate, uapi
+from reconciler.host import accounts, cgroup, children, files, launch, nl_link, ownerlog, process, terminate, uapi
 from reconciler.host.handles import Handle
 from reconciler.host.launch import Identity, Program, Started
 from reconciler.host.machine import Machine
@@ -60,7 +60,7 @@ def delete(machine: Machine, found: Owner) -> None:
     whole = len(trees(belonging(process.find_marked(), found.mark, hint, found.dev), hint)) <= 1
 
     def members() -> Iterable[Process]:
-        launch.reap()
+        children.reap()
         current = trees(belonging(process.find_marked(), found.mark, hint, found.dev), hint)
         if whole:
             return [one for tree in current for one in tree.members]
@@ -78,7 +78,7 @@ def delete(machine: Machine, found: Owner) -> None:
             survivors = terminate.stop(members, found.stop_grace_s, kill)
     except PermissionError as error:
         raise NotPermitted(f"{found}: may not be signalled: {error.strerror}", hint="run it as root") from error
-    launch.reap()
+    children.reap()
     if survivors:
         names = ", ".join(f"pid {one.pid} (state {one.state})" for one in survivors)
         raise StepFailed(f"{found}: {names} survives SIGKILL", hint="it hangs in the kernel; try again later")
@@ -144,7 +144,7 @@ def _record(machine: Machine, wanted: Owner, started: Started) -> None:
 
 
 def _program(wanted: Owner) -> Program:
-    environment = {"PATH": launch.PATH, **dict(wanted.environment), ENVIRONMENT_KEY: wanted.mark.environment}
+    environment = {"PATH": children.PATH, **dict(wanted.environment), ENVIRONMENT_KEY: wanted.mark.environment}
     private = os.path.realpath(uapi.DIRECTORY) if wanted.own_mounts else None
     return Program(wanted.argv, environment, _identity(wanted.user) if wanted.user else None, private)
 
@@ -173,7 +173,7 @@ def _wait_until_ready(machine: Machine, wanted: Owner, started: Started) -> None
     polls, ready_s = 0, 0.0
     while True:
         if not process.is_alive(started.pid, started.start_ticks) and not _has_heirs(wanted):
-            raise StepFailed(_ending(launch.wait_status(started.pid)))
+            raise StepFailed(_ending(children.wait_status(started.pid)))
         missing = _missing(machine, wanted, started)
         now_s = time.monotonic()
         ready_s = (ready_s or now_s) if missing is None else 0.0

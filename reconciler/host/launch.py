@@ -10,17 +10,14 @@ import errno
 import fcntl
 import os
 import signal
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
-from reconciler.host import mounts, process
+from reconciler.host import children, mounts, process
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # the whole of it: nothing is inherited
 _UMASK = 0o022
 _INTERRUPTS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
-_children: set[int] = set()  # started by this process and not yet seen to end
 
 
 class Identity(NamedTuple):
@@ -61,7 +58,7 @@ class Started(NamedTuple):
             os.close(self.report)
         if answer:
             code, _, what = answer.partition(b" ")
-            wait_status(self.pid)
+            children.wait_status(self.pid)
             raise OSError(int(code), os.strerror(int(code)), os.fsdecode(what))
 
     def abandon(self) -> None:
@@ -72,21 +69,13 @@ class Started(NamedTuple):
         os.close(self.report)
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
-        _children.discard(self.pid)
-
-
-def find(name: str, path: str = PATH) -> str | None:
-    """The program's file, looked up in `path` unless it has a slash; None when there is none to execute."""
-    if "/" in name:
-        return name
-    candidates = (f"{directory or '.'}/{name}" for directory in path.split(":"))
-    return next((path for path in candidates if os.path.isfile(path) and os.access(path, os.X_OK)), None)
+        children.forget(self.pid)
 
 
 def start(program: Program, log: int) -> Started:
     """Forks a session of its own with stdin from /dev/null and its output to the descriptor `log`; it waits for `release`."""
-    search = program.environment.get("PATH", PATH)
-    path = find(program.argv[0], search)
+    search = program.environment.get("PATH", children.PATH)
+    path = children.find(program.argv[0], search)
     if path is None:
         raise FileNotFoundError(errno.ENOENT, "not found in " + search, program.argv[0])
     if program.own_mounts:
@@ -101,7 +90,7 @@ def start(program: Program, log: int) -> Started:
             pid = os.fork()
             if pid == 0:
                 _become(program, path, wait, tell, (null, output, output))
-            _children.add(pid)
+            children.add(pid)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         opened.keep(gate, report)
@@ -111,31 +100,6 @@ def start(program: Program, log: int) -> Started:
         started.abandon()
         raise ProcessLookupError(errno.ESRCH, "was killed before it could run", program.argv[0])
     return started
-
-
-def reap() -> None:
-    """Takes leave of children that ended, so that they do not stay zombies while we live."""
-    for pid in tuple(_children):
-        try:
-            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
-        except ChildProcessError:
-            ended = True
-        if ended:
-            _children.discard(pid)
-
-
-def wait_status(pid: int) -> int | None:
-    """How our child that is a zombie by now ended: its exit code, or minus the signal; None when it is not ours to know."""
-    for _ in range(20):  # its last thread may need a moment longer
-        try:
-            done, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            break
-        if done == pid:
-            _children.discard(pid)
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    return None
 
 
 def _become(program: Program, path: str, wait: int, tell: int, stdio: tuple[int, int, int]) -> NoReturn:

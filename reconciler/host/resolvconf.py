@@ -7,12 +7,11 @@ Records are read from where the program keeps them: no process is started only t
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from reconciler.host import launch, resolvfile
+from reconciler.host import children, resolvfile
 from reconciler.host.resolvfile import Names
+from reconciler.typed import NamedTuple
 
 TIMEOUT_S = 5.0  # openresolv takes 43 ms, Debian's 31 ms, if nothing hooks into them
 _PROBE_S = 1.0
@@ -20,8 +19,8 @@ _DEBIAN = "/run/resolvconf/interface"
 _ORDER = "/etc/resolvconf/interface-order"
 _CONFIG = "/etc/resolvconf.conf"
 _OPENRESOLV = ("interfaces", "keys")  # below its state directory; keys since 3.13
-_STATE_DIR = re.compile(r"""^\s*state_dir=["']?([^"'\s#;]+)""", re.MULTILINE)
-_STEM = re.compile(r"^([A-Za-z0-9-]+)\*$", re.MULTILINE)
+_STATE_DIR = r"""^\s*state_dir=["']?([^"'\s#;]+)"""
+_STEM = r"^([A-Za-z0-9-]+)\*$"
 
 NONE, RESOLVED, OPENRESOLV, DEBIAN, OTHER = "none", "resolved", "openresolv", "debian", "unknown"
 
@@ -35,7 +34,7 @@ class Tool(NamedTuple):
 
 def identify() -> Tool:
     """Which one it is."""
-    path = launch.find("resolvconf")
+    path = children.find("resolvconf")
     if path is None:
         return Tool()
     if os.path.basename(os.path.realpath(path)) == "resolvectl":
@@ -82,7 +81,7 @@ def update() -> None:
 def _run(words: list[str], content: bytes = b"") -> None:
     import subprocess
 
-    path = launch.find("resolvconf")
+    path = children.find("resolvconf")
     if path is None:
         raise FileNotFoundError(2, "not found", "resolvconf")
     try:
@@ -92,7 +91,7 @@ def _run(words: list[str], content: bytes = b"") -> None:
             capture_output=True,
             timeout=TIMEOUT_S,
             check=False,
-            env={"PATH": launch.PATH},
+            env={"PATH": children.PATH},
             cwd="/",
         )
     except subprocess.TimeoutExpired:
@@ -109,7 +108,7 @@ def _version(path: str) -> str:
     try:
         done = subprocess.run(
             [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_S, check=False,
-            env={"PATH": launch.PATH}, cwd="/",
+            env={"PATH": children.PATH}, cwd="/",
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return OTHER
@@ -120,11 +119,21 @@ def _version(path: str) -> str:
 
 def _directories() -> tuple[str, ...]:
     """Where openresolv keeps its records."""
-    found = _STATE_DIR.search((resolvfile.read(_CONFIG) or b"").decode("utf-8", "replace"))
-    return tuple(os.path.join(found[1] if found else "/run/resolvconf", name) for name in _OPENRESOLV)
+    state_dir = _said(_CONFIG, _STATE_DIR) or "/run/resolvconf"
+    return tuple(os.path.join(state_dir, name) for name in _OPENRESOLV)
 
 
 def _first() -> str:
     """The first family of names in Debian's order that is no local resolver: `tun`, unless an administrator changed it."""
-    found = _STEM.search((resolvfile.read(_ORDER) or b"").decode("utf-8", "replace"))
+    return _said(_ORDER, _STEM)
+
+
+def _said(path: str, pattern: str) -> str:
+    """The first that a file says so; "" when it does not, or is not there."""
+    content = resolvfile.read(path)
+    if content is None:
+        return ""
+    import re  # only where one of these files is: `status` has no use for it otherwise
+
+    found = re.search(pattern, content.decode("utf-8", "replace"), re.MULTILINE)
     return found[1] if found else ""

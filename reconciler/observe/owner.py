@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.host import launch, process
+from reconciler.host import children, process
 from reconciler.host.bounded import Call
 from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
@@ -38,7 +38,7 @@ def look(machine: Machine, question: Question, links: Mapping[IfName, LinkState]
 
 def _look(machine: Machine, question: Question, links: Mapping[IfName, LinkState]) -> tuple[list[Owner], list[Unobserved]]:
     """In a thread: reading /proc of a process that is stuck in the kernel can take for ever."""
-    launch.reap()
+    children.reap()
     scan = process.find_marked()
     found: list[Owner] = []
     blind: list[Unobserved] = []
@@ -91,7 +91,7 @@ def _argv(pid: int, intent: Intent) -> tuple[str, ...]:
     command = tunnel.exec_.command if tunnel.exec_ else tunnel.wireguard.userspace_command if tunnel.wireguard else ()
     if not command or not argv or argv[0] == command[0]:
         return argv
-    scripts = (command[0], launch.find(command[0]))
+    scripts = (command[0], children.find(command[0]))
     at = next((n for n in (1, 2) if n < len(argv) and argv[n] in scripts), None)  # "#!/bin/sh -e" is two words
     return argv if at is None else (command[0], *argv[at + 1 :])
 

@@ -15,7 +15,7 @@ import pytest
 
 from reconciler.actuate import owner
 from reconciler.errors import StepFailed, Unavailable
-from reconciler.host import cgroup, launch, ownerlog, process
+from reconciler.host import cgroup, children, ownerlog, process
 from reconciler.kinds.owner import fingerprint
 from reconciler.model.names import IfName
 from tests.netns.engines import DEV, PROGRAMS, holder, kill, look, machine_in, new_mark, program, tree_of
@@ -45,7 +45,7 @@ def test_what_it_inherits(host: Host) -> None:
     with machine_in(host, mark) as machine:
         owner.create(machine, wanted)
         (one,) = tree_of(mark)
-        expected = [("LABVPN_PROFILE", "a"), ("PATH", launch.PATH), ("TUNCTL_TUNNEL", mark.environment)]
+        expected = [("LABVPN_PROFILE", "a"), ("PATH", children.PATH), ("TUNCTL_TUNNEL", mark.environment)]
         shown = (host.run_dir / "tunnels/demo/owner.log").read_text()
         assert [pair for pair in eval(shown) if pair[0] != "LC_CTYPE"] == expected  # Python itself adds LC_CTYPE
         descriptors = {int(fd): os.readlink(f"/proc/{one.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{one.pid}/fd")}
@@ -445,7 +445,7 @@ def test_a_survivor_is_named(host: Host) -> None:
 
 
 def _is_removed(group: Path) -> bool:
-    launch.reap()  # it is our child: a zombie keeps the group busy
+    children.reap()  # it is our child: a zombie keeps the group busy
     with contextlib.suppress(OSError):
         group.rmdir()
     return not group.exists()
