@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, TextIO
 
 from reconciler.errors import TunctlError
+from reconciler.host.jsontext import dumps
 from reconciler.report import plain
 from reconciler.report.paint import Paint
+from reconciler.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 # What moves a cursor, sets a title, or turns the direction of writing: in a name or a word of somebody else's program.
 # Line ends, tabs and the colours of Paint pass.
-_CONTROL = re.compile(
-    r"(?!\x1b\[(?:0|1|31|32|33|90)m)[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
-)
+_COLOURS = (0, 1, 31, 32, 33, 90)
+_CONTROL = r"(?!\x1b\[(?:0|1|31|32|33|90)m)[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 
 
 class Output:
@@ -44,12 +45,12 @@ class Output:
     def document(self, make: Callable[[], dict[str, Any]]) -> None:
         """The one JSON document of this command, on one line; it is only made when somebody wants it."""
         if self.as_json:
-            self._write(sys.stdout, json.dumps(make()))
+            self._write(sys.stdout, dumps(make()))
 
     def note(self, level: str, message: str, tunnel: str | None = None) -> None:
         """A word beside the data: info, warning, error."""
         if self.log_json:
-            self._write(sys.stderr, json.dumps({"level": level, "tunnel": tunnel, "message": message}))
+            self._write(sys.stderr, dumps({"level": level, "tunnel": tunnel, "message": message}))
         else:
             colour = {"error": "red", "warning": "yellow"}.get(level)
             text = f"{tunnel}: {message}" if tunnel else message
@@ -72,7 +73,7 @@ class Output:
     def _write(self, stream: TextIO, line: str) -> None:
         """One line; what cannot be shown is escaped, and a closed pipe is nobody's error."""
         encoding = stream.encoding or "utf-8"
-        line = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
+        line = _shown(line)
         try:
             stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
             stream.flush()
@@ -83,3 +84,15 @@ class Output:
             os.close(devnull)
         except OSError:
             return  # a full disk behind a redirection: the work goes on, and the exit code tells how it went
+
+
+def _shown(text: str) -> str:
+    """The same, with what cannot be shown made visible."""
+    words = text.replace("\n", " ").replace("\t", " ")
+    for code in _COLOURS:
+        words = words.replace(f"\x1b[{code}m", " ")
+    if words.isprintable():  # nearly always, and much is saved by knowing that
+        return text
+    import re
+
+    return re.sub(_CONTROL, lambda found: found[0].encode("unicode_escape").decode(), text)

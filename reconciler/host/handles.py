@@ -6,14 +6,14 @@ Never a fact: everything in here is believed only after the kernel has confirmed
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from reconciler.host import cgroup, files
+from reconciler.host.jsontext import loads
 from reconciler.model.names import IfName, TunnelName, is_tunnel_name
+from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,8 +57,8 @@ class Handles:
     def boot_id(self) -> str:
         """Of the running kernel; it never changes while we live."""
         if not self._boot_id:
-            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                self._boot_id = file.read().strip()
+            with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+                self._boot_id = file.read().strip().decode()
         return self._boot_id
 
     def directory(self, tunnel: TunnelName) -> Path:
@@ -194,20 +194,22 @@ def _signature(path: str | Path) -> _Signature | None:
 
 
 def _encode(handle: Handle) -> bytes:
+    import json  # only who writes needs it
+
     return json.dumps({"version": _VERSION, **handle._asdict()}, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def _decode(content: bytes) -> Handle:
     """ValueError says what is wrong; the content itself is never repeated."""
     try:
-        document = json.loads(content.decode())
+        document = loads(content.decode())
     except UnicodeDecodeError:
         raise ValueError("not text") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON (line {error.lineno})") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON (line {getattr(error, 'lineno', 1)})") from None
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
-    fields = cast("dict[str, Any]", document)
+    fields: dict[str, Any] = document
     if fields.get("version") != _VERSION:
         raise ValueError("written by another version")
     name, mark_id, boot_id = (_text(fields, key) for key in ("name", "id", "boot_id"))
@@ -238,7 +240,7 @@ def _number(fields: dict[str, Any], key: str) -> int | None:
 
 
 def _texts(fields: dict[str, Any], key: str) -> dict[str, str]:
-    value = fields.get(key, {})
+    value: dict[str, str] = fields.get(key, {})
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise ValueError(f"{key} has the wrong type")
-    return cast("dict[str, str]", value)
+    return value

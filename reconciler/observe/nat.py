@@ -5,9 +5,7 @@ What comes in other words, or is no rule, is `strange`: then the table is not as
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from reconciler.errors import NotPermitted, TunctlError
 from reconciler.host.machine import Machine
@@ -15,6 +13,7 @@ from reconciler.kinds.nat import COMMENT, TABLE, Chain, NatRule, Table
 from reconciler.model.found import Unobserved
 from reconciler.model.names import HOST, TunnelName
 from reconciler.observe.question import Question
+from reconciler.typed import Any
 
 
 def look(machine: Machine, question: Question) -> tuple[list[Table], list[Unobserved]]:
@@ -42,13 +41,13 @@ def decoded(objects: list[dict[str, Any]]) -> Table:
             tunnel = TunnelName(body["comment"].removeprefix(COMMENT))
             chains[body["chain"]][1].append(NatRule(" ".join(map(_words, body["expr"])), tunnel))
         elif kind != "table":
-            strange.append(json.dumps(_without_handles(body), sort_keys=True))
+            strange.append(_json(_without_handles(body)))
     found = []
     for name, (body, rules) in chains.items():
         if body.get("policy") == "accept":
             found.append(Chain(name, body["type"], body["hook"], body["prio"], tuple(rules)))
         else:
-            strange.append(json.dumps(_without_handles(body), sort_keys=True))
+            strange.append(_json(_without_handles(body)))
     return Table(tuple(found), tuple(strange))
 
 
@@ -58,6 +57,12 @@ def _is_ours(body: Mapping[str, Any]) -> bool:
 
 def _without_handles(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name != "handle"}
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    import json  # only for who has such a table: `status` has no use for it otherwise
+
+    return json.dumps(value, sort_keys=True)
 
 
 def _words(expression: Mapping[str, Any]) -> str:
@@ -72,7 +77,7 @@ def _words(expression: Mapping[str, Any]) -> str:
             return f"{_left(body['key'])} set {_value(body['value'])}"
     except (KeyError, TypeError, ValueError):
         pass
-    return json.dumps(expression, sort_keys=True)
+    return _json(expression)
 
 
 def _match(body: Mapping[str, Any]) -> str:

@@ -8,11 +8,10 @@ Standard library only: `status` reads documents.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
+from reconciler.host.jsontext import loads
 from reconciler.model.names import TunnelName
 from reconciler.model.prefix import Prefix, ntop, parse_prefix, pton
 from reconciler.model.tunnel import (
@@ -31,11 +30,10 @@ from reconciler.model.tunnel import (
     Tunnel,
     WireGuard,
 )
+from reconciler.typed import Any, TypeVar
 
 T = TypeVar("T")
 _Form = dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]
-
-_dumps = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def encode_tunnel(tunnel: Tunnel) -> str:
@@ -46,7 +44,7 @@ def encode_tunnel(tunnel: Tunnel) -> str:
 def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
     """Document and prefix lists (digest → packed) → Tunnel. ValueError when either is damaged."""
     with _damage():
-        document = json.loads(text)
+        document = loads(text)
         split = document.get("split", {})
         files = [route["to_file"] for route in document.get("routes", ()) if "to_file" in route]
         for file in (*files, *split.get("vpn_files", ()), *split.get("direct_files", ())):
@@ -70,7 +68,13 @@ def encode_host(host: Host) -> str:
 def decode_host(text: str) -> Host:
     """Document → Host. ValueError when it is damaged."""
     with _damage():
-        return _decode(Host, json.loads(text))
+        return _decode(Host, loads(text))
+
+
+def _dumps(document: dict[str, Any]) -> str:
+    import json  # only who writes needs it
+
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @contextmanager

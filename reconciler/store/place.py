@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from reconciler.errors import StoreError
 from reconciler.host import files
 from reconciler.store.failure import refused
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

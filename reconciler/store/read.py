@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import _sqlite3 as sqlite3  # `sqlite3` itself adds `datetime`, which the store has no use for
 import os
-import sqlite3
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
 
+from reconciler.host.jsontext import loads
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.ledger import Entry, is_ledger_key
 from reconciler.model.marks import Mark
@@ -17,6 +16,7 @@ from reconciler.model.tunnel import Input
 from reconciler.store import failure, place
 from reconciler.store.document import decode_host, decode_tunnel
 from reconciler.store.stored import SCHEMA, Event, Source, Stored
+from reconciler.typed import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,8 +121,8 @@ def uri(path: str, mode: str) -> str:
 
 def _source(row: tuple[Any, ...]) -> Source:
     name, path, host, generation, applied_us, tunnels, inputs, warnings, forgotten = row
-    read_from = tuple(Input(*one) for one in json.loads(inputs))
-    words = tuple(json.loads(warnings))
+    read_from = tuple(Input(*one) for one in loads(inputs))
+    words = tuple(loads(warnings))
     return Source(name, path, decode_host(host), generation, applied_us, tunnels, read_from, words, bool(forgotten))
 
 
@@ -132,7 +132,7 @@ def _intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Int
     tunnel = decode_tunnel(document, lists)
     if tunnel.name != name:
         raise ValueError(f"the document of {name!r} is that of {tunnel.name!r}")
-    addresses = tuple(json.loads(last_addresses))
+    addresses = tuple(loads(last_addresses))
     progress = Progress(state, since_us, up_since_us, attempt, next_retry_us, error, bool(worked), addresses)
     mark = Mark(tunnel.name, store_id, tunnel_id)
     return Intent(tunnel, mark, slot, source, generation, bool(held), bool(withdrawn), started_boot, progress)

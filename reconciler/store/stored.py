@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Entry
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Host, Input
+from reconciler.typed import NamedTuple
 
 SCHEMA = "0001"  # the revision of migrations/versions that this version reads and writes; they sort as text
 
