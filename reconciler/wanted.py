@@ -1,4 +1,4 @@
-"""Intents and facts → wanted. Pure."""
+"""Intents and facts → wanted. Pure. What few tunnels ask for (nat, dns) is loaded for those."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from reconciler import drivers
 from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
-from reconciler.kinds.nat import NatRule
 from reconciler.kinds.route import Route
 from reconciler.kinds.rule import Rule
-from reconciler.layout import accepts, forwarding, lan, overlaps, passage, resolvers, routes, rules, shared
-from reconciler.layout import filter as packet_filter
+from reconciler.layout import lan, overlaps, routes, rules, shared
 from reconciler.layout.lay import Excluded, Lay, lay
 from reconciler.layout.overlaps import Overlaps
-from reconciler.layout.passage import Passage
 from reconciler.layout.shared import Ground
 from reconciler.model.facts import Connected, Facts, Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.nameservice import Resolvers
 from reconciler.model.policy import Policy
 from reconciler.model.resource import Resource
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from reconciler.layout.passage import Passage
 
 
 class Wanted(NamedTuple):
@@ -66,7 +67,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         impossible += [(up.lay.intent.name, _no_gateway()) for up in fresh]
         ground = ground._replace(lays=[up.lay for up in ups])
     given = overlaps.overlaps(ground.lays, facts, policy.numbers)
-    names = resolvers.resolvers(ground.lays, facts, kept)
+    names = _resolvers(ground.lays, facts, kept)
     return Wanted(
         (*_resources(ups, ground, given), *_filtered(ups, ground, [name for name, _ in impossible]), *names.resources),
         tuple(impossible),
@@ -79,8 +80,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
                 for up in stranded
                 if up not in fresh
             ),
-            *((up.lay.intent.name, reason) for up in ups for reason in passage.missing(up.lay, facts)),
-            *dict.fromkeys(said for up in ups for said in accepts.blocked(up.passages, facts)),
+            *_unpassable(ups, facts),
             *names.reasons,
         ),
         (
@@ -107,10 +107,18 @@ def _ups(
         try:
             dev = interface(intent, facts)
             laid = lay(intent, dev, drivers.of(intent.tunnel).prefixes(intent.tunnel), kept, policy.numbers)
-            ups.append(_Up(laid, tuple(_engine(laid, facts, policy, kept)), passage.passages(laid, facts)))
+            ups.append(_Up(laid, tuple(_engine(laid, facts, policy, kept)), _passages(laid, facts)))
         except TunctlError as error:
             impossible.append((intent.name, error))
     return ups, impossible
+
+
+def _passages(laid: Lay, facts: Facts) -> tuple[Passage, ...]:
+    if not laid.intent.tunnel.nat:
+        return ()
+    from reconciler.layout import passage
+
+    return passage.passages(laid, facts)
 
 
 def _engine(laid: Lay, facts: Facts, policy: Policy, kept: tuple[Connected, ...]) -> Iterator[Resource]:
@@ -133,29 +141,37 @@ def _resources(ups: list[_Up], ground: Ground, given: Overlaps) -> Iterator[Reso
         yield from up.resources
         yield from routes.of_tunnel(up.lay, ground.facts)
         yield from rule.wanted(up.lay.intent, ground.policy.numbers)
-        yield from dict.fromkeys(accepts.accepts(up.passages, ground.facts))
-        yield from forwarding.switches(up.lay, up.passages, ground.facts)
+        if up.passages:
+            from reconciler.layout import nat
+
+            yield from nat.of_tunnel(up.lay, up.passages, ground.facts)
 
 
 def _filtered(ups: list[_Up], ground: Ground, unknown: Sequence[TunnelName]) -> Iterator[Resource]:
-    """The packet filter of all tunnels. Those of which is not known what they want keep what they have in it."""
+    """The packet filter of all tunnels."""
     full = [up.lay.intent.name for up in ups if up.lay.full]
-    facts = ground.facts
-    kept = [(chain, NatRule(text, name)) for chain, text, name in facts.forwarding.rules if name in unknown]
-    way_back = None
     passages = [one for up in ups for one in up.passages]
-    if full and not isinstance(facts.uplinks, Unknown):
-        uplinks = facts.forwarding.open_uplinks | (
-            {one.out for one in passages if one.forward} & {u.dev for u in facts.uplinks}
-        )
-        strict = facts.forwarding.strict & uplinks if facts.forwarding.publishes else frozenset[IfName]()
-        way_back = packet_filter.WayBack(full[0], tuple(uplinks), tuple(strict))
-        yield from forwarding.believed(strict)
-    elif full:
-        kept += [(c, NatRule(text, name)) for c, text, name in facts.forwarding.rules if c in packet_filter.OF_WAY_BACK]
-    found = packet_filter.table(passages, ground.policy.numbers, way_back, kept)
-    if found is not None:
-        yield found
+    if full or passages or ground.facts.forwarding.rules:
+        from reconciler.layout import nat
+
+        yield from nat.filtered(passages, full, ground.facts, ground.policy.numbers, unknown)
+
+
+def _resolvers(lays: Sequence[Lay], facts: Facts, kept: Sequence[Connected]) -> Resolvers:
+    if facts.name_service is None:
+        return Resolvers()
+    from reconciler.layout.resolvers import resolvers
+
+    return resolvers(lays, facts, kept)
+
+
+def _unpassable(ups: Iterable[_Up], facts: Facts) -> Iterator[tuple[TunnelName, str]]:
+    """Why not all of what `nat` entries say can be."""
+    ways = [(up.lay, up.passages) for up in ups if up.lay.intent.tunnel.nat]
+    if ways:
+        from reconciler.layout import nat
+
+        yield from nat.reasons(ways, facts)
 
 
 def _endpoints(ups: Iterable[_Up], facts: Facts) -> dict[TunnelName, tuple[bytes, ...]]:

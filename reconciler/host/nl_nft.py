@@ -54,6 +54,10 @@ class NetlinkNft:
     def close(self) -> None:
         self._netlink.close()
 
+    def has_tables(self) -> bool:
+        """Is there any table, of whatever family?"""
+        return bool(self._dump(_GET_TABLE, bytes((0, 0, 0, 0)), bytes))
+
     def has_table(self, name: str) -> bool:
         """Is there a table `inet NAME`?"""
         try:

@@ -1,7 +1,7 @@
 """The legacy tables of iptables, as the kernel keeps them: FORWARD and DOCKER-USER of `filter`. Reads only.
 
-A table that nobody uses would be made by asking for it: so /proc is asked first. Structures: linux/netfilter/x_tables.h,
-linux/netfilter_ipv4/ip_tables.h and linux/netfilter_ipv6/ip6_tables.h.
+A table that nobody uses would be made by asking for it: so its name is looked for first. Structures:
+linux/netfilter/x_tables.h, linux/netfilter_ipv4/ip_tables.h and linux/netfilter_ipv6/ip6_tables.h.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import closing
 from struct import Struct
 
 from reconciler.errors import NotObserved, NotPermitted
+from reconciler.host.xtables_names import names
 from reconciler.typed import NamedTuple
 
 _GET_INFO, _GET_ENTRIES = 64, 65  # IPT_SO_*, IP6T_SO_*
@@ -28,15 +29,14 @@ _ATTEMPTS = 5
 class _Layout(NamedTuple):
     family: int
     level: int  # SOL_IP · SOL_IPV6
-    names: str
     address_bytes: int
     offsets_at: int  # target_offset, next_offset
     entry_bytes: int
 
 
 _LAYOUTS = {
-    "ip": _Layout(socket.AF_INET, 0, "ip_tables_names", 4, 88, 112),
-    "ip6": _Layout(socket.AF_INET6, 41, "ip6_tables_names", 16, 140, 168),
+    "ip": _Layout(socket.AF_INET, 0, 4, 88, 112),
+    "ip6": _Layout(socket.AF_INET6, 41, 16, 140, 168),
 }
 
 
@@ -65,13 +65,13 @@ class Filter(NamedTuple):
 
 def has_nat() -> bool:
     """Does somebody use the legacy table `nat` of IPv4? NotPermitted."""
-    return b"nat" in _names(_LAYOUTS["ip"])
+    return b"nat" in names("ip")
 
 
 def read(family: str) -> Filter | None:
     """The table of "ip" or "ip6"; None when nobody uses it. NotPermitted, NotObserved."""
     layout = _LAYOUTS[family]
-    if b"filter" not in _names(layout):
+    if b"filter" not in names(family):
         return None
     try:
         with closing(socket.socket(layout.family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)) as asking:
@@ -80,17 +80,6 @@ def read(family: str) -> Filter | None:
         raise NotPermitted("only root may look at the packet filter") from error
     except (OSError, ValueError) as error:
         raise NotObserved(f"the legacy {family} filter table: {error}") from error
-
-
-def _names(layout: _Layout) -> list[bytes]:
-    """The tables in use."""
-    try:
-        with open(f"/proc/thread-self/net/{layout.names}", "rb") as file:
-            return file.read().split()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise NotPermitted("only root may look at the packet filter") from error
 
 
 def _table(asking: socket.socket, layout: _Layout) -> Filter:

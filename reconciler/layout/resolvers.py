@@ -10,7 +10,7 @@ from reconciler.layout.lay import Lay
 from reconciler.model.facts import Connected, Facts
 from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, IfName, TunnelName
-from reconciler.model.nameservice import NameService
+from reconciler.model.nameservice import NameService, Resolvers
 from reconciler.model.prefix import Prefix, ntop
 from reconciler.model.tunnel import Dns
 from reconciler.typed import NamedTuple
@@ -30,15 +30,6 @@ class Claim(NamedTuple):
     def rank(self) -> tuple[int, int]:
         """The lowest has everything."""
         return (self.intent.tunnel.dns.priority if self.intent.tunnel.dns else 0, self.intent.slot)
-
-
-class Resolvers(NamedTuple):
-    """What is wanted, what this host cannot do, and what is to be said."""
-
-    resources: tuple[Resolver, ...] = ()
-    refused: tuple[tuple[TunnelName, TunctlError], ...] = ()  # the tunnel itself goes on without
-    reasons: tuple[tuple[TunnelName, str], ...] = ()  # why a tunnel has less than it asked for
-    warnings: tuple[str, ...] = ()
 
 
 def resolvers(lays: Sequence[Lay], facts: Facts, kept: Sequence[Connected]) -> Resolvers:

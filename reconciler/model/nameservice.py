@@ -1,8 +1,10 @@
-"""Who answers names on this host: every probe, so that a choice can be made from them and told in one line."""
+"""Who answers names on this host: every probe, so that a choice can be made from them and told in one line; and the choice."""
 
 from __future__ import annotations
 
+from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
+from reconciler.model.resource import Resource
 from reconciler.typed import NamedTuple
 
 PATH = "/etc/resolv.conf"
@@ -26,3 +28,12 @@ class NameService(NamedTuple):
         nss = "resolve" if self.nss_resolve else "dns"
         writer = self.writer or "unknown"
         return f"resolved={self.resolved} resolvconf={self.resolvconf} nss={nss} file={self.path} ({self.form}) writer={writer}"
+
+
+class Resolvers(NamedTuple):
+    """What is wanted, what this host cannot do, and what is to be said."""
+
+    resources: tuple[Resource, ...] = ()
+    refused: tuple[tuple[TunnelName, TunctlError], ...] = ()  # the tunnel itself goes on without
+    reasons: tuple[tuple[TunnelName, str], ...] = ()  # why a tunnel has less than it asked for
+    warnings: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from reconciler.model.found import Found, LinkState, Unobserved
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
-from reconciler.observe import address, forward, link, nat, owner, resolver, route, rule, sysctl
+from reconciler.observe import address, link, owner, packetfilter, resolver, route, rule, sysctl
 from reconciler.observe.question import Question
 from reconciler.typed import TypeVar
 
@@ -46,14 +46,13 @@ def look(machine: Machine, question: Question) -> Found:
     )
     routes = _try("route", blind, lambda: route.look(machine, devices, question), list[Route]())
     rules = _try("rule", blind, lambda: rule.look(machine, question), list[Rule]())
-    tables, blind_tables = nat.look(machine, question)
-    passing = forward.look(machine, question)
+    passing = packetfilter.look(machine, question)
     switches = _try("sysctl", blind, lambda: sysctl.look(machine), list[Sysctl]())
     engines, peers, blind_engines = _engines(machine, question, links, owners)
     names = resolver.look(machine, question, links, states)
-    on_host: list[Resource] = [*tables, *passing.accepts, *switches, *names.resolvers]
+    on_host: list[Resource] = [*passing.resources, *switches, *names.resolvers]
     resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules, *on_host]
-    blind += (*blind_tables, *passing.unobserved, *blind_engines, *names.unobserved)
+    blind += (*passing.unobserved, *blind_engines, *names.unobserved)
     return Found(
         tuple(resources),
         states,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from reconciler.host import bus, resolvconf, resolved, resolvfile
-from reconciler.host.bounded import Call
-from reconciler.host.bus import TIMEOUT_S, BusError
+from reconciler.host import resolvconf, resolvfile
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.kinds.resolver import EVERYTHING, Resolver
@@ -15,11 +13,8 @@ from reconciler.model.intent import Intent
 from reconciler.model.ledger import Entry
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.nameservice import LEDGER_KEY, PATH, NameService
-from reconciler.observe import nameservice
 from reconciler.observe.question import Question
 from reconciler.typed import NamedTuple
-
-_LEAST_S = 0.3  # on a busy machine resolved, the bus and we take turns
 
 
 class Seen(NamedTuple):
@@ -51,13 +46,17 @@ def look(machine: Machine, question: Question, links: Iterable[Link], states: Ma
     asked = [intent for intent in question.intents if intent.name in ours and _is_asked(machine, intent)]
     known = "no"
     if asked or wishing:
-        found, known = _resolved(asked, ours, states, min(max(question.patience_s, _LEAST_S), TIMEOUT_S))
+        from reconciler.observe import resolved  # and all that speaks D-Bus
+
+        found, known = resolved.look(asked, ours, states, question.patience_s)
         resolvers += found
         if known not in ("yes", "no"):
             asking = dict.fromkeys(intent.name for intent in (*asked, *wishing) if _may_be_resolved(intent))
             blind += _blind(asking, known, privilege="root" in known)
     service = None
     if wishing:
+        from reconciler.observe import nameservice
+
         service = nameservice.gather(place, content, known)._replace(
             is_ours=any(one.backend == "file" and not one.overwritten for one in resolvers),
             records=frozenset(one.owner for one in records),
@@ -131,38 +130,3 @@ def _record(tunnel: TunnelName, dev: IfName, record: str, names: resolvfile.Name
         tunnel, "resolvconf", tunnel, dev, names.servers, names.search, (EVERYTHING,), default_route=True, record=record,
         overwritten=hidden,
     )  # fmt: skip
-
-
-def _resolved(
-    asked: Iterable[Intent], ours: Mapping[TunnelName, Link], states: Mapping[IfName, LinkState], patience_s: float
-) -> tuple[list[Resolver], str]:
-    """What it has for these links, and whether it runs here: yes, no, or why that is not known."""
-    links = [(intent.name, ours[intent.name].name) for intent in asked]
-    indexes = [(name, dev, states[dev].ifindex) for name, dev in links if dev in states]
-    if not bus.is_there():
-        return [], "no"
-    bus.load()
-    try:
-        return Call(lambda: _ask_resolved(indexes, patience_s)).result(patience_s)
-    except TimeoutError:
-        return [], f"no answer within {patience_s:g} s"
-    except PermissionError:
-        return [], "needs root to see which network namespace it is in"
-    except (OSError, BusError) as error:
-        return [], str(getattr(error, "strerror", None) or error)
-
-
-def _ask_resolved(links: Iterable[tuple[TunnelName, IfName, int]], timeout_s: float) -> tuple[list[Resolver], str]:
-    """In a thread: nothing on the other side may hold up a look."""
-    service = resolved.connect(timeout_s)
-    if service is None:
-        return [], "no"
-    try:
-        found = [(tunnel, dev, service.link(ifindex)) for tunnel, dev, ifindex in links]
-    finally:
-        service.close()
-    return [
-        Resolver(tunnel, "resolved", tunnel, dev, names.servers, names.search, names.domains, names.default_route)
-        for tunnel, dev, names in found
-        if names.servers or names.search or names.domains
-    ], "yes"

@@ -8,12 +8,12 @@ import pytest
 
 from reconciler.errors import TunctlError
 from reconciler.layout.lay import lay
-from reconciler.layout.resolvers import Resolvers, choose, domains_of, resolvers
+from reconciler.layout.resolvers import choose, domains_of, resolvers
 from reconciler.model.facts import Connected, Facts, Uplink
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Mark, Numbers
 from reconciler.model.names import IfName, TunnelName
-from reconciler.model.nameservice import NameService
+from reconciler.model.nameservice import NameService, Resolvers
 from reconciler.model.prefix import AF_INET, parse_network, pton
 from reconciler.model.tunnel import Dns, Tun, Tunnel
 

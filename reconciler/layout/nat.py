@@ -1,0 +1,51 @@
+"""What follows from `nat` entries and from full tunnels: the packet filter, accepts in others' chains, kernel switches.
+
+Loaded only where a tunnel has such an entry, is full, or where there are rules of before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from reconciler.kinds.nat import NatRule
+from reconciler.layout import accepts, filter, forwarding, passage  # noqa: A004 - nft's own word
+from reconciler.layout.lay import Lay
+from reconciler.layout.passage import Passage
+from reconciler.model.facts import Facts, Unknown
+from reconciler.model.marks import Numbers
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.resource import Resource
+
+
+def of_tunnel(lay: Lay, passages: Sequence[Passage], facts: Facts) -> Iterator[Resource]:
+    """What one tunnel needs so that its packets pass, apart from the table."""
+    yield from dict.fromkeys(accepts.accepts(passages, facts))
+    yield from forwarding.switches(lay, passages, facts)
+
+
+def reasons(ways: Iterable[tuple[Lay, Sequence[Passage]]], facts: Facts) -> Iterator[tuple[TunnelName, str]]:
+    """Why not all of what the entries say can be."""
+    ways = tuple(ways)
+    for lay, _ in ways:
+        yield from ((lay.intent.name, reason) for reason in passage.missing(lay, facts))
+    yield from dict.fromkeys(said for _, passages in ways for said in accepts.blocked(passages, facts))
+
+
+def filtered(
+    passages: Sequence[Passage], full: Sequence[TunnelName], facts: Facts, numbers: Numbers, unknown: Sequence[TunnelName]
+) -> Iterator[Resource]:
+    """The packet filter of all tunnels. Those of which is not known what they want keep what they have in it."""
+    kept = [(chain, NatRule(text, name)) for chain, text, name in facts.forwarding.rules if name in unknown]
+    way_back = None
+    if full and not isinstance(facts.uplinks, Unknown):
+        uplinks = facts.forwarding.open_uplinks | (
+            {one.out for one in passages if one.forward} & {u.dev for u in facts.uplinks}
+        )
+        strict = facts.forwarding.strict & uplinks if facts.forwarding.publishes else frozenset[IfName]()
+        way_back = filter.WayBack(full[0], tuple(uplinks), tuple(strict))
+        yield from forwarding.believed(strict)
+    elif full:
+        kept += [(c, NatRule(text, name)) for c, text, name in facts.forwarding.rules if c in filter.OF_WAY_BACK]
+    found = filter.table(passages, numbers, way_back, kept)
+    if found is not None:
+        yield found
