@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import stat
 from binascii import a2b_base64, b2a_base64  # `base64` needs regular expressions for its other bases
+from contextlib import suppress
 
-from reconciler.errors import InvalidFile
-from reconciler.host import files, x25519
+from reconciler.errors import InvalidFile, TunctlError
+from reconciler.host import files
+from reconciler.model.publickey import PublicKey
 
 KEY_BYTES = 32  # linux/wireguard.h, WG_KEY_LEN
 _CREDENTIAL = "credential:"
@@ -18,7 +20,6 @@ _LIMIT = 4096  # bytes of a key file: 44 characters and blanks around them
 _NONE = bytes(KEY_BYTES)
 
 _secret = os.urandom(32)  # digests mean something within this process only
-_public: dict[str, str] = {}  # by digest of the private key: a daemon asks every 30 s
 
 
 class Key:
@@ -102,14 +103,45 @@ def read(reference: str) -> Key:
     return Key(raw)
 
 
-def public_key(private: Key) -> str:
-    """base64; "" when there is no private key."""
-    if private.is_none:
-        return ""
-    name = _digest(private, b"private")
-    if name not in _public:
-        _public[name] = as_text(x25519.public(private.raw))
-    return _public[name]
+def public_key(reference: str) -> PublicKey:
+    """What belongs to the private key in a file. Raises what `read` raises."""
+    return PublicKey(digest=_private_digest(read(reference)), work_out=lambda: _public_of_file(reference))
+
+
+def device_key(private: Key, public: bytes, reference: str) -> PublicKey | None:
+    """What a device has for a key; None: it has none. `public`: as the engine tells it, else b"". A device that has the key
+    in the file `reference` needs nothing worked out."""
+    if private.is_none and not public:
+        return None
+    digest = "" if private.is_none else _private_digest(private)
+    if public:
+        return PublicKey(as_text(public), digest=digest)
+    with suppress(TunctlError, OSError):
+        wanted = public_key(reference)
+        if wanted == PublicKey(digest=digest):
+            return wanted
+    return PublicKey(_public(private), digest=digest)
+
+
+def _public_of_file(reference: str) -> str:
+    try:
+        return _public(read(reference))
+    except (TunctlError, OSError):
+        return "(its file has gone)"
+
+
+def _public(private: Key) -> str:
+    from reconciler.host import x25519
+
+    return as_text(x25519.public(private.raw))
+
+
+def _private_digest(private: Key) -> str:
+    """Of the number that the curve is given: engines keep it so (RFC 7748, section 5), whatever the file says."""
+    raw = bytearray(private.raw)
+    raw[0] &= 248
+    raw[31] = raw[31] & 127 | 64
+    return _digest(Key(bytes(raw)), b"private")
 
 
 def preshared_digest(preshared: Key) -> str:

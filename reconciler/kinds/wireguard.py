@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.publickey import PublicKey
 from reconciler.model.resource import Resource, differing
 from reconciler.typed import NamedTuple
 
@@ -14,7 +15,7 @@ class Device(NamedTuple):
 
     tunnel: TunnelName | None
     dev: IfName
-    public_key: str | None  # base64; None in wanted: the key file could not be read, no opinion
+    public_key: PublicKey | None  # None in wanted: the key file could not be read, no opinion
     listen_port: int | None  # None in wanted: the engine chooses
     fwmark: int | None
     private_key_file: str = ""  # wanted only

@@ -18,6 +18,7 @@ from reconciler.loop.guard import refuse_withdrawal
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
 from reconciler.loop.survey import Survey, survey
 from reconciler.loop.unchanged import unchanged
+from reconciler.model.facts import Unknown
 from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Plan
@@ -176,7 +177,7 @@ def _not_compared(seen: Survey) -> Iterator[str]:
         if blind.privilege and blind.tunnel != HOST:
             yield f"{blind.tunnel or 'all tunnels'}: {blind.kind} not compared: {blind.reason}"
     for path, key in (*seen.facts.public_keys.items(), *seen.facts.preshared.items()):
-        if not isinstance(key, str):
+        if isinstance(key, Unknown):
             yield f"{path}: not compared: {key.reason}"
 
 

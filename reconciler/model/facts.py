@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.nameservice import NameService
 from reconciler.model.prefix import Prefix
+from reconciler.model.publickey import PublicKey
 from reconciler.typed import NamedTuple
 
 
@@ -68,7 +69,7 @@ class Facts(NamedTuple):
     run_dir: str = ""
     now_us: int = 0  # UTC, microseconds since the epoch
     kernel_wireguard: bool | Unknown = False
-    public_keys: Mapping[str, str | Unknown] = {}  # private key file → its public key
+    public_keys: Mapping[str, PublicKey | Unknown] = {}  # private key file → what belongs to it
     preshared: Mapping[str, str | Unknown] = {}  # preshared key file → keyed digest
     resolved: Mapping[str, tuple[bytes, ...] | Unknown] = {}  # endpoint host → packed addresses
     users: Mapping[str, tuple[int, int] | Unknown] = {}  # name → uid, gid

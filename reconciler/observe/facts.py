@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from reconciler.errors import NotObserved, TunctlError
-from reconciler.host import accounts, kernel_wireguard, keys
 from reconciler.host.machine import Machine
-from reconciler.host.netlink import KernelError
-from reconciler.host.resolve import resolve as look_up
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.route import Route
@@ -18,13 +14,7 @@ from reconciler.model.found import Found, LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
-from reconciler.model.tunnel import WireGuard
 from reconciler.observe import network, sysctl
-from reconciler.typed import TypeVar
-
-T = TypeVar("T")
-USERS_S, HURRIED_S = 3.0, 0.2  # for a name service that asks the network; in a pass, in `status`
-_PRIVILEGE = Unknown("only root may read it", privilege=True)
 
 
 def gather(
@@ -34,21 +24,10 @@ def gather(
     intents = tuple(intents)
     links, there = found.links, present(found)
     uplinks = network.uplinks(machine, found, policy)
-    engines = [intent.tunnel.wireguard for intent in intents if intent.tunnel.wireguard]
-    private = dict.fromkeys(engine.private_key_file for engine in engines)
-    preshared = dict.fromkeys(peer.preshared_key_file for e in engines for peer in e.peers if peer.preshared_key_file)
-    resolved = look_up(_hosts(intents), names=resolve)
-    return Facts(
+    facts = Facts(
         boot_id=machine.handles.boot_id,
         run_dir=str(machine.run_dir),
         now_us=time.time_ns() // 1000,
-        kernel_wireguard=_kernel_wireguard(engines, links),
-        public_keys={file: _from_key(file, keys.public_key, privileged=privileged) for file in private},
-        preshared={file: _from_key(file, keys.preshared_digest, privileged=privileged) for file in preshared},
-        resolved=resolved,
-        path_mtu=network.path_mtus(machine, found, _automatic(intents, resolved), policy.numbers.fwmark),
-        users={name: _account(accounts.user, name, "user", patient=resolve) for name in _users(intents)},
-        groups={name: _account(accounts.group, name, "group", patient=resolve) for name in _groups(intents)},
         interfaces=interfaces(machine, intents, links, there),
         linked=frozenset(there),
         name_service=found.name_service,
@@ -59,6 +38,44 @@ def gather(
         forwarding=sysctl.forwarding(intents, found, uplinks),
         working_endpoints=_endpoints_set(machine, intents),
     )
+    facts = _with_engines(facts, intents, links, privileged=privileged)
+    facts = _with_endpoints(facts, machine, intents, found, policy, names=resolve)
+    return _with_accounts(facts, intents, patient=resolve)
+
+
+def _with_engines(facts: Facts, intents: Iterable[Intent], links: Mapping[IfName, LinkState], *, privileged: bool) -> Facts:
+    engines = [intent.tunnel.wireguard for intent in intents if intent.tunnel.wireguard]
+    if not engines:
+        return facts
+    from reconciler.observe import engine
+
+    return facts._replace(
+        kernel_wireguard=engine.in_kernel(engines, links),
+        public_keys=engine.public_keys(engines, privileged=privileged),
+        preshared=engine.preshared(engines, privileged=privileged),
+    )
+
+
+def _with_endpoints(
+    facts: Facts, machine: Machine, intents: Sequence[Intent], found: Found, policy: Policy, *, names: bool
+) -> Facts:
+    hosts = tuple(_hosts(intents))
+    if not hosts:
+        return facts
+    from reconciler.host.resolve import resolve
+
+    resolved = resolve(hosts, names=names)
+    mtus = network.path_mtus(machine, found, _automatic(intents, resolved), policy.numbers.fwmark)
+    return facts._replace(resolved=resolved, path_mtu=mtus)
+
+
+def _with_accounts(facts: Facts, intents: Sequence[Intent], *, patient: bool) -> Facts:
+    users, groups = tuple(_users(intents)), tuple(_groups(intents))
+    if not (users or groups):
+        return facts
+    from reconciler.observe import account
+
+    return facts._replace(users=account.users(users, patient=patient), groups=account.groups(groups, patient=patient))
 
 
 def _pinned(found: Found) -> tuple[bytes, ...]:
@@ -86,32 +103,6 @@ def _hosts(intents: Iterable[Intent]) -> Iterator[str]:
             yield from tunnel.exec_.remote
 
 
-def _kernel_wireguard(engines: Iterable[WireGuard], links: Mapping[IfName, LinkState]) -> bool | Unknown:
-    """Asked only when a tunnel wants to know. A module that is not loaded yet counts: making a link loads it."""
-    if all(engine.backend == "userspace" for engine in engines):
-        return False
-    if any(link.type == "wireguard" for link in links.values()) or kernel_wireguard.is_known_to_the_kernel():
-        return True
-    probe = kernel_wireguard.KernelWireGuard()
-    try:
-        return probe.family() is not None
-    except (KernelError, NotObserved) as error:
-        return Unknown(str(error))
-    finally:
-        probe.close()
-
-
-def _from_key(file: str, derive: Callable[[keys.Key], str], *, privileged: bool) -> str | Unknown:
-    if not privileged:
-        return _PRIVILEGE
-    try:
-        return derive(keys.read(file))
-    except PermissionError:
-        return Unknown(f"{file}: may not be read", privilege=True)
-    except TunctlError as error:
-        return Unknown(error.message)
-
-
 def _users(intents: Iterable[Intent]) -> Iterator[str]:
     for intent in intents:
         settings, device = intent.tunnel.exec_, intent.tunnel.tun
@@ -125,14 +116,6 @@ def _groups(intents: Iterable[Intent]) -> Iterator[str]:
     for intent in intents:
         if intent.tunnel.tun and intent.tunnel.tun.group:
             yield intent.tunnel.tun.group
-
-
-def _account(look: Callable[[str, float], T | None], name: str, kind: str, *, patient: bool) -> T | Unknown:
-    try:
-        found = look(name, USERS_S if patient else HURRIED_S)
-    except TimeoutError:
-        return Unknown("the name service of this machine does not answer")
-    return Unknown(f"this machine has no such {kind}") if found is None else found
 
 
 def present(found: Found) -> dict[TunnelName, IfName]:

@@ -58,11 +58,19 @@ def look(
             unobserved += _refused(intent.name, error, userspace=call is not None)
             continue
         device = _device(intent, link, raw, userspace=call is not None)
-        if device.public_key:
+        if device is not None:
             devices.append(device)
             peers += peer.of_device(intent, device, raw.peers)
     kernel.close()
     return devices, peers, unobserved
+
+
+def _device(intent: Intent, link: Link, raw: RawDevice, *, userspace: bool) -> Device | None:
+    file = intent.tunnel.wireguard.private_key_file if intent.tunnel.wireguard else ""
+    key = keys.device_key(raw.private, raw.public_key, file)
+    if key is None:
+        return None
+    return Device(intent.name, link.name, key, raw.listen_port, raw.fwmark or None, userspace=userspace)
 
 
 def _ask(paths: list[str], timeout_s: float) -> RawDevice:
@@ -71,11 +79,6 @@ def _ask(paths: list[str], timeout_s: float) -> RawDevice:
         with suppress(FileNotFoundError):
             return uapi.get(path, timeout_s)
     return uapi.get(paths[-1], timeout_s)
-
-
-def _device(intent: Intent, link: Link, raw: RawDevice, *, userspace: bool) -> Device:
-    public = keys.as_text(raw.public_key) if raw.public_key else keys.public_key(raw.private)
-    return Device(intent.name, link.name, public, raw.listen_port, raw.fwmark or None, userspace=userspace)
 
 
 def _refused(tunnel: TunnelName, error: Exception, *, userspace: bool) -> list[Unobserved]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from reconciler.errors import TunctlError
 from reconciler.model.marks import Mark
 from reconciler.model.prefix import Prefix, ntop
+from reconciler.model.publickey import PublicKey
 from reconciler.model.resource import Resource
 from reconciler.typed import Any
 
@@ -29,7 +30,7 @@ def resource(value: Resource | None) -> dict[str, Any] | None:
 
 def plain(value: Any) -> Any:
     """One value."""
-    if isinstance(value, Prefix | Mark) or type(value).__module__.startswith("reconciler.kinds"):
+    if isinstance(value, Prefix | Mark | PublicKey) or type(value).__module__.startswith("reconciler.kinds"):
         return str(value)
     if isinstance(value, bytes):
         return ntop(value)

@@ -14,6 +14,7 @@ from reconciler.kinds.peer import Address, Peer
 from reconciler.model.found import Found
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import Prefix, pton
+from reconciler.model.publickey import PublicKey
 from reconciler.model.tunnel import PeerSettings, WireGuard
 from reconciler.observe import facts as observe_facts
 from tests.netns.wireguard_ends import DEV, End, both, ping
@@ -68,7 +69,7 @@ def test_preshared_keys_are_compared_by_digest(ends: tuple[End, End]) -> None:
         facts = observe_facts.gather(machine, [intent], Found((), {}, {}), Policy(), resolve=False, privileged=True)
     _, (peer,), _ = a.look()
     assert peer.preshared_digest == facts.preshared[str(a.host.dir / "psk")]
-    assert facts.public_keys[a.key_file] == a.public_key
+    assert facts.public_keys[a.key_file] == PublicKey(a.public_key)
     assert key not in repr((peer, facts))
 
 

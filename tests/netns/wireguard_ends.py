@@ -21,6 +21,7 @@ from reconciler.model.intent import Intent
 from reconciler.model.marks import Mark, Numbers
 from reconciler.model.names import IfName
 from reconciler.model.prefix import parse_prefix, pton
+from reconciler.model.publickey import PublicKey
 from reconciler.model.tunnel import PeerSettings, Tunnel, WireGuard
 from reconciler.observe import link as observe_link
 from reconciler.observe import owner as observe_owner
@@ -90,7 +91,8 @@ def new_end(host: Host, port: int) -> End:
     path = host.write("wg.key", b64encode(raw).decode() + "\n", 0o600)
     public = b64encode(x25519.public(raw)).decode()
     mark = new_mark("demo")
-    return End(host, mark, str(path), public, Device(mark.tunnel, DEV, public, port, None, str(path), userspace=True))
+    device = Device(mark.tunnel, DEV, PublicKey(public), port, None, str(path), userspace=True)
+    return End(host, mark, str(path), public, device)
 
 
 @contextlib.contextmanager

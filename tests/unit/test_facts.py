@@ -17,6 +17,7 @@ from reconciler.model.intent import Intent
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.policy import Policy
+from reconciler.model.publickey import PublicKey
 from reconciler.model.tunnel import Endpoint, Exec, PeerSettings, Tun, Tunnel, WireGuard
 from reconciler.observe import facts
 
@@ -87,7 +88,7 @@ def test_keys_by_what_is_derived_from_them(machine: Machine, tmp_path: Path) -> 
     intent = _intent("office", "wg0", wireguard=WireGuard(str(good), backend="userspace", peers=peers))
     machine.handles.put(Handle(intent.name, intent.mark.id, machine.handles.boot_id, endpoints={"p" * 44: "192.0.2.1:1"}))
     found = _gathered(machine, intent)
-    assert isinstance(found.public_keys[str(good)], str)
+    assert isinstance(found.public_keys[str(good)], PublicKey)
     assert isinstance(found.preshared[str(good)], str)
     assert found.preshared[str(bad)] == Unknown(f"{bad}: No such file or directory")
     assert found.resolved == {"192.0.2.1": (b"\xc0\x00\x02\x01",), "vpn.example.com": Unknown("not looked up")}

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from reconciler.errors import InvalidFile
 from reconciler.host import keys, x25519
 from reconciler.host.keys import Key
+from reconciler.model.publickey import PublicKey
 
 
 def test_public_keys_are_those_of_the_library() -> None:
@@ -37,7 +38,7 @@ def test_a_key_file(tmp_path: Path) -> None:
     text = b64encode(raw).decode()
     key = keys.read(_write(tmp_path / "key", f"  {text}\n"))
     assert (key.raw, key.base64, key.hex) == (raw, text, raw.hex())
-    assert keys.public_key(key) == b64encode(x25519.public(raw)).decode()
+    assert str(keys.public_key(str(tmp_path / "key"))) == b64encode(x25519.public(raw)).decode()
     (tmp_path / "link").symlink_to(tmp_path / "key")
     assert keys.read(str(tmp_path / "link")).raw == raw, "secrets are often given as symlinks"
 
@@ -98,4 +99,58 @@ def test_a_key_does_not_show_itself() -> None:
 def test_digests() -> None:
     one, two, none = Key(b"1" * 32), Key(b"2" * 32), Key(bytes(32))
     assert keys.preshared_digest(one) == keys.preshared_digest(Key(b"1" * 32)) != keys.preshared_digest(two)
-    assert keys.preshared_digest(none) == keys.public_key(none) == ""
+    assert keys.preshared_digest(none) == ""
+
+
+def _clamped(raw: bytes) -> bytes:
+    """As engines keep a private key (RFC 7748, section 5)."""
+    return bytes([raw[0] & 248, *raw[1:31], raw[31] & 127 | 64])
+
+
+def test_a_device_with_the_key_of_the_file(tmp_path: Path) -> None:
+    """Found out without working the public key out: that would be a millisecond each, and `status` has many."""
+    raw = b"\xff" * 32
+    file = _write(tmp_path / "key", b64encode(raw).decode())
+    public = b64encode(x25519.public(raw)).decode()
+    for engine in (b"", x25519.public(raw)):
+        found, wanted = keys.device_key(Key(_clamped(raw)), engine, file), keys.public_key(file)
+        assert found == wanted
+        assert (hash(found), str(found), str(wanted)) == (hash(wanted), public, public)
+    (tmp_path / "key").unlink()
+    assert str(wanted) == public
+    assert str(keys.device_key(Key(_clamped(raw)), b"", file)) == public
+
+
+def test_a_device_with_another_key(tmp_path: Path) -> None:
+    file = _write(tmp_path / "key", b64encode(b"k" * 32).decode())
+    for absent in (False, True):
+        found = keys.device_key(Key(b"o" * 32), b"", file)
+        assert str(found) == b64encode(x25519.public(b"o" * 32)).decode()
+        assert absent or found != keys.public_key(file)
+        Path(file).unlink(missing_ok=True)
+    assert keys.device_key(Key(bytes(32)), b"", file) is None
+
+
+def test_a_public_key_has_no_secret_in_it(tmp_path: Path) -> None:
+    raw = os.urandom(32)
+    file = _write(tmp_path / "key", b64encode(raw).decode())
+    same, other = (keys.device_key(Key(key), b"", file) for key in (_clamped(raw), raw[::-1]))
+    for key in (keys.public_key(file), same, other):
+        held = [getattr(key, name) for name in PublicKey.__slots__]
+        cells = [cell.cell_contents for value in held for cell in getattr(value, "__closure__", None) or ()]
+        assert [value for value in (*held, *cells) if isinstance(value, bytes | Key)] == []
+        assert b64encode(raw).decode() not in repr(key)
+
+
+def test_a_key_file_that_has_gone_is_said_in_its_place(tmp_path: Path) -> None:
+    file = _write(tmp_path / "key", b64encode(b"k" * 32).decode())
+    key = keys.public_key(file)
+    Path(file).unlink()
+    assert str(key) == "(its file has gone)"
+
+
+def test_public_keys_are_compared_by_what_is_known_of_them() -> None:
+    assert PublicKey("A=") == PublicKey("A=", digest="1") != PublicKey("B=", digest="2")
+    assert PublicKey("A=", digest="1") == PublicKey(digest="1")
+    assert PublicKey(digest="1") != PublicKey(digest="2")
+    assert PublicKey("A=") != "A="
