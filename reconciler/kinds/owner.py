@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from reconciler.model.digest import sha256_hex
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource, differing
@@ -75,7 +76,5 @@ class Owner(NamedTuple):
 
 def fingerprint(owner: Owner) -> str:
     """A digest over everything that only a restart can change; hex. Recorded in handles.json at the start."""
-    from hashlib import sha256  # 4 ms, and `status` compares only what is recorded
-
     parts = (owner.argv, owner.environment, owner.user, owner.by_program, owner.restart_digest)
-    return sha256(repr(parts).encode()).hexdigest()[:32]
+    return sha256_hex(repr(parts).encode())[:32]
