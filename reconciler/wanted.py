@@ -60,7 +60,8 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
     kept = lan.kept(facts.connected, policy)
     ups, impossible = _ups(due, facts, policy, kept)
     ground = Ground([up.lay for up in ups], kept, _endpoints(ups, facts), facts, policy)
-    stranded = [up for up in ups if _is_stranded(up.lay, ground)]
+    without = _stranded(ground)
+    stranded = [up for up in ups if up.lay.intent.name in without]
     fresh = [up for up in stranded if not up.lay.intent.progress.worked]
     if fresh:
         ups = [up for up in ups if up not in fresh]
@@ -186,9 +187,10 @@ def _endpoints(ups: Iterable[_Up], facts: Facts) -> dict[TunnelName, tuple[bytes
     return found
 
 
-def _is_stranded(one: Lay, ground: Ground) -> bool:
-    """It needs a gateway, and the host has none."""
-    return not isinstance(ground.facts.uplinks, Unknown) and shared.needs_uplink(ground, one)
+def _stranded(ground: Ground) -> set[TunnelName]:
+    """They need a gateway, and the host has none."""
+    needing = [] if isinstance(ground.facts.uplinks, Unknown) else shared.needing_uplink(ground)
+    return {lay.intent.name for lay in needing}
 
 
 def _no_gateway() -> TunctlError:

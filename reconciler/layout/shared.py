@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
 from reconciler.kinds.rule import MAIN, Rule
 from reconciler.layout import overlaps
+from reconciler.layout.cover import Cover
 from reconciler.layout.lan import is_believed
 from reconciler.layout.lay import UNICAST, Lay
 from reconciler.layout.overlaps import Overlaps
@@ -102,16 +103,18 @@ def _direct(ground: Ground) -> Iterator[Route]:
 def pins(ground: Ground) -> Iterator[Route]:
     """Endpoints kept out of the tunnels: in `main` where a prefix of ours there covers them, whichever engine it is; in the
     shared table where the own table of a tunnel covers them and the engine cannot mark its packets."""
-    in_main = [p for lay in ground.lays if lay.table == MAIN for p in lay.table_less()]
-    in_own = [p for lay in ground.lays if lay.owns_table for p in lay.table_less()]
+    if not any(ground.endpoints.values()):
+        return
+    in_main = Cover(p for lay in ground.lays if lay.table == MAIN for p in lay.table_less())
+    in_own = Cover(p for lay in ground.lays if lay.owns_table for p in lay.table_less())
     for lay in ground.lays:
         marks = lay.intent.tunnel.wireguard is not None
         for packed in ground.endpoints.get(lay.intent.name, ()):
             host = Prefix(packed, len(packed) * 8)
             near = _network_of(host, ground)
-            widths = [prefix.length for prefix in in_main if prefix.covers(host)]
+            widths = in_main.lengths(host)
             tables = [MAIN] if widths and not (near and near.prefix.length > max(widths)) else []
-            if not marks and near not in ground.kept and any(prefix.covers(host) for prefix in in_own):
+            if not marks and near not in ground.kept and in_own.lengths(host):
                 tables.append(ground.policy.numbers.table_base)
             for table in tables:  # an uplink that goes takes its routes along, at once: rather nowhere than into a tunnel
                 yield from _away(ground, host, near, table)
@@ -136,16 +139,22 @@ def _away(ground: Ground, prefix: Prefix, near: Connected | None, table: int) ->
         yield Route(HOST, *prefix, table, metric, "unreachable", None)
 
 
-def needs_uplink(ground: Ground, lay: Lay) -> bool:
-    """A tunnel that can only come up if there is a gateway: for its direct prefixes, or to reach its endpoints. One of
-    these is enough: a name may have addresses of a family that the host has not."""
-    if lay.direct and not ground.uplinks:
-        return True
+def needing_uplink(ground: Ground) -> list[Lay]:
+    """Tunnels that can only come up if there is a gateway: for their direct prefixes, or to reach their endpoints."""
+    beyond = {lay.intent.name: _beyond(ground, lay) for lay in ground.lays}
+    inside = Cover(p for lay in ground.lays for p in lay.table_less()) if any(beyond.values()) else Cover(())
+    return [
+        lay
+        for lay in ground.lays
+        if (lay.direct and not ground.uplinks) or any(inside.lengths(host) for host in beyond[lay.intent.name])
+    ]
+
+
+def _beyond(ground: Ground, lay: Lay) -> list[Prefix]:
+    """The endpoints of a tunnel, if none can be reached without a gateway. One that can is enough: a name may have
+    addresses of a family that the host has not."""
     hosts = [Prefix(packed, len(packed) * 8) for packed in ground.endpoints.get(lay.intent.name, ())]
-    if not hosts or any(host.family in ground.uplinks or _network_of(host, ground) for host in hosts):
-        return False
-    covering = [p for other in ground.lays for p in other.table_less()]
-    return any(prefix.covers(host) for host in hosts for prefix in covering)
+    return [] if any(host.family in ground.uplinks or _network_of(host, ground) for host in hosts) else hosts
 
 
 def _by(uplink: Uplink, prefix: Prefix, table: int) -> Route:
