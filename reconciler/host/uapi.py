@@ -10,8 +10,7 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from reconciler.host.engine import DeviceChange, PeerChange, RawDevice, RawPeer
@@ -43,7 +42,12 @@ def _directory() -> str:
 
 def get(path: str, timeout_s: float = TIMEOUT_S) -> RawDevice:
     """Everything that the engine knows. UapiError, or OSError when nobody listens."""
-    return _device(_ask(path, "get=1\n\n", timeout_s))
+    return device(Asked(path, timeout_s).answer())
+
+
+def device(answer: bytes) -> RawDevice:
+    """The meaning of an answer to `Asked`. UapiError."""
+    return _device(_lines(answer))
 
 
 def set_device(path: str, change: DeviceChange, timeout_s: float = TIMEOUT_S) -> None:
@@ -55,12 +59,12 @@ def set_device(path: str, change: DeviceChange, timeout_s: float = TIMEOUT_S) ->
         lines.append(f"listen_port={change.listen_port}")
     if change.fwmark is not None:
         lines.append(f"fwmark={change.fwmark}")
-    _ask(path, "\n".join(["set=1", *lines, "", ""]), timeout_s)
+    _set(path, lines, timeout_s)
 
 
 def set_peer(path: str, change: PeerChange, timeout_s: float = TIMEOUT_S) -> None:
     """Sets what is given at one peer, which is made if it is not there; the sessions of the others never notice."""
-    _ask(path, "\n".join(["set=1", *_peer_lines(change), "", ""]), timeout_s)
+    _set(path, _peer_lines(change), timeout_s)
 
 
 def _peer_lines(change: PeerChange) -> Iterator[str]:
@@ -81,18 +85,40 @@ def _peer_lines(change: PeerChange) -> Iterator[str]:
             yield f"allowed_ip={prefix}"
 
 
-def _ask(path: str, request: str, timeout_s: float) -> _Lines:
-    """→ the lines of the answer without errno=0."""
-    deadline = time.monotonic() + timeout_s
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)) as connection:
+class Asked:
+    """A request that was put to an engine: many can be, before the first answer is waited for."""
+
+    def __init__(self, path: str, timeout_s: float, request: str = "get=1\n\n") -> None:
+        """By default it asks for everything. UapiError, or OSError when nobody listens."""
+        self._deadline = time.monotonic() + timeout_s
+        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            connection.settimeout(timeout_s)
-            connection.connect(path)
-            _trust(connection)
-            connection.sendall(request.encode())
-            answer = _receive(connection, deadline)
-        except TimeoutError:
+            self._connection.settimeout(timeout_s)
+            self._connection.connect(path)
+            _trust(self._connection)
+            self._connection.sendall(request.encode())
+        except BaseException as error:
+            self._connection.close()
+            if isinstance(error, TimeoutError):
+                raise UapiError(errno.ETIMEDOUT, "the engine does not answer") from None
+            raise
+
+    def answer(self) -> bytes:
+        """All of it. UapiError when it is not there in time."""
+        try:
+            return _receive(self._connection, self._deadline)
+        except (TimeoutError, BlockingIOError):
             raise UapiError(errno.ETIMEDOUT, "the engine does not answer") from None
+        finally:
+            self._connection.close()
+
+
+def _set(path: str, lines: Iterable[str], timeout_s: float) -> None:
+    _lines(Asked(path, timeout_s, "\n".join(["set=1", *lines, "", ""])).answer())
+
+
+def _lines(answer: bytes) -> _Lines:
+    """Without errno=0. UapiError says what else it is."""
     lines = [
         (key, value) for key, _, value in (line.partition("=") for line in answer.decode(errors="replace").split("\n") if line)
     ]
@@ -113,13 +139,10 @@ def _trust(connection: socket.socket) -> None:
 
 
 def _receive(connection: socket.socket, deadline: float) -> bytes:
-    """Until the empty line that ends an answer."""
+    """Until the empty line that ends an answer. What came in time is taken also when others have used the time up."""
     parts, size, tail = [], 0, b""
     while not tail.endswith(b"\n\n"):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
+        connection.settimeout(max(deadline - time.monotonic(), 0))
         part = connection.recv(1 << 18)
         size += len(part)
         if not part or size > _LIMIT:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from reconciler.errors import NotObserved
 from reconciler.host import keys, uapi
@@ -19,9 +20,12 @@ from reconciler.kinds.peer import Peer
 from reconciler.kinds.wireguard import Device
 from reconciler.model.found import Unobserved
 from reconciler.model.intent import Intent
-from reconciler.model.names import TunnelName
+from reconciler.model.names import IfName, TunnelName
 from reconciler.observe import peer
 from reconciler.observe.question import Question
+from reconciler.typed import TypeVar
+
+T = TypeVar("T")
 
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)  # the engine is not there (yet, or any more), or another program runs
 
@@ -35,34 +39,69 @@ def look(
     """
     mine = {owner.tunnel: owner for owner in owners if owner.tunnel and owner.pid}
     ours = {link.tunnel: link for link in links if link.tunnel}
-    asked: list[tuple[Intent, Link, Call[RawDevice] | None]] = []
+    in_kernel: dict[TunnelName, IfName] = {}
+    paths: dict[TunnelName, list[str]] = {}
+    devices: list[Device] = []
+    peers: list[Peer] = []
     unobserved: list[Unobserved] = []
-    for intent in question.intents:
-        link = ours.get(intent.name)
-        if link is None or intent.tunnel.wireguard is None:
-            continue
+    concerned = [(intent, ours[intent.name]) for intent in question.intents if intent.tunnel.wireguard and intent.name in ours]
+    for intent, link in concerned:
         if not question.privileged:
             unobserved += _blind(intent.name, "needs root to ask the WireGuard engine", privilege=True)
         elif link.type == "wireguard":
-            asked.append((intent, link, None))
+            in_kernel[intent.name] = link.name
         elif owner := mine.get(intent.name):
-            paths = [uapi.socket_path(name, owner.pid or 0) for name in (link.name, intent.tunnel.interface) if name]
-            asked.append((intent, link, Call(lambda paths=paths: _ask(paths, question.patience_s))))  # type: ignore[misc]
-    devices: list[Device] = []
-    peers: list[Peer] = []
-    kernel = KernelWireGuard()
-    for intent, link, call in asked:
-        try:
-            raw = call.result(question.patience_s * 2) if call else kernel.get(link.name)
-        except (KernelError, NotObserved, OSError) as error:
-            unobserved += _refused(intent.name, error, userspace=call is not None)
-            continue
-        device = _device(intent, link, raw, userspace=call is not None)
-        if device is not None:
+            names = dict.fromkeys(name for name in (link.name, intent.tunnel.interface) if name)
+            paths[intent.name] = [uapi.socket_path(name, owner.pid or 0) for name in names]
+    told = {**_by_kernel(in_kernel), **_by_engines(paths, question.patience_s)}
+    for intent, link in concerned:
+        raw = told.get(intent.name)
+        if isinstance(raw, Exception):
+            unobserved += _refused(intent.name, raw, userspace=intent.name in paths)
+        elif raw is not None and (device := _device(intent, link, raw, userspace=intent.name in paths)):
             devices.append(device)
             peers += peer.of_device(intent, device, raw.peers)
-    kernel.close()
     return devices, peers, unobserved
+
+
+def _by_kernel(links: Mapping[TunnelName, IfName]) -> dict[TunnelName, RawDevice | Exception]:
+    kernel = KernelWireGuard()
+    try:
+        return {tunnel: _or_error(partial(kernel.get, name)) for tunnel, name in links.items()}
+    finally:
+        kernel.close()
+
+
+def _by_engines(paths: Mapping[TunnelName, list[str]], patience_s: float) -> dict[TunnelName, RawDevice | Exception]:
+    """In a thread: nothing on the other side may hold up a look."""
+    if not paths:
+        return {}
+    try:
+        answers = Call(lambda: _answers(paths, patience_s)).result(patience_s * 2)
+    except TimeoutError as error:
+        return dict.fromkeys(paths, error)
+    return {name: one if isinstance(one, Exception) else _or_error(partial(uapi.device, one)) for name, one in answers.items()}
+
+
+def _answers(paths: Mapping[TunnelName, list[str]], timeout_s: float) -> dict[TunnelName, bytes | Exception]:
+    """All are asked before the first answer is waited for."""
+    asked = {name: _or_error(partial(_ask, these, timeout_s)) for name, these in paths.items()}
+    return {name: one if isinstance(one, Exception) else _or_error(one.answer) for name, one in asked.items()}
+
+
+def _ask(paths: list[str], timeout_s: float) -> uapi.Asked:
+    """The socket keeps the name that the device had when the engine started."""
+    for path in paths[:-1]:
+        with suppress(FileNotFoundError):
+            return uapi.Asked(path, timeout_s)
+    return uapi.Asked(paths[-1], timeout_s)
+
+
+def _or_error(work: Callable[[], T]) -> T | Exception:
+    try:
+        return work()
+    except (KernelError, NotObserved, OSError) as error:
+        return error
 
 
 def _device(intent: Intent, link: Link, raw: RawDevice, *, userspace: bool) -> Device | None:
@@ -71,14 +110,6 @@ def _device(intent: Intent, link: Link, raw: RawDevice, *, userspace: bool) -> D
     if key is None:
         return None
     return Device(intent.name, link.name, key, raw.listen_port, raw.fwmark or None, userspace=userspace)
-
-
-def _ask(paths: list[str], timeout_s: float) -> RawDevice:
-    """The socket keeps the name that the device had when the engine started."""
-    for path in paths[:-1]:
-        with suppress(FileNotFoundError):
-            return uapi.get(path, timeout_s)
-    return uapi.get(paths[-1], timeout_s)
 
 
 def _refused(tunnel: TunnelName, error: Exception, *, userspace: bool) -> list[Unobserved]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import threading
 import time
@@ -184,6 +185,19 @@ def test_an_engine_that_does_not_answer_costs_its_bound(engine: Engine, drip: bo
         uapi.get(engine.path, timeout_s=0.2)
     assert caught.value.errno == errno.ETIMEDOUT
     assert time.monotonic() - begun < 1.5
+
+
+def test_an_engine_that_does_not_answer_uses_up_nobody_elses_time(engine: Engine, tmp_path: Path) -> None:
+    """All are asked first; what the others said meanwhile is taken although the time is over by then."""
+    other = Engine(tmp_path / "wg1.sock")
+    engine.answer, engine.pause_s = [b""], 2
+    other.answer = [b"listen_port=7\nerrno=0\n\n"]
+    silent, quick = uapi.Asked(engine.path, 0.2), uapi.Asked(other.path, 0.2)
+    with pytest.raises(UapiError, match="does not answer"):
+        silent.answer()
+    assert select.select([quick._connection], [], [], 30)[0], "its answer is there"
+    assert uapi.device(quick.answer()).listen_port == 7
+    other.close()
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
