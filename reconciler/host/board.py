@@ -4,14 +4,16 @@ less of others."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 from reconciler.host import files
 from reconciler.host.holder import file_holder
+from reconciler.host.jsontext import dumps, loads
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOCK, CONTESTED = "daemon.lock", "contested.json"
 _MOST_BYTES = 1 << 20
@@ -39,7 +41,7 @@ def keeper(run_dir: str | Path) -> int | None:
 def contested(run_dir: str | Path) -> tuple[Fight, ...]:
     """What the daemon wrote last; nothing when it cannot be read as that."""
     try:
-        document = json.loads(files.read(os.path.join(run_dir, CONTESTED), _MOST_BYTES))
+        document = loads(files.read(os.path.join(run_dir, CONTESTED), _MOST_BYTES).decode())
         return tuple(Fight(str(one["tunnel"]), str(one["text"]), str(one["by"])) for one in document["contested"])
     except (OSError, ValueError, KeyError, TypeError):
         return ()
@@ -50,6 +52,6 @@ def show(run_dir: Path, fights: Sequence[Fight]) -> None:
     path = run_dir / CONTESTED
     if fights:
         content = {"version": 1, "contested": [fight._asdict() for fight in fights]}
-        files.replace(path, json.dumps(content).encode() + b"\n", 0o644)
+        files.replace(path, dumps(content).encode() + b"\n", 0o644)
     else:
         path.unlink(missing_ok=True)

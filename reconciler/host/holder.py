@@ -15,7 +15,7 @@ def file_holder(found: os.stat_result) -> int | None:
     """
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     try:
-        with open("/proc/locks", encoding="ascii") as file:
+        with open("/proc/locks", encoding="utf-8") as file:
             lines = [line.split() for line in file]
     except OSError:
         return None

@@ -175,7 +175,7 @@ def _read(path: str, limit: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         content = os.read(descriptor, min(limit, _CHUNK))
-        while content and len(content) < limit and (more := os.read(descriptor, limit - len(content))):
+        while _CHUNK <= len(content) < limit and (more := os.read(descriptor, limit - len(content))):  # else it was all
             content += more
         return content
     finally:

@@ -36,9 +36,9 @@ def belonging(scan: Marked, mark: Mark, hint: Hint = (None, None), dev: IfName |
     for member in grouped - process.ancestors() if grouped else ():
         if one := process.stat(member):
             found[member] = one._replace(mark=mark)
-    recorded = _recorded(hint, mark, dev)
+    recorded = _recorded(hint, mark, dev) if hint[0] not in found else None
     if recorded:
-        found.setdefault(recorded.pid, recorded)
+        found[recorded.pid] = recorded
     for one in marked.values():  # by age: parents first
         if one.pid not in found and (one.parent in found or (dev and tunproof.holds_here(one.pid, dev))):
             found[one.pid] = one
@@ -74,15 +74,13 @@ def trees(members: Iterable[Process], hint: Hint = (None, None)) -> list[Tree]:
     if not by_pid:
         return []
     main = _main(by_pid, hint)
-    command = process.command_line(main.pid)
-    doubles = [
+    apart = [
         one
         for one in by_pid.values()
-        if one.session == one.pid != main.pid
-        and not _descends(one, main.pid, by_pid)
-        and not _descends(main, one.pid, by_pid)
-        and process.command_line(one.pid) == command
+        if one.session == one.pid != main.pid and not _descends(one, main.pid, by_pid) and not _descends(main, one.pid, by_pid)
     ]
+    command = process.command_line(main.pid) if apart else ()
+    doubles = [one for one in apart if process.command_line(one.pid) == command]
     taken: set[int] = set()
     others: list[Tree] = []
     for double in doubles:

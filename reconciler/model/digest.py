@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from reconciler.typed import TYPE_CHECKING
+import sys
 
-if TYPE_CHECKING:
-    from hashlib import sha256
-else:
-    try:
-        from _sha2 import sha256  # Python 3.12
-    except ImportError:
-        try:
-            from _sha256 import sha256  # Python 3.11
-        except ImportError:
-            from hashlib import sha256
+from reconciler.typed import Any
 
 
 def sha256_hex(content: bytes) -> str:
     """64 hex digits."""
-    return sha256(content).hexdigest()
+    digest: str = _sha256()(content).hexdigest()
+    return digest
+
+
+def _sha256() -> Any:
+    """The module in C, whose name is promised to nobody."""
+    try:
+        return __import__("_sha2" if sys.version_info >= (3, 12) else "_sha256").sha256
+    except ImportError:
+        from hashlib import sha256
+
+        return sha256

@@ -8,7 +8,7 @@ from reconciler.host import children, process
 from reconciler.host.bounded import Call
 from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
-from reconciler.host.process import Marked
+from reconciler.host.process import Marked, Process
 from reconciler.host.trees import Hint, Tree, belonging, trees
 from reconciler.kinds.owner import Owner
 from reconciler.model.found import LinkState, Unobserved
@@ -17,6 +17,7 @@ from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.observe.question import Question
 
+_NONE = Marked((), 0)
 _OTHER_MARK = "started under another mark"  # no fingerprint is ever equal to it: such an owner is started anew
 
 
@@ -40,18 +41,31 @@ def _look(machine: Machine, question: Question, links: Mapping[IfName, LinkState
     """In a thread: reading /proc of a process that is stuck in the kernel can take for ever."""
     children.reap()
     scan = process.find_marked()
+    marked = {link.mark: link.name for link in reversed(tuple(links.values()))}
+    mine = _by_tunnel(scan)
     found: list[Owner] = []
     blind: list[Unobserved] = []
     for intent in question.intents:
-        owners = _of_intent(machine, question, scan, intent, _device(intent, links, machine.handles.get(intent.name)))
+        owners = _of_intent(machine, question, mine.get(intent.name, _NONE), intent, marked.get(intent.mark))
         found += owners
         if not owners and scan.hidden and intent.tunnel.exec_ and intent.tunnel.exec_.user:
             blind.append(Unobserved(intent.name, "owner", f"{scan.hidden} processes may not be read", privilege=True))
-    return found + _strangers(question, scan), blind
+    return found + _strangers(question, mine), blind
 
 
-def _of_intent(machine: Machine, question: Question, scan: Marked, intent: Intent, dev: IfName) -> list[Owner]:
+def _by_tunnel(scan: Marked) -> dict[TunnelName, Marked]:
+    """The same, cut up by the tunnels that the marks name: there may be a thousand of them."""
+    found: dict[TunnelName, list[Process]] = {}
+    for one in scan.processes:
+        if one.mark:
+            found.setdefault(one.mark.tunnel, []).append(one)
+    return {name: Marked(tuple(processes), scan.hidden) for name, processes in found.items()}
+
+
+def _of_intent(machine: Machine, question: Question, scan: Marked, intent: Intent, marked: IfName | None) -> list[Owner]:
+    """`marked`: the link that carries the tunnel's mark."""
     handle = machine.handles.get(intent.name)
+    dev = marked or intent.tunnel.interface or (handle.interface if handle else None) or IfName("")
     if handle and handle.id != intent.mark.id:  # of another store, or of a tunnel that was forgotten
         handle = None
     hint: Hint = (handle.pid, handle.start_ticks) if handle else (None, None)
@@ -59,7 +73,7 @@ def _of_intent(machine: Machine, question: Question, scan: Marked, intent: Inten
     if handle and handle.pid and not any((one.pid, one.start_ticks) == hint for one in members):
         _warn_of_reuse(machine, handle)
     found = [_found(intent, tree, dev, _fingerprint(tree, handle)) for tree in trees(members, hint)]
-    for mark in sorted({one.mark for one in scan.processes if one.mark and one.mark.tunnel == intent.name}):
+    for mark in sorted({one.mark for one in scan.processes if one.mark}):
         if mark != intent.mark and question.is_ours(mark):
             found += [_found(intent, tree, dev, _OTHER_MARK)._replace(mark=mark) for tree in trees(belonging(scan, mark))]
     return found
@@ -116,22 +130,16 @@ def _holds(tree: Tree, dev: IfName) -> IfName | None:
     return first
 
 
-def _device(intent: Intent, links: Mapping[IfName, LinkState], handle: Handle | None) -> IfName:
-    """The link that carries the tunnel's mark, else the one it is to have."""
-    marked = next((link.name for link in links.values() if link.mark == intent.mark), None)
-    return marked or intent.tunnel.interface or (handle.interface if handle else None) or IfName("")
-
-
-def _strangers(question: Question, scan: Marked) -> list[Owner]:
+def _strangers(question: Question, scans: Mapping[TunnelName, Marked]) -> list[Owner]:
     """Owners of no intent: ours to be swept, other stores' to be shown (only those of this network namespace)."""
     names = {intent.name for intent in question.intents}
-    marks = {one.mark for one in scan.processes if one.mark}
+    marks = {one.mark for scan in scans.values() for one in scan.processes if one.mark}
     here = process.network_namespace()
     return [
         _stranger(mark, tree, mark.tunnel if question.is_ours(mark) else None)
         for mark in sorted(marks)
         if not (question.is_ours(mark) and mark.tunnel in names)
-        for tree in trees(belonging(scan, mark))
+        for tree in trees(belonging(scans[mark.tunnel], mark))
         if process.network_namespace(tree.main.pid) == here
     ]
 
