@@ -15,6 +15,7 @@ from reconciler.loop.look import look
 from reconciler.report import details as report_details
 from reconciler.report import history as report_history
 from reconciler.report import status as report_status
+from reconciler.report.statusjson import status_json
 
 WATCH_S = 1.0
 
@@ -37,7 +38,7 @@ def status(ctx: Context, names: tuple[str, ...], *, watch: bool) -> int:
 def _show_status(ctx: Context, names: tuple[str, ...]) -> int:
     seen = look(ctx.session.state_dir, ctx.session.run_dir, names)
     ctx.output.data(report_status.status_text(seen, ctx.output.paint))
-    ctx.output.document(lambda: report_status.status_json(seen))
+    ctx.output.document(lambda: status_json(seen))
     return seen.exit_code
 
 

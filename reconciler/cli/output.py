@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 
 from reconciler.errors import TunctlError
 from reconciler.host.jsontext import dumps
-from reconciler.report import plain
 from reconciler.report.paint import Paint
 from reconciler.typed import TYPE_CHECKING, Any
 
@@ -59,7 +58,10 @@ class Output:
 
     def error(self, error: TunctlError) -> None:
         """Why a command could not do its work, with every place in a file, and one hint."""
-        self.document(lambda: plain.error(error))
+        if self.as_json:
+            from reconciler.report import plain
+
+            self.document(lambda: plain.error(error))
         lines = [str(problem) for problem in error.details]
         for line in (*lines, *(() if error.message in lines else (error.message,))):
             self.note("error", line)

@@ -75,7 +75,10 @@ def status(words: Words) -> int:
         output.error(bug)
         return bug.exit_code
     output.data(report.status_text(seen, output.paint))
-    output.document(lambda: report.status_json(seen))
+    if words.as_json:
+        from reconciler.report.statusjson import status_json
+
+        output.document(lambda: status_json(seen))
     return seen.exit_code
 
 

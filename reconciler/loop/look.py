@@ -9,7 +9,7 @@ from reconciler.host import board
 from reconciler.host.board import Fight
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
-from reconciler.kinds.nat import Let, Table, lets
+from reconciler.kinds.nat import Let, lets
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
@@ -18,7 +18,6 @@ from reconciler.model.intent import Intent
 from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.verdict import Judgement, Verdict
-from reconciler.report.names import DnsLine
 from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStatus
 from reconciler.store.read import read
 from reconciler.typed import TYPE_CHECKING
@@ -26,6 +25,8 @@ from reconciler.verdict import Evidence, judge, worst
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from reconciler.report.names import DnsLine
 
 TUNNEL_TYPES = ("tun", "tap", "wireguard")
 STORE_WAIT_S, KERNEL_WAIT_S, ENGINE_WAIT_S = 0.3, 0.3, 0.2  # status answers within a second whatever hangs
@@ -95,7 +96,7 @@ def _nat(seen: Survey, intent: Intent) -> tuple[Let, ...] | None:
     """What the packet filter does for a tunnel; None: only root may look."""
     if intent.tunnel.nat and seen.found.is_unobserved("nat", intent.name):
         return None
-    return tuple(let for r in seen.found.resources if isinstance(r, Table) for let in lets(r, intent.name))
+    return tuple(lets(seen.table, intent.name)) if seen.table else ()
 
 
 def _dns(seen: Survey, intent: Intent) -> DnsLine | None:
@@ -103,6 +104,8 @@ def _dns(seen: Survey, intent: Intent) -> DnsLine | None:
     asked = intent.tunnel.dns
     if asked is None:
         return None
+    from reconciler.report.names import DnsLine
+
     mine = [r for r in seen.wanted.resources if isinstance(r, Resolver) and r.owner == intent.name]
     blind = seen.found.is_unobserved("resolver", intent.name)
     told = mine[0] if mine else None

@@ -54,6 +54,11 @@ class Survey:
         return _by_tunnel(self.found.resources)
 
     @cached_property
+    def table(self) -> Table | None:
+        """The packet filter of ours that is there."""
+        return next((r for r in self.found.resources if isinstance(r, Table)), None)
+
+    @cached_property
     def owners_wanted(self) -> dict[TunnelName, Owner]:
         return {r.tunnel: r for r in self.wanted.resources if isinstance(r, Owner) and r.tunnel}
 

@@ -25,9 +25,7 @@ def dns_json(line: DnsLine | None) -> dict[str, Any] | None:
                                       "servers": [ntop(server) for server in line.servers]}  # fmt: skip
 
 
-def dns_lines(line: DnsLine | None) -> Iterator[str]:
-    if line is None:
-        return
+def dns_lines(line: DnsLine) -> Iterator[str]:
     names = "everything" if "." in line.domains else " ".join(dict.fromkeys((*line.search, *line.domains))) or "nothing"
     state = {True: "", False: " (not in force)", None: " (not seen)"}[line.in_force]
     by = f" by {line.backend}" if line.backend else ""

@@ -1,4 +1,4 @@
-"""What `status` says, for people (as `systemctl status` reads) and for machines."""
+"""What `status` says for people, as `systemctl status` reads. For machines: `statusjson`, which few need."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from reconciler.model.plan import Step
 from reconciler.model.prefix import parse_prefix
 from reconciler.model.text import one_line
 from reconciler.model.verdict import Judgement, Verdict
-from reconciler.report.changes import step_json
 from reconciler.report.moment import duration, rfc3339, size
-from reconciler.report.names import DnsLine, dns_json, dns_lines
 from reconciler.report.paint import PLAIN, Paint
-from reconciler.report.plain import VERSION
-from reconciler.typed import Any, NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from reconciler.report.names import DnsLine
 
 
 class PeerLine(NamedTuple):
@@ -81,69 +81,8 @@ _DOTS = {
 }  # fmt: skip
 
 
-def status_json(host: HostStatus) -> dict[str, Any]:
-    return {
-        "version": VERSION,
-        "tunnels": [_tunnel_json(tunnel, host.now_us) for tunnel in host.tunnels],
-        "unmanaged": [{"interface": i, "kind": k, "addresses": list(a)} for i, k, a in host.unmanaged],
-        "orphans": [{"interface": interface, "mark": mark} for interface, mark in host.orphans],
-        "daemon": {"running": host.keeper is not None, "pid": host.keeper},
-    }
-
-
-def _tunnel_json(tunnel: TunnelStatus, now_us: int) -> dict[str, Any]:
-    intent = tunnel.intent
-    progress = intent.progress if intent else None
-    since_us = _since(intent)
-    owner = tunnel.owner
-    return {
-        "name": tunnel.name,
-        "driver": intent.tunnel.driver if intent else None,
-        "verdict": tunnel.judgement.verdict.value,
-        "reasons": list(tunnel.judgement.reasons),
-        "unobserved": list(tunnel.judgement.unobserved),
-        "state": progress.state if progress else None,
-        "held": bool(intent and intent.held),
-        "interface": tunnel.interface,
-        "ifindex": tunnel.ifindex,
-        "addresses": list(tunnel.addresses),
-        "last_addresses": list(progress.last_addresses) if progress else [],
-        "mtu": tunnel.mtu,
-        "since": rfc3339(since_us),
-        "duration_seconds": None if since_us is None else max(0, (now_us - since_us) // 1_000_000),
-        "generation": intent.generation if intent else None,
-        "source": intent.source if intent else None,
-        "owner": {"pid": owner.pid, "running": owner.running, "command": owner.command} if owner else None,
-        "counters": tunnel.counters._asdict() if tunnel.counters else None,
-        "peers": [_peer_json(peer) for peer in tunnel.peers],
-        "listen": [],
-        "routes": tunnel.routes,
-        "excluded": [{"to": to, "reason": reason} for to, reason in tunnel.excluded],
-        "dns": dns_json(tunnel.dns),
-        "nat": None if tunnel.nat is None else [_let_json(let) for let in tunnel.nat],
-        "attempt": progress.attempt if progress else 0,
-        "next_retry_at": rfc3339(progress.next_retry_us) if progress else None,
-        "pending": [step_json(step) for step in tunnel.pending],
-    }
-
-
-def _let_json(let: Let) -> dict[str, Any]:
-    return {"source": str(let.source), "out": let.out, "masquerade": let.masquerade, "forward": let.forward}
-
-
-def _peer_json(peer: PeerLine) -> dict[str, Any]:
-    at = peer.latest_handshake_s
-    return {
-        "name": peer.name,
-        "public_key": peer.public_key,
-        "endpoint": peer.endpoint,
-        "latest_handshake": None if at is None else rfc3339(at * 1_000_000),
-        "rx_bytes": peer.rx_bytes,
-        "tx_bytes": peer.tx_bytes,
-    }
-
-
-def _since(intent: Intent | None) -> int | None:
+def since(intent: Intent | None) -> int | None:
+    """Since when it is as it is, microseconds."""
     if intent is None:
         return None
     return intent.progress.up_since_us or intent.progress.since_us
@@ -170,11 +109,11 @@ def _noted(address: str) -> str:
 
 def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
     verdict = tunnel.judgement.verdict
-    since_us = _since(tunnel.intent)
-    since = "" if since_us is None else f" since {rfc3339(since_us)}; {_ago(now_us - since_us)}"
+    since_us = since(tunnel.intent)
+    when = "" if since_us is None else f" since {rfc3339(since_us)}; {_ago(now_us - since_us)}"
     description = f" - {tunnel.intent.tunnel.description}" if tunnel.intent and tunnel.intent.tunnel.description else ""
     yield f"{paint('●', _DOTS[verdict])} {paint(tunnel.name, 'bold')}{description}"
-    yield f"     Status: {paint(verdict.value, _DOTS[verdict])}{since}"
+    yield f"     Status: {paint(verdict.value, _DOTS[verdict])}{when}"
     yield from (f"             {reason}" for reason in tunnel.judgement.reasons)
     if tunnel.interface:
         mtu = f" mtu {tunnel.mtu}" if tunnel.mtu else ""
@@ -182,7 +121,10 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
     yield from _owner_lines(tunnel.owner)
     for peer in tunnel.peers:
         yield f"       Peer: {_peer_line(peer, now_us)}"
-    yield from dns_lines(tunnel.dns)
+    if tunnel.dns:
+        from reconciler.report.names import dns_lines
+
+        yield from dns_lines(tunnel.dns)
     for let in tunnel.nat or ():
         yield f"        NAT: {let}"
     if tunnel.counters:
