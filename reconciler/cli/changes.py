@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
+from reconciler.cli import plans
 from reconciler.cli.options import Context, global_options, seconds
 from reconciler.daemon import client
 from reconciler.errors import Unavailable
-from reconciler.loop import commands, orders
-from reconciler.loop.commands import ApplyOptions
+from reconciler.loop import orders, planning
 from reconciler.loop.orders import Order
-from reconciler.report import changes as report
+from reconciler.loop.planning import ApplyOptions
 
 DESIRED = "/etc/tunctl/desired.toml"
 
@@ -44,7 +44,7 @@ def apply(
     if confirm is not None:
         raise Unavailable("apply --confirm is not there yet")
     if dry_run:
-        return show_plan(ctx, file, options)
+        return _show_plan(ctx, file, options)
     return _carry_out(ctx, Order("apply", file=file, options=options, timeout_s=seconds(timeout, "--timeout"), wait=wait))
 
 
@@ -57,20 +57,11 @@ def apply(
 @global_options
 def plan(ctx: Context, file: str | None, *, allow_withdraw: bool, take_over: bool, adopt: bool, up: bool) -> int:
     """Show what `apply FILE` would do; without FILE, what `reconcile` would. 0: nothing, 2: changes."""
-    return show_plan(ctx, file, ApplyOptions(allow_withdraw, take_over, adopt, not up))
+    return _show_plan(ctx, file, ApplyOptions(allow_withdraw, take_over, adopt, not up))
 
 
-def show_plan(ctx: Context, file: str | None, options: ApplyOptions) -> int:
-    """Prints the plan and returns its exit code."""
-    planned = commands.plan(ctx.session, file, options)
-    ctx.output.data(report.plan_text(planned.plan, planned.held, ctx.output.paint))
-    ctx.output.document(lambda: report.plan_json(planned.plan, planned.held))
-    for line in report.errors_text(planned.errors, ctx.output.paint_err):
-        ctx.output.note("error", line)
-    codes = {error.exit_code for _, error in planned.errors} | ({73} if planned.plan.conflicts else set())
-    if codes:
-        return codes.pop() if len(codes) == 1 else 1
-    return 2 if planned.plan.steps else 0
+def _show_plan(ctx: Context, file: str | None, options: ApplyOptions) -> int:
+    return plans.show(ctx.output, planning.plan(ctx.session.state_dir, ctx.session.run_dir, file, options))
 
 
 @click.command()

@@ -1,11 +1,15 @@
-"""`status` and `version` without click: a prompt or a monitoring check must not wait. Anything unusual goes the long way."""
+"""`status`, `plan` and `version` without click: a prompt or a monitoring check must not wait. Anything unusual goes the
+long way."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from reconciler.cli.output import Output
 
 STATE_DIR, RUN_DIR = "/var/lib/tunctl", "/run/tunctl"
 
@@ -14,8 +18,9 @@ _VALUES = {"--state-dir": "state_dir", "--run-dir": "run_dir", "--lock-timeout":
 
 
 class Words(NamedTuple):
-    """The words of a `status` command line."""
+    """A command line that has only words and options that every command takes."""
 
+    command: str
     names: tuple[str, ...] = ()
     state_dir: str = ""
     run_dir: str = ""
@@ -33,11 +38,25 @@ def run_short(arguments: Sequence[str]) -> int | None:
         Output().data([f"tunctl {__version__}"])
         return 0
     words = _parse(arguments)
-    return None if words is None else status(words)
+    if words is None:
+        return None
+    from reconciler.cli.output import Output
+    from reconciler.errors import Bug, TunctlError
+
+    output = Output(as_json=words.as_json, colour=False if words.no_color else None, debug=words.debug)
+    try:
+        return _COMMANDS[words.command](words, output)
+    except TunctlError as error:
+        output.error(error)
+        return error.exit_code
+    except Exception as error:
+        bug = Bug.of(error)
+        output.error(bug)
+        return bug.exit_code
 
 
 def _parse(arguments: Sequence[str]) -> Words | None:
-    """None for everything that is not plainly a `status` with known words: click then says what is wrong with it."""
+    """None for everything that is not plainly one of these commands with known words: click says what is wrong with it."""
     values: dict[str, str | bool] = {}
     names: list[str] = []
     rest = list(arguments)
@@ -52,28 +71,16 @@ def _parse(arguments: Sequence[str]) -> Words | None:
             return None
         else:
             names.append(word)
-    if not names or names[0] != "status":
+    if not names or names[0] not in _COMMANDS or (names[0] == "plan" and len(names) > 2):
         return None
-    return Words(tuple(names[1:]), **values)  # type: ignore[arg-type]
+    return Words(names[0], tuple(names[1:]), **values)  # type: ignore[arg-type]
 
 
-def status(words: Words) -> int:
-    """Prints the status and returns its exit code."""
-    from reconciler.cli.output import Output
-    from reconciler.errors import Bug, TunctlError
+def _status(words: Words, output: Output) -> int:
     from reconciler.loop.look import look
     from reconciler.report import status as report
 
-    output = Output(as_json=words.as_json, colour=False if words.no_color else None, debug=words.debug)
-    try:
-        seen = look(directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"), words.names)
-    except TunctlError as error:
-        output.error(error)
-        return error.exit_code
-    except Exception as error:
-        bug = Bug.of(error)
-        output.error(bug)
-        return bug.exit_code
+    seen = look(directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"), words.names)
     output.data(report.status_text(seen, output.paint))
     if words.as_json:
         from reconciler.report.statusjson import status_json
@@ -82,6 +89,17 @@ def status(words: Words) -> int:
     return seen.exit_code
 
 
+def _plan(words: Words, output: Output) -> int:
+    from reconciler.cli.plans import show
+    from reconciler.loop.planning import ApplyOptions, plan
+
+    file = words.names[0] if words.names else None
+    return show(output, plan(directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"), file, ApplyOptions()))
+
+
 def directory(given: str, which: str) -> str:
     """The state or run directory, absolute: the option, else the environment, else the default."""
     return os.path.abspath(given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR))
+
+
+_COMMANDS: dict[str, Callable[[Words, Output], int]] = {"status": _status, "plan": _plan}

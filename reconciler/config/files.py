@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import stat
-from hashlib import sha256
 
-from reconciler.config.netvalues import is_key
+from reconciler.model.digest import sha256_hex
 from reconciler.model.tunnel import Input
 
 TOML_BYTES = 16 << 20
@@ -30,7 +28,7 @@ class Recorder:
         self.inputs: dict[tuple[str, str], Input] = {}
 
     def add(self, kind: str, path: str, content: bytes) -> None:
-        self.inputs[kind, path] = Input(kind, path, sha256(content).hexdigest())
+        self.inputs[kind, path] = Input(kind, path, sha256_hex(content))
 
 
 class Unreadable(Exception):
@@ -104,7 +102,7 @@ def digest(path: str, recorder: Recorder) -> str:
     """sha256 over a path and the content of its file, hex."""
     content = read(path, WATCHED_BYTES)
     recorder.add("file", path, content)
-    return sha256(os.fsencode(path) + b"\0" + content).hexdigest()
+    return sha256_hex(os.fsencode(path) + b"\0" + content)
 
 
 def secret_path(reference: str, base: str) -> str:
@@ -127,21 +125,33 @@ def secret_problem(path: str, *, check_owner: bool, is_wireguard_key: bool) -> s
         if mode & bits
     ]
     if reasons:
-        return f"{path} has mode {mode:04o}: {' and '.join(reasons)}; run: chmod 600 {shlex.quote(path)}"
+        return f"{path} has mode {mode:04o}: {' and '.join(reasons)}; run: chmod 600 {_quoted(path)}"
     if check_owner and found.st_uid not in (0, os.geteuid()):
-        return f"{path} belongs to user id {found.st_uid}, not to root or to you; run: chown root {shlex.quote(path)}"
+        return f"{path} belongs to user id {found.st_uid}, not to root or to you; run: chown root {_quoted(path)}"
     content = read(path, SECRET_BYTES)
-    if is_wireguard_key and not is_key(content.decode("latin-1").strip()):
+    if is_wireguard_key and not _is_key(content.decode("latin-1").strip()):
         return f"{path} does not hold a WireGuard key (32 bytes in base64, 44 characters)"
     return None
+
+
+def _is_key(text: str) -> bool:
+    from reconciler.host.keys import parse
+
+    return parse(text) is not None
+
+
+def _quoted(path: str) -> str:
+    from shlex import quote  # only who has to complain needs it
+
+    return quote(path)
 
 
 def others_can_write(path: str, *, directory: bool) -> str | None:
     """Why everybody could change what this name says; None when only some can. A link counts with what it leads to."""
     if os.stat(path).st_mode & stat.S_IWOTH and (directory or stat.S_ISREG(os.stat(path).st_mode)):
-        return f"is writable by everybody; run: chmod o-w {shlex.quote(path)}"
+        return f"is writable by everybody; run: chmod o-w {_quoted(path)}"
     for around in sorted({os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}):
         mode = os.stat(around).st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            return f"stands in {around}, which is writable by everybody; run: chmod o-w {shlex.quote(around)}"
+            return f"stands in {around}, which is writable by everybody; run: chmod o-w {_quoted(around)}"
     return None

@@ -8,8 +8,8 @@ from base64 import b64decode, b64encode
 from typing import Any, NamedTuple, TypeVar
 
 from reconciler.errors import Problem, TunctlError, Unavailable, UsageError
-from reconciler.loop.commands import ApplyOptions
 from reconciler.loop.orders import ORDERS, Order
+from reconciler.loop.planning import ApplyOptions
 
 SOCKET, VERSION = "control.sock", 1
 T = TypeVar("T")

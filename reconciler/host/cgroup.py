@@ -46,7 +46,7 @@ def members(mark: Mark) -> frozenset[int]:
     """The pids in the group, as our pid namespace sees them (0: outside of it)."""
     path = path_of(mark)
     if path:
-        with suppress(OSError), open(f"{path}/cgroup.procs", encoding="ascii") as lines:
+        with suppress(OSError), open(f"{path}/cgroup.procs", encoding="utf-8") as lines:
             return frozenset(int(line) for line in lines) - {0}
     return frozenset()
 

@@ -8,25 +8,19 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.errors import InvalidFile, NotConverged, StoreError, TunctlError, UsageError
+from reconciler.errors import InvalidFile, StoreError, UsageError
 from reconciler.host import accounts
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.guard import refuse_withdrawal
+from reconciler.loop.planning import ApplyOptions, desired_of, terms
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
-from reconciler.loop.survey import Survey, survey
-from reconciler.loop.unchanged import unchanged
-from reconciler.model.facts import Unknown
-from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, TunnelName
-from reconciler.model.plan import Plan
-from reconciler.model.tunnel import Desired
 from reconciler.store.book import Book
-from reconciler.store.desire import desire
 from reconciler.store.read import read
-from reconciler.store.stored import Actor, Stored, Terms
+from reconciler.store.stored import Actor, Stored
 from reconciler.store.write import Store
 
 _NAME_S = 0.5  # for the name of whoever asks: the history can do without
@@ -51,23 +45,6 @@ class Done(NamedTuple):
     held: tuple[TunnelName, ...] = ()
     notes: tuple[str, ...] = ()  # for people, on stderr
     declared: frozenset[TunnelName] = frozenset()  # apply: what the file declares enabled
-
-
-class Planned(NamedTuple):
-    """A plan, and what is not in it."""
-
-    plan: Plan
-    held: tuple[TunnelName, ...]
-    errors: tuple[tuple[TunnelName, TunctlError], ...]  # what this machine cannot have, or could not be looked at
-
-
-class ApplyOptions(NamedTuple):
-    """The words after `apply`."""
-
-    allow_withdraw: bool = False
-    take_over: bool = False
-    adopt: bool = False
-    keep_holds: bool = False
 
 
 @contextmanager
@@ -101,12 +78,12 @@ def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher
     require_net_admin("apply")
     stored = _peek(session)
     with session.reads_as():
-        desired = _desired(location, stored)
+        desired = desired_of(location, stored)
     with writing(session, "apply") as (machine, store, warnings):
         if not options.allow_withdraw:
             refuse_withdrawal(store.stored(), desired)
         declared = frozenset(tunnel.name for tunnel in desired.tunnels)
-        saved = store.save(desired, _terms(machine, declared, options), actor=actor(session), cause="apply")
+        saved = store.save(desired, terms(machine, declared, options), actor=actor(session), cause="apply")
         point(session.fault, "stored")
         stored = store.stored()
         scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | declared | {HOST}
@@ -124,70 +101,6 @@ def _peek(session: Session) -> Stored:
         return read(session.state_dir)
     except StoreError:
         return Stored(exists=False)
-
-
-def _desired(location: str, stored: Stored) -> Desired:
-    """What the file says; read only when it, or anything it names, is not what it was."""
-    desired = unchanged(location, stored)
-    if desired is None:
-        from reconciler.config.load import load  # with pydantic: 100 ms
-
-        desired = load(location)
-    return desired
-
-
-def _terms(machine: Machine, declared: frozenset[TunnelName], options: ApplyOptions) -> Terms:
-    return Terms(declared if options.take_over else frozenset(), options.keep_holds, machine.handles.boot_id)
-
-
-def plan(session: Session, location: str | None, options: ApplyOptions) -> Planned:
-    """What `apply` of this file, or `reconcile`, would do. Changes nothing, needs no lock."""
-    stored = read(session.state_dir)
-    warnings: tuple[str, ...] = ()
-    scope: frozenset[TunnelName] | None = None
-    adopt: frozenset[TunnelName] = frozenset()
-    if location is not None:
-        desired = _desired(location, stored)
-        if not options.allow_withdraw:
-            refuse_withdrawal(stored, desired)
-        declared = frozenset(tunnel.name for tunnel in desired.tunnels)
-        stored, _ = desire(stored, desired, _terms(Machine(session.run_dir), declared, options))
-        scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | {HOST}
-        adopt = declared if options.adopt else frozenset()
-        warnings = desired.warnings
-    with Machine(session.run_dir) as machine:
-        machine.ledger = Remembered(stored.ledger)
-        seen = survey(machine, stored, resolve=True, privileged=os.geteuid() == 0, adopt=adopt)
-    left = seen.plan if scope is None else seen.plan.only(scope)
-    names = {i.name for i in stored.intents} if scope is None else scope
-    return Planned(
-        left._replace(warnings=(*warnings, *left.warnings, *_not_compared(seen))),
-        tuple(i.name for i in stored.intents if i.name in names and i.held and i.tunnel.enabled and not i.withdrawn),
-        tuple(
-            (name, error)
-            for name, error in (*seen.wanted.impossible, *seen.wanted.refused, *_blind(seen, left))
-            if name in names
-        ),
-    )
-
-
-def _not_compared(seen: Survey) -> Iterator[str]:
-    """What only root could have compared, or what no file could tell."""
-    for blind in seen.found.unobserved:
-        if blind.privilege and blind.tunnel != HOST:
-            yield f"{blind.tunnel or 'all tunnels'}: {blind.kind} not compared: {blind.reason}"
-    for path, key in (*seen.facts.public_keys.items(), *seen.facts.preshared.items()):
-        if isinstance(key, Unknown):
-            yield f"{path}: not compared: {key.reason}"
-
-
-def _blind(seen: Survey, left: Plan) -> Iterator[tuple[TunnelName, TunctlError]]:
-    """A look that failed for another reason than privilege is no plan without changes."""
-    for blind in seen.found.unobserved:
-        if not blind.privilege:
-            names = [i.name for i in seen.stored.intents] if blind.tunnel is None else [blind.tunnel]
-            for name in names:
-                yield name, NotConverged(f"{blind.kind} could not be read: {blind.reason}")
 
 
 def check_names(stored: Stored, names: Iterable[str]) -> frozenset[TunnelName]:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Protocol
 
 from reconciler.errors import NotConverged, StoreError, UsageError
 from reconciler.loop import commands, salvage
-from reconciler.loop.commands import ApplyOptions, Done, Session
+from reconciler.loop.commands import Done, Session
 from reconciler.loop.interrupt import TimeIsUp
+from reconciler.loop.planning import ApplyOptions
 from reconciler.loop.reconcile import Watcher
 from reconciler.loop.wait import wait_until_connected
 from reconciler.model.names import HOST, TunnelName

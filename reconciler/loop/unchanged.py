@@ -7,10 +7,10 @@ Whatever is odd is "changed": the long way says what is wrong.
 from __future__ import annotations
 
 import os
-from hashlib import sha256
 
 from reconciler import __version__
 from reconciler.config import files
+from reconciler.model.digest import sha256_hex
 from reconciler.model.tunnel import Desired, Input, Tunnel
 from reconciler.store.stored import Source, Stored
 
@@ -45,7 +45,7 @@ def _is_same(one: Input) -> bool:
         content = files.read(one.path, files.PREFIX_FILE_BYTES)
     if one.kind != "file" and os.geteuid() == 0 and files.others_can_write(one.path, directory=one.kind == "directory"):
         return False
-    return sha256(content).hexdigest() == one.digest
+    return sha256_hex(content) == one.digest
 
 
 def _listing(path: str) -> bytes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
 from reconciler.store.stored import Actor
+from reconciler.typed import NamedTuple
 
 _TEXT_CHARS = 4000  # of a cause or an outcome: the words of a program can be a book
 

@@ -14,7 +14,8 @@ from reconciler.host import sysctl
 from reconciler.host.machine import Machine
 from reconciler.kinds.sysctl import Sysctl
 from reconciler.loop import commands
-from reconciler.loop.commands import ApplyOptions, Session
+from reconciler.loop.commands import Session
+from reconciler.loop.planning import ApplyOptions
 from reconciler.loop.reconcile import Watcher
 from reconciler.model.names import IfName, TunnelName
 from reconciler.observe import sysctl as observe
