@@ -25,11 +25,13 @@ def key() -> None:
 )
 @click.option("--out", metavar="FILE", help="Mode 0600, never overwritten; else stdout.")
 @global_options
-def generate(_ctx: Context, *, kind: str, out: str | None) -> int:
+def generate(ctx: Context, *, kind: str, out: str | None) -> int:
     """Make a private key."""
     from reconciler.host import keyfile  # cryptography only for those who want keys
 
-    _write(out, keyfile.wireguard_key() if kind == "x25519" else keyfile.manifest_key())
+    private = keyfile.wireguard_key() if kind == "x25519" else keyfile.manifest_key()
+    public = {"type": kind, "public_key": _text(keyfile.public_of(private))}
+    _give(ctx, out, private, public if out else {**public, "private_key": _text(private)})
     return 0
 
 
@@ -37,16 +39,20 @@ def generate(_ctx: Context, *, kind: str, out: str | None) -> int:
 @click.option("--in", "source", metavar="FILE", help="The private key; else stdin.")
 @click.option("--out", metavar="FILE", help="Never overwritten; else stdout.")
 @global_options
-def public(_ctx: Context, *, source: str | None, out: str | None) -> int:
+def public(ctx: Context, *, source: str | None, out: str | None) -> int:
     """Tell the public key of a private key, in the same form."""
     from reconciler.host import keyfile
 
     try:
-        text = keyfile.public_of(_read(source))
+        key = keyfile.public_of(_read(source))
     except ValueError:
         raise InvalidFile(f"{source or 'stdin'}: not a private key (base64 of 32 bytes, or PEM)") from None
-    _write(out, text)
+    _give(ctx, out, key, {"public_key": _text(key)})
     return 0
+
+
+def _text(key: bytes) -> str:
+    return key.decode().rstrip("\n")
 
 
 def _read(path: str | None) -> bytes:
@@ -59,10 +65,16 @@ def _read(path: str | None) -> bytes:
         raise InvalidFile(f"{path}: {error.strerror}") from error
 
 
-def _write(path: str | None, text: bytes) -> None:
-    if path is None:
-        sys.stdout.write(text.decode())
-        return
+def _give(ctx: Context, path: str | None, key: bytes, told: dict[str, str]) -> None:
+    """To its file, else to stdout. As JSON a key that went to its file is not said again."""
+    if path is not None:
+        _write(path, key)
+    elif not ctx.output.as_json:
+        sys.stdout.write(key.decode())
+    ctx.output.document(lambda: {"version": 1, "file": path, **told})
+
+
+def _write(path: str, text: bytes) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
         with os.fdopen(descriptor, "wb") as file:
