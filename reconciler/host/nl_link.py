@@ -9,6 +9,7 @@ from reconciler.host.nl_codec import as_text, as_u8, as_u32, attributes, nest, t
 from reconciler.model.found import Counters, LinkState
 from reconciler.model.marks import parse_mark
 from reconciler.model.names import IfName
+from reconciler.model.prefix import AF_INET, AF_INET6
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 
@@ -16,6 +17,10 @@ _IFINFOMSG = Struct("=BxHiII")  # family, ARPHRD type, index, flags, mask of the
 _IFINFOMSG_BYTES = 16
 IFF_UP, _IFF_LOOPBACK, _IFF_POINTOPOINT = 0x1, 0x8, 0x10
 _IFNAME, _MTU, _LINKINFO, _IFALIAS, _STATS64, _GROUP, _EXT_MASK, _CARRIER = 3, 4, 18, 20, 23, 27, 29, 33  # IFLA_*
+_AF_SPEC = 26  # IFLA_AF_SPEC: by family, what the kernel's switches of this link are
+# Of ignore_routes_with_linkdown: family, IFLA_INET_CONF or IFLA_INET6_CONF, its place in that array (linux/ip.h, linux/ipv6.h).
+_LINKDOWN = ((AF_INET, 1, 28), (AF_INET6, 2, 39))
+_TUNNELS = ("tun", "tap", "wireguard")
 _INFO_KIND, _INFO_DATA = 1, 2  # IFLA_INFO_*
 _TUN_OWNER, _TUN_GROUP, _TUN_TYPE, _TUN_PERSIST, _TUN_MULTI_QUEUE = 1, 2, 3, 6, 7  # IFLA_TUN_*
 _TUN_TYPES = {1: "tun", 2: "tap"}  # IFF_TUN, IFF_TAP
@@ -85,7 +90,18 @@ def decode(body: bytes) -> LinkState:
         gid=as_u32(tun[_TUN_GROUP]) if _TUN_GROUP in tun else None,
         multi_queue=as_u8(tun.get(_TUN_MULTI_QUEUE)) == 1,
         persist=as_u8(tun.get(_TUN_PERSIST)) == 1,
+        ignores_linkdown=kind in _TUNNELS and _ignores_linkdown(attributes(found.get(_AF_SPEC, b""))),
     )
+
+
+def _ignores_linkdown(families: dict[int, bytes]) -> bool:
+    """On for every family that the link has; one that the kernel, or the link, does not have is not there."""
+    values = []
+    for family, attribute, place in _LINKDOWN:
+        switches = attributes(families.get(family, b"")).get(attribute, b"")
+        if len(switches) >= 4 * (place + 1):
+            values.append(as_u32(switches[4 * place : 4 * (place + 1)]))
+    return bool(values) and all(values)
 
 
 def _kind(linkinfo: bytes | None) -> tuple[str, dict[int, bytes]]:

@@ -41,6 +41,7 @@ class LinkState(NamedTuple):
     gid: int | None = None
     multi_queue: bool = False
     persist: bool = False
+    ignores_linkdown: bool = False  # of a tunnel: routes by it do not count without carrier (ignore_routes_with_linkdown)
 
 
 class Unobserved(NamedTuple):

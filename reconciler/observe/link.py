@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from reconciler.errors import NotObserved
-from reconciler.host import linkdown
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.model.found import LinkState
@@ -40,16 +38,9 @@ def as_found(state: LinkState, tunnel: TunnelName | None) -> Link:
     """What the kernel says of a link, as a resource."""
     return Link(
         tunnel, state.name, state.type, state.mtu, state.up, state.alias, state.group, state.uid, state.gid,
-        state.multi_queue, dies_openly=tunnel is not None and _dies_openly(state.name),
+        state.multi_queue, dies_openly=tunnel is not None and state.ignores_linkdown,
         ifindex=state.ifindex, carrier=state.carrier,
     )  # fmt: skip
-
-
-def _dies_openly(dev: IfName) -> bool:
-    try:
-        return linkdown.is_on(dev)
-    except OSError as error:
-        raise NotObserved(f"{dev}: {error.strerror}") from error
 
 
 def _tunnel(state: LinkState, question: Question, by_name: Mapping[IfName, TunnelName]) -> TunnelName | None:

@@ -126,6 +126,24 @@ def test_foreign_tun_that_a_process_holds_is_named(host: Host) -> None:
     assert f"(type tun, held by process {holder.pid})" in said
 
 
+@pytest.mark.parametrize("off", [(), ("ipv4",), ("ipv6",), ("ipv4", "ipv6")], ids=["both", "v6", "v4", "none"])
+def test_whether_routes_without_carrier_count_is_seen(machine: Machine, off: tuple[str, ...]) -> None:
+    """The kernel tells its switches by number: they must be those that have this name in /proc."""
+    actuate.create(machine, WANTED._replace(dies_openly=True))
+    assert found(machine).dies_openly
+    for family in off:
+        Path(f"/proc/sys/net/{family}/conf/tun-office/ignore_routes_with_linkdown").write_text("0")
+    assert found(machine).dies_openly == (not off)
+
+
+def test_a_family_that_the_link_does_not_have_has_no_say(machine: Machine, host: Host) -> None:
+    actuate.create(machine, WANTED._replace(dies_openly=True))
+    host.ip("link set tun-office mtu 1000")  # below 1280 there is no IPv6
+    assert not Path("/proc/sys/net/ipv6/conf/tun-office").exists()
+    assert found(machine).dies_openly
+    actuate.create(machine, WANTED._replace(mtu=1000, dies_openly=True))
+
+
 def attempt(host: Host, *prefix: str, kind: str = "link") -> str:
     """Creates one thing of a kind in a process of its own; what it says."""
     (host.dir / "attempt.py").write_text(ATTEMPT)
