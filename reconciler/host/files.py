@@ -86,8 +86,8 @@ def read_checked(path: str | Path, limit: int, *, follow: bool = False) -> tuple
     try:
         status = os.fstat(descriptor)
         _check(status, str(path))
-        content = os.read(descriptor, limit + 1)
-        while len(content) <= limit and (more := os.read(descriptor, limit + 1 - len(content))):
+        content = os.read(descriptor, min(status.st_size, limit) + 1)
+        while status.st_size < len(content) <= limit and (more := os.read(descriptor, limit + 1 - len(content))):  # it grows
             content += more
     finally:
         os.close(descriptor)
