@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.plot import plot
-from benchmarks.rounds import TUN, WIREGUARD, Round, route_rounds, status_rounds
+from benchmarks.rounds import TUN, WIREGUARD, Round, plan_rounds, route_rounds, status_rounds
 from benchmarks.stand import leave_the_machine, machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -85,6 +85,11 @@ def measure(rounds: int, *, big: bool) -> tuple[list[Row], dict[str, list[Round]
         *((("a++", "status of 100 tunnels (tun) / python -c pass", TUN, 100, None),) if big else ()),
     ):
         rows += status_rows(key, what, keep(what, list(status_rounds(template, count, rounds * 3))), target)
+    planned = keep("plan of 20 tunnels (tun)", list(plan_rounds(20, rounds * 3)))
+    rows += [
+        row(planned, "p", "plan of 20 tunnels, file unchanged / python -c pass", "unchanged", "bare", 6.0),
+        row(planned, "p+", "plan of 20 tunnels, file changed / python -c pass", "changed", "bare", 14.0),
+    ]
     rows += route_rows("", 10_000, keep("10 000 routes", list(route_rounds(10_000, rounds))), (1.5, 1.5, 120))
     if big:
         rows += route_rows("+", 100_000, keep("100 000 routes", list(route_rounds(100_000, 3))), (None, None, None))
@@ -107,7 +112,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="of the routes; status has three times as many (7)")
+    parser.add_argument("--rounds", type=int, default=7, help="of the routes; status and plan have three times as many (7)")
     parser.add_argument("--quick", action="store_true", help="without 100 tunnels and 100 000 routes")
     parser.add_argument("--check", action="store_true", help="exit code 1 when a target is missed")
     parser.add_argument("--plot", action="store_true", help="also draw the samples, as SVG beside the JSON")

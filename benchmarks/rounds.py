@@ -70,6 +70,20 @@ def status_rounds(template: str, tunnels: int, rounds: int) -> Iterator[Round]:
             yield {"bare": bare(at), "status": at.tunctl("status", expect=degraded)}
 
 
+def plan_rounds(tunnels: int, rounds: int) -> Iterator[Round]:
+    """`tunctl plan` of the file that was applied, and of one in which an address differs, beside a bare interpreter."""
+    with stand() as at:
+        text = _HEAD + "".join(TUN.format(number=n, high=100, low=n) for n in range(tunnels))
+        at.write("desired.toml", text)
+        at.tunctl("apply", "desired.toml")
+        for _ in range(rounds):
+            interpreter, unchanged = bare(at), at.tunctl("plan", "desired.toml")
+            at.write("desired.toml", text.replace("10.100.0.1/32", "10.100.99.1/32"))
+            changed = at.tunctl("plan", "desired.toml", expect=2)
+            at.write("desired.toml", text)
+            yield {"bare": interpreter, "unchanged": unchanged, "changed": changed}
+
+
 def route_rounds(routes: int, rounds: int) -> Iterator[Round]:
     """Routes from a file: the apply without them, with them, the second one; and `ip -batch` doing the same."""
     prefixes = [f"{10 + (n >> 18)}.{n >> 10 & 255}.{n >> 2 & 255}.{(n & 3) << 6}/26" for n in range(routes)]
