@@ -24,6 +24,9 @@ class PublicKey:
     def __repr__(self) -> str:
         return f"PublicKey({str(self)!r})"
 
+    def __reduce__(self) -> tuple[type[PublicKey], tuple[str]]:
+        return PublicKey, (str(self),)  # a digest means nothing elsewhere
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PublicKey):
             return NotImplemented

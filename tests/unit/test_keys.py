@@ -154,3 +154,4 @@ def test_public_keys_are_compared_by_what_is_known_of_them() -> None:
     assert PublicKey("A=", digest="1") == PublicKey(digest="1")
     assert PublicKey(digest="1") != PublicKey(digest="2")
     assert PublicKey("A=") != "A="
+    assert pickle.loads(pickle.dumps(PublicKey(digest="1", work_out=lambda: "A="))) == PublicKey("A=", digest="2")
