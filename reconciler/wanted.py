@@ -58,13 +58,13 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         return Wanted((), tuple((intent.name, error) for intent in due), kept=_HOST_KINDS | _NOTHING_KNOWN | {"resolver"})
     kept = lan.kept(facts.connected, policy)
     ups, impossible = _ups(due, facts, policy, kept)
-    ground = Ground([up.lay for up in ups], kept, _endpoints(ups, facts), facts, policy)
+    ground = Ground([up.lay for up in ups], kept, _endpoints(ups, facts), facts, policy, _publishing(ups, facts))
     stranded = [up for up in ups if _is_stranded(up.lay, ground)]
     fresh = [up for up in stranded if not up.lay.intent.progress.worked]
     if fresh:
         ups = [up for up in ups if up not in fresh]
         impossible += [(up.lay.intent.name, _no_gateway()) for up in fresh]
-        ground = ground._replace(lays=[up.lay for up in ups])
+        ground = ground._replace(lays=[up.lay for up in ups], publishing=_publishing(ups, facts))
     given = overlaps.overlaps(ground.lays, facts, policy.numbers)
     names = resolvers.resolvers(ground.lays, facts, kept)
     return Wanted(
@@ -145,17 +145,24 @@ def _filtered(ups: list[_Up], ground: Ground, unknown: Sequence[TunnelName]) -> 
     way_back = None
     passages = [one for up in ups for one in up.passages]
     if full and not isinstance(facts.uplinks, Unknown):
-        uplinks = facts.forwarding.open_uplinks | (
-            {one.out for one in passages if one.forward} & {u.dev for u in facts.uplinks}
-        )
-        strict = facts.forwarding.strict & uplinks if facts.forwarding.publishes else frozenset[IfName]()
-        way_back = packet_filter.WayBack(full[0], tuple(uplinks), tuple(strict))
+        strict = facts.forwarding.strict & ground.publishing if facts.forwarding.publishes else frozenset[IfName]()
+        marks = {way.uplink.dev: way.mark[0] for way in ground.ways if way.mark}
+        way_back = packet_filter.WayBack(full[0], tuple(ground.publishing), tuple(strict), marks)
         yield from forwarding.believed(strict)
     elif full:
         kept += [(c, NatRule(text, name)) for c, text, name in facts.forwarding.rules if c in packet_filter.OF_WAY_BACK]
     found = packet_filter.table(passages, ground.policy.numbers, way_back, kept)
     if found is not None:
         yield found
+
+
+def _publishing(ups: Iterable[_Up], facts: Facts) -> frozenset[IfName]:
+    """Uplinks from which the host forwards, or is to, while a full tunnel is up: answers come from others then."""
+    ups = tuple(ups)
+    if isinstance(facts.uplinks, Unknown) or not any(up.lay.full for up in ups):
+        return frozenset()
+    outs = {one.out for up in ups for one in up.passages if one.forward}
+    return facts.forwarding.open_uplinks | (outs & {uplink.dev for uplink in facts.uplinks})
 
 
 def _endpoints(ups: Iterable[_Up], facts: Facts) -> dict[TunnelName, tuple[bytes, ...]]:

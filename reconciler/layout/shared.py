@@ -3,31 +3,24 @@ tunnel that needs it and goes with the last."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
 from reconciler.kinds.rule import MAIN, Rule
-from reconciler.layout import overlaps
+from reconciler.layout import overlaps, ways
 from reconciler.layout.lan import is_believed
 from reconciler.layout.lay import UNICAST, Lay
 from reconciler.layout.overlaps import Overlaps
 from reconciler.layout.routes import ANY, whole
+from reconciler.layout.ways import Way
 from reconciler.model.facts import Connected, Facts, Unknown, Uplink
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.resource import Resource
 
-MARKED, MARKED_ELSE, SHARED, WAY_BACK, WAY_BACK_DEFAULT, OVERLAPS, SPLIT_FIRST = (
-    10,
-    20,
-    30,
-    40,
-    41,
-    45,
-    50,
-)  # offsets of priorities
+MARKED_ELSE, SHARED, WAY_BACK, WAY_BACK_DEFAULT, OVERLAPS, SPLIT_FIRST = 20, 30, 40, 41, 45, 50  # offsets of priorities
 
 
 class Ground(NamedTuple):
@@ -38,6 +31,12 @@ class Ground(NamedTuple):
     endpoints: Mapping[TunnelName, tuple[bytes, ...]]  # of the engine of each tunnel, as far as they are known
     facts: Facts
     policy: Policy
+    publishing: Set[IfName] = frozenset()  # uplinks by which others are asked, behind the host
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """Uplinks that have a table of their own."""
+        return ways.ways(self.facts, self.policy.numbers)
 
     @property
     def uplinks(self) -> dict[int, Uplink]:
@@ -63,9 +62,13 @@ def shared(ground: Ground, given: Overlaps) -> Iterator[Resource]:
     direct = tuple(_direct(ground))
     lifted = overlaps.routes(given, direct, ground.facts, ground.policy.numbers) if given.found else ()
     routes = dict.fromkeys((*_local(ground), *direct, *pins(ground), *_defaults(ground), *lifted))
-    yield from routes
     tables = {(AF_INET if len(route.packed) == 4 else AF_INET6, route.table) for route in routes if route.length}
-    yield from _rules(ground, tables)
+    rules = tuple(_rules(ground, tables))
+    looked_up = {(rule.family, rule.table) for rule in rules}
+    yield from routes
+    for way in ground.ways:
+        yield from ways.routes(way) if (way.uplink.family, way.table) in looked_up else ()
+    yield from rules
 
 
 def _local(ground: Ground) -> Iterator[Route]:
@@ -131,7 +134,7 @@ def _away(ground: Ground, prefix: Prefix, near: Connected | None, table: int) ->
     if near is not None:
         yield Route(HOST, *prefix, table, metric, UNICAST, near.dev)
     elif uplink is not None:
-        yield _by(uplink, prefix, table)
+        yield ways.by(uplink, prefix, table)
     elif ground.uplinks:
         yield Route(HOST, *prefix, table, metric, "unreachable", None)
 
@@ -148,15 +151,12 @@ def needs_uplink(ground: Ground, lay: Lay) -> bool:
     return any(prefix.covers(host) for host in hosts for prefix in covering)
 
 
-def _by(uplink: Uplink, prefix: Prefix, table: int) -> Route:
-    return Route(HOST, *prefix, table, DEFAULT_METRIC[len(prefix.packed)], UNICAST, uplink.dev, uplink.via)
-
-
 def _defaults(ground: Ground) -> Iterator[Route]:
     """For the way back past a tunnel's prefix in `main`. Rule 20030 does not see it: it suppresses default routes."""
+    own = {(way.uplink.family, way.uplink.dev) for way in ground.ways}
     for family, uplink in ground.uplinks.items():
-        if uplink.addresses and _in_main(ground, family):
-            yield _by(uplink, ANY[family], ground.policy.numbers.table_base)
+        if uplink.addresses and (family, uplink.dev) not in own and _in_main(ground, family):
+            yield ways.by(uplink, ANY[family], ground.policy.numbers.table_base)
 
 
 def _in_main(ground: Ground, family: int) -> bool:
@@ -172,7 +172,7 @@ def _rules(ground: Ground, tables: set[tuple[int, int]]) -> Iterator[Rule]:
     marks = (can_mark and any(lay.table != MAIN or lay.intent.tunnel.rules for lay in ground.lays)) or ground.is_full
     for family in ground.families:
         if marks:
-            yield Rule(HOST, family, base + MARKED, MAIN, fwmark=mark)
+            yield from _engines(ground, family)
             yield Rule(HOST, family, base + MARKED_ELSE, 0, fwmark=mark, action="unreachable")
         if (family, table) in tables:
             yield Rule(HOST, family, base + SHARED, table, suppress_length=0)
@@ -184,19 +184,35 @@ def _rules(ground: Ground, tables: set[tuple[int, int]]) -> Iterator[Rule]:
             yield Rule(HOST, family, base + SPLIT_FIRST, MAIN, suppress_group=0, suppress_length=0)
 
 
+def _engines(ground: Ground, family: int) -> Iterator[Rule]:
+    """Tunnels' own packets: by the uplink at whose address they were asked, else by the best one."""
+    numbers = ground.policy.numbers
+    own = [way for way in ground.ways if way.uplink.family == family]
+    for way in own if any(lay.intent.tunnel.wireguard for lay in ground.lays) else ():
+        yield from ways.engines_answers(way, numbers, _hidden(ground, family))
+    yield from ways.engines(next((way for way in own[:1] if way.uplink.beaten), None), family, numbers)
+
+
+def _hidden(ground: Ground, family: int) -> int | None:
+    """Links whose routes in `main` do not count: tunnels'."""
+    return ground.policy.numbers.link_group if _in_main(ground, family) else None
+
+
 def _way_back(ground: Ground, family: int) -> Iterator[Rule]:
     """Answers from an address of an uplink leave as they did before there was a tunnel. Where a tunnel's prefix in `main`
     could cover the client, the tunnels' routes there do not count, and the default route is that of the shared table."""
-    numbers = ground.policy.numbers
+    numbers, group = ground.policy.numbers, _hidden(ground, family)
     uplinks = () if isinstance(ground.facts.uplinks, Unknown) else ground.facts.uplinks
-    past_main = _in_main(ground, family)
-    if not (past_main or any(lay.is_open for lay in ground.lays)):
+    if group is None and not any(lay.is_open for lay in ground.lays):
         return
-    for packed in sorted({packed for uplink in uplinks if uplink.family == family for packed in uplink.addresses}):
+    own = {way.uplink.dev: way for way in ground.ways if way.uplink.family == family}
+    for dev, way in own.items():
+        yield from ways.answers(way, numbers, group, is_published=dev in ground.publishing)
+    others = {p for uplink in uplinks if uplink.family == family and uplink.dev not in own for p in uplink.addresses}
+    for packed in sorted(others):
         address = Prefix(packed, len(packed) * 8)
-        group = numbers.link_group if past_main else None
         yield Rule(HOST, family, numbers.priority_base + WAY_BACK, MAIN, address, suppress_group=group)
-        if past_main:
+        if group is not None:
             yield Rule(HOST, family, numbers.priority_base + WAY_BACK_DEFAULT, numbers.table_base, address)
 
 

@@ -25,6 +25,7 @@ class Uplink(NamedTuple):
     via: bytes | None  # packed; None: the network is on the link
     metric: int
     addresses: tuple[bytes, ...] = ()  # of this family on the device, packed, without link-local ones
+    beaten: bool = False  # a default route that is no uplink's stands before it in `main`
 
 
 class Connected(NamedTuple):
@@ -75,6 +76,7 @@ class Facts(NamedTuple):
     groups: Mapping[str, int | Unknown] = {}
     interfaces: Mapping[TunnelName, IfName] = {}  # what `interface = "auto"` means on this machine
     uplinks: tuple[Uplink, ...] | Unknown = ()  # by family, the best (lowest metric) first
+    uplink_tables: Mapping[IfName, int] = {}  # which of several uplinks has which table of its own now, by number
     connected: tuple[Connected, ...] | Unknown = ()
     pinned: tuple[bytes, ...] = ()  # addresses to which the host has a way of its own now, packed
     path_mtu: Mapping[bytes, int] = {}  # packed endpoint address → what the way to it carries, bytes

@@ -33,7 +33,8 @@ def gather(
     """The facts of this moment. `resolve`: look endpoint names up (bounded, 3 s); `privileged`: try to read secrets."""
     intents = tuple(intents)
     links, there = found.links, present(found)
-    uplinks = network.uplinks(machine, found, policy)
+    uplinks = network.uplinks(machine, found, policy, frozenset(there.values()))
+    of_host = [r for r in found.resources if isinstance(r, Route) and r.tunnel == HOST]
     engines = [intent.tunnel.wireguard for intent in intents if intent.tunnel.wireguard]
     private = dict.fromkeys(engine.private_key_file for engine in engines)
     preshared = dict.fromkeys(peer.preshared_key_file for e in engines for peer in e.peers if peer.preshared_key_file)
@@ -53,17 +54,17 @@ def gather(
         linked=frozenset(there),
         name_service=found.name_service,
         uplinks=uplinks,
+        uplink_tables=network.tables_of_uplinks(of_host, policy.numbers),
         connected=network.connected(found),
-        pinned=_pinned(found),
+        pinned=_pinned(of_host),
         ipv6=network.has_ipv6(),
         forwarding=sysctl.forwarding(intents, found, uplinks),
         working_endpoints=_endpoints_set(machine, intents),
     )
 
 
-def _pinned(found: Found) -> tuple[bytes, ...]:
+def _pinned(routes: Iterable[Route]) -> tuple[bytes, ...]:
     """Where routes of the host's own lead past the tunnels to single addresses."""
-    routes = (r for r in found.resources if isinstance(r, Route) and r.tunnel == HOST)
     return tuple(sorted({route.packed for route in routes if route.length == len(route.packed) * 8}))
 
 
