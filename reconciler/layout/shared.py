@@ -219,7 +219,7 @@ def _way_back(ground: Ground, family: int) -> Iterator[Rule]:
 def served(ground: Ground, one: Route | Rule) -> frozenset[TunnelName]:
     """The tunnels that do not work without this route or rule of the host's own."""
     place = one.priority - ground.policy.numbers.priority_base if isinstance(one, Rule) else None
-    if place in (MARKED, MARKED_ELSE):
+    if place is not None and place <= MARKED_ELSE:
         lays = [lay for lay in ground.lays if lay.full or lay.intent.tunnel.wireguard is not None]
     elif place == SPLIT_FIRST:
         lays = [lay for lay in ground.lays if lay.full]

@@ -75,8 +75,8 @@ def by(uplink: Uplink, prefix: Prefix, table: int) -> Route:
 def routes(way: Way) -> Iterator[Route]:
     """What its table holds. An uplink that goes takes its route along, at once: rather nowhere than into a tunnel."""
     prefix = ANY[way.uplink.family]
-    yield Route(HOST, *prefix, way.table, BLOCK_METRIC, "unreachable", None)
     yield by(way.uplink, prefix, way.table)
+    yield Route(HOST, *prefix, way.table, BLOCK_METRIC, "unreachable", None)
 
 
 def answers(way: Way, numbers: Numbers, group: int | None, *, is_published: bool) -> Iterator[Rule]:

@@ -65,8 +65,8 @@ def test_marks_are_different_and_in_the_same_bits(mark: int, mask: int) -> None:
 def test_what_one_of_them_wants() -> None:
     way = Way(uplink("b", 100), 20997, (0x3176, 0x3FFF))
     assert list(map(str, routes(way))) == [
-        "route unreachable default table 20997 metric 4278190080",
         "route default dev b table 20997",
+        "route unreachable default table 20997 metric 4278190080",
     ]
     assert list(map(str, answers(way, N, 20000, is_published=True))) == [
         "rule -4 priority 20040 from 192.0.2.2/32 lookup main suppress_ifgroup 20000 suppress_prefixlength 0",
