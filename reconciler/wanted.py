@@ -85,7 +85,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         ),
         (
             *_warnings(ups, kept),
-            *overlaps.told(given),
+            *overlaps.told(given, ground.lays),
             *(f"{name}: {reason}" for name, reason in names.reasons),
             *names.warnings,
         ),
@@ -103,10 +103,13 @@ def _ups(
 ) -> tuple[list[_Up], list[tuple[TunnelName, TunctlError]]]:
     ups: list[_Up] = []
     impossible: list[tuple[TunnelName, TunctlError]] = []
+    covered = frozenset(one.prefix for one in passage.connected(facts)) - {one.prefix for one in kept}
     for intent in due:
         try:
             dev = interface(intent, facts)
-            laid = lay(intent, dev, drivers.of(intent.tunnel).prefixes(intent.tunnel), kept, policy.numbers)
+            allowed = drivers.of(intent.tunnel).prefixes(intent.tunnel)
+            laid = lay(intent, dev, allowed, kept, policy.numbers, covered)
+            covered -= laid.displaced  # a second tunnel with the same prefix is refused, as anywhere else
             ups.append(_Up(laid, tuple(_engine(laid, facts, policy, kept)), passage.passages(laid, facts)))
         except TunctlError as error:
             impossible.append((intent.name, error))

@@ -60,8 +60,9 @@ class Ground(NamedTuple):
 def shared(ground: Ground, given: Overlaps) -> Iterator[Resource]:
     """Routes of the shared tables, pins, and the rules of all classes below 20100."""
     direct = tuple(_direct(ground))
-    lifted = overlaps.routes(given, direct, ground.facts, ground.policy.numbers) if given.found else ()
-    routes = dict.fromkeys((*_local(ground), *direct, *pins(ground), *_defaults(ground), *lifted))
+    lifted = overlaps.routes(given, direct, ground.facts, ground.policy.numbers) if given.lifted else ()
+    above = [prefix for prefix, _ in given.lifted]
+    routes = dict.fromkeys((*_local(ground, above), *direct, *pins(ground, above), *_defaults(ground), *lifted))
     tables = {(AF_INET if len(route.packed) == 4 else AF_INET6, route.table) for route in routes if route.length}
     rules = tuple(_rules(ground, tables))
     looked_up = {(rule.family, rule.table) for rule in rules}
@@ -71,10 +72,14 @@ def shared(ground: Ground, given: Overlaps) -> Iterator[Resource]:
     yield from rules
 
 
-def _local(ground: Ground) -> Iterator[Route]:
-    """Connected networks that some open table covers: looked up before it."""
+def _local(ground: Ground, above: Sequence[Prefix]) -> Iterator[Route]:
+    """Connected networks that some open table covers, or a direct prefix, or one that is looked up before `main` (`above`):
+    they are looked up before all of these."""
     table = ground.policy.numbers.table_base
-    covering = [(whole(lay, ground.facts), tuple(lay.table_less())) for lay in ground.lays if lay.is_open]
+    covering = [
+        (whole(lay, ground.facts), (*lay.table_less(), *lay.direct)) for lay in ground.lays if lay.is_open or lay.direct
+    ]
+    covering.append((frozenset(), (*above,)))
     for prefix, (dev, src) in _networks(ground).items():
         if any(prefix.family in all_of or any(_meet(prefix, other) for other in inside) for all_of, inside in covering):
             preferred = src if prefix.family == AF_INET else None  # IPv6 chooses by destination, and changes its addresses
@@ -102,11 +107,12 @@ def _direct(ground: Ground) -> Iterator[Route]:
         yield from _away(ground, prefix, None, ground.policy.numbers.table_base)
 
 
-def pins(ground: Ground) -> Iterator[Route]:
+def pins(ground: Ground, above: Sequence[Prefix] = ()) -> Iterator[Route]:
     """Endpoints kept out of the tunnels: in `main` where a prefix of ours there covers them, whichever engine it is; in the
-    shared table where the own table of a tunnel covers them and the engine cannot mark its packets."""
-    in_main = [p for lay in ground.lays if lay.table == MAIN for p in lay.table_less()]
-    in_own = [p for lay in ground.lays if lay.owns_table for p in lay.table_less()]
+    shared table where the own table of a tunnel covers them, or a prefix that is looked up before `main` (`above`), and
+    the engine cannot mark its packets."""
+    in_main = [p for lay in ground.lays if lay.table == MAIN for p in lay.table_less() if p not in lay.displaced]
+    in_own = [*above, *(p for lay in ground.lays if lay.owns_table for p in lay.table_less())]
     for lay in ground.lays:
         marks = lay.intent.tunnel.wireguard is not None
         for packed in ground.endpoints.get(lay.intent.name, ()):
@@ -169,7 +175,8 @@ def _rules(ground: Ground, tables: set[tuple[int, int]]) -> Iterator[Rule]:
     mark = (numbers.fwmark, numbers.fwmask)
     can_mark = any(lay.intent.tunnel.wireguard is not None for lay in ground.lays)
     # any table but main may be chosen for packets of the engine, by rules that say who sends them; answers carry it, too
-    marks = (can_mark and any(lay.table != MAIN or lay.intent.tunnel.rules for lay in ground.lays)) or ground.is_full
+    elsewhere = any(lay.table != MAIN or lay.intent.tunnel.rules or lay.displaced for lay in ground.lays)
+    marks = (can_mark and elsewhere) or ground.is_full
     for family in ground.families:
         if marks:
             yield from _engines(ground, family)
