@@ -17,10 +17,12 @@ from reconciler.layout.ways import Way
 from reconciler.model.facts import Connected, Facts, Unknown, Uplink
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
-from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, parse_prefix
 from reconciler.model.resource import Resource
 
 MARKED_ELSE, SHARED, WAY_BACK, WAY_BACK_DEFAULT, OVERLAPS, SPLIT_FIRST = 20, 30, 40, 41, 45, 50  # offsets of priorities
+
+MULTICAST, BROADCAST = parse_prefix("224.0.0.0/4"), parse_prefix("255.255.255.255/32")
 
 
 class Ground(NamedTuple):
@@ -62,7 +64,8 @@ def shared(ground: Ground, given: Overlaps) -> Iterator[Resource]:
     direct = tuple(_direct(ground))
     lifted = overlaps.routes(given, direct, ground.facts, ground.policy.numbers) if given.lifted else ()
     above = [prefix for prefix, _ in given.lifted]
-    routes = dict.fromkeys((*_local(ground, above), *direct, *pins(ground, above), *_defaults(ground), *lifted))
+    local = (*_local(ground, above), *_to_all(ground))
+    routes = dict.fromkeys((*local, *direct, *pins(ground, above), *_defaults(ground), *lifted))
     tables = {(AF_INET if len(route.packed) == 4 else AF_INET6, route.table) for route in routes if route.length}
     rules = tuple(_rules(ground, tables))
     looked_up = {(rule.family, rule.table) for rule in rules}
@@ -84,6 +87,22 @@ def _local(ground: Ground, above: Sequence[Prefix]) -> Iterator[Route]:
         if any(prefix.family in all_of or any(_meet(prefix, other) for other in inside) for all_of, inside in covering):
             preferred = src if prefix.family == AF_INET else None  # IPv6 chooses by destination, and changes its addresses
             yield Route(HOST, *prefix, table, DEFAULT_METRIC[len(prefix.packed)], UNICAST, dev, None, preferred)
+
+
+def _to_all(ground: Ground) -> Iterator[Route]:
+    """What is for everybody around (mDNS, SSDP, DHCP), if a network stays local and a wider prefix of a tunnel covers it. A
+    prefix in it that a tunnel names is meant. IPv6: the kernel looks multicast up in `local`, before any rule."""
+    near = next(((dev, src) for prefix, (dev, src) in _networks(ground).items() if prefix.family == AF_INET), None)
+    lays = [lay for lay in ground.lays if near and (lay.is_open or lay.table == MAIN)]
+    about = [p for lay in lays for p in lay.table_less() if len(p.packed) == 4 and (p.length < 4 or p.packed[0] >= 224)]
+    table, metric = ground.policy.numbers.table_base, DEFAULT_METRIC[4]
+    for everybody in (MULTICAST, BROADCAST):
+        covering = [prefix.length for prefix in about if prefix.covers(everybody)]
+        if near and covering and max(covering) < everybody.length:
+            yield Route(HOST, *everybody, table, metric, UNICAST, near[0], None, near[1])
+            for prefix in about:
+                if prefix.length > everybody.length and everybody.covers(prefix):
+                    yield Route(HOST, *prefix, table, metric, "throw", None)
 
 
 def _networks(ground: Ground) -> dict[Prefix, tuple[IfName, bytes | None]]:
