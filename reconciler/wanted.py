@@ -21,6 +21,7 @@ from reconciler.model.facts import Connected, Facts, Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.policy import Policy
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, ntop
 from reconciler.model.resource import Resource
 
 
@@ -67,26 +68,18 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         ground = ground._replace(lays=[up.lay for up in ups], publishing=_publishing(ups, facts))
     given = overlaps.overlaps(ground.lays, facts, policy.numbers)
     names = resolvers.resolvers(ground.lays, facts, kept)
+    degraded = (*_degraded(ups, [up.lay for up in stranded], ground), *names.reasons)
     return Wanted(
         (*_resources(ups, ground, given), *_filtered(ups, ground, [name for name, _ in impossible]), *names.resources),
         tuple(impossible),
         names.refused,
         _HOST_KINDS if isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh) else frozenset(),
         {up.lay.intent.name: up.lay.excluded for up in ups if up.lay.excluded},
+        degraded,
         (
-            *(
-                (up.lay.intent.name, "gateway unknown, keeping what was set by the last one")
-                for up in stranded
-                if up not in fresh
-            ),
-            *((up.lay.intent.name, reason) for up in ups for reason in passage.missing(up.lay, facts)),
-            *dict.fromkeys(said for up in ups for said in accepts.blocked(up.passages, facts)),
-            *names.reasons,
-        ),
-        (
-            *_warnings(ups, kept),
+            *_warnings(ground),
             *overlaps.told(given, ground.lays),
-            *(f"{name}: {reason}" for name, reason in names.reasons),
+            *(f"{name}: {reason}" for name, reason in degraded),
             *names.warnings,
         ),
         frozenset(up.lay.intent.name for up in ups if up.lay.blocks and up.lay.intent.progress.worked),
@@ -189,12 +182,36 @@ def _no_gateway() -> TunctlError:
     return Unavailable("no default gateway available to pin endpoint", hint="bring the uplink up; tunctl reconcile tries again")
 
 
-def _warnings(ups: Iterable[_Up], kept: tuple[Connected, ...]) -> Iterator[str]:
-    for name, text in shared.excluded_public(kept, [up.lay for up in ups], lan.is_private):
-        yield f"{name}: {text}"
+def _degraded(ups: Sequence[_Up], stranded: Sequence[Lay], ground: Ground) -> Iterator[tuple[TunnelName, str]]:
+    """Reasons why a tunnel is not all that it could be."""
+    last = " and ".join(map(ntop, ground.facts.gateways)) or "what was set by the last one"
     for up in ups:
-        for prefix, reason in up.lay.excluded[:20]:
-            yield f"{up.lay.intent.name}: {prefix} stays out of the tunnel: {reason}"
+        if up.lay in stranded:
+            yield up.lay.intent.name, f"gateway unknown, keeping {last}"
+        for reason in passage.missing(up.lay, ground.facts):
+            yield up.lay.intent.name, reason
+    yield from dict.fromkeys(said for up in ups for said in accepts.blocked(up.passages, ground.facts))
+    yield from lan.public(ground.kept, ground.lays, (AF_INET,))
+
+
+def _warnings(ground: Ground) -> Iterator[str]:
+    for name, text in lan.public(ground.kept, ground.lays, (AF_INET6,)):  # in IPv6 most are: that is no fault of anything
+        yield f"{name}: {text}"
+    if ground.is_full and ground.policy.lan != "tunnel":
+        for one in passage.connected(ground.facts):
+            if not lan.is_believed(one.prefix):
+                yield f"connected network {one.prefix} on {one.dev} is too wide to be believed: it does not stay local"
+    for laid in ground.lays:
+        direct = frozenset(laid.direct)
+        for packed in ground.endpoints.get(laid.intent.name, ()) if direct else ():
+            around = (Prefix(packed, length).network for length in range(len(packed) * 8 + 1))
+            yield from (
+                f"{laid.intent.name}: the endpoint {ntop(packed)} lies in direct {prefix}, it stays outside the tunnel anyway"
+                for prefix in around
+                if prefix in direct
+            )
+        for prefix, reason in laid.excluded[:20]:
+            yield f"{laid.intent.name}: {prefix} stays out of the tunnel: {reason}"
 
 
 def interface(intent: Intent, facts: Facts) -> IfName:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 
+from reconciler.layout.lay import Lay
 from reconciler.model.facts import Connected
+from reconciler.model.names import TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import Prefix, parse_prefix
 
@@ -31,6 +33,15 @@ def is_believed(prefix: Prefix) -> bool:
 
 def is_private(prefix: Prefix) -> bool:
     return any(private.covers(prefix) for private in PRIVATE)
+
+
+def public(kept: Iterable[Connected], lays: Iterable[Lay], families: Collection[int]) -> Iterator[tuple[TunnelName, str]]:
+    """Connected networks that are public, under full tunnels: a DHCP server can make any address look local."""
+    lays = tuple(lays)
+    for one in kept:
+        for lay in lays:
+            if one.prefix.family in families and one.prefix.family in lay.full and not is_private(one.prefix):
+                yield lay.intent.name, f"connected network {one.prefix} on {one.dev} is public and stays outside the tunnel"
 
 
 def _is_excepted(one: Connected, policy: Policy) -> bool:

@@ -3,7 +3,7 @@ tunnel that needs it and goes with the last."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
@@ -252,12 +252,3 @@ def served(ground: Ground, one: Route | Rule) -> frozenset[TunnelName]:
     else:
         lays = [lay for lay in ground.lays if lay.owns_table or any(True for _ in lay.table_less())]
     return frozenset(lay.intent.name for lay in lays)
-
-
-def excluded_public(kept: Iterable[Connected], lays: Iterable[Lay], is_private: object) -> Iterator[tuple[TunnelName, str]]:
-    """Connected networks that are public, under full tunnels: a DHCP server can make any address look local."""
-    full = [lay for lay in lays if lay.full]
-    for one in kept:
-        if full and not is_private(one.prefix):  # type: ignore[operator]
-            for lay in full:
-                yield lay.intent.name, f"connected network {one.prefix} on {one.dev} is public and stays outside the tunnel"

@@ -78,6 +78,7 @@ class Facts(NamedTuple):
     uplinks: tuple[Uplink, ...] | Unknown = ()  # by family, the best (lowest metric) first
     uplink_tables: Mapping[IfName, int] = {}  # which of several uplinks has which table of its own now, by number
     connected: tuple[Connected, ...] | Unknown = ()
+    gateways: tuple[bytes, ...] = ()  # of the host's own routes now, packed
     pinned: tuple[bytes, ...] = ()  # addresses to which the host has a way of its own now, packed
     path_mtu: Mapping[bytes, int] = {}  # packed endpoint address → what the way to it carries, bytes
     ipv6: bool = True  # the kernel has it, and some link may use it

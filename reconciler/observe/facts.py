@@ -13,7 +13,7 @@ from reconciler.host.netlink import KernelError
 from reconciler.host.resolve import resolve as look_up
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
-from reconciler.kinds.route import Route
+from reconciler.kinds.route import BLOCK_METRIC, Route
 from reconciler.model.facts import Facts, Unknown
 from reconciler.model.found import Found, LinkState
 from reconciler.model.intent import Intent
@@ -57,6 +57,7 @@ def gather(
         uplink_tables=network.tables_of_uplinks(of_host, policy.numbers),
         connected=network.connected(found),
         pinned=_pinned(of_host),
+        gateways=tuple(sorted({route.via for route in of_host if route.via})),
         ipv6=network.has_ipv6(),
         forwarding=sysctl.forwarding(intents, found, uplinks),
         working_endpoints=_endpoints_set(machine, intents),
@@ -64,8 +65,9 @@ def gather(
 
 
 def _pinned(routes: Iterable[Route]) -> tuple[bytes, ...]:
-    """Where routes of the host's own lead past the tunnels to single addresses."""
-    return tuple(sorted({route.packed for route in routes if route.length == len(route.packed) * 8}))
+    """Where routes of the host's own lead past the tunnels to single addresses: what blocks behind a pin outlives its link."""
+    blocks = (route for route in routes if route.metric == BLOCK_METRIC)
+    return tuple(sorted({route.packed for route in blocks if route.length == len(route.packed) * 8}))
 
 
 def _automatic(intents: Iterable[Intent], resolved: Mapping[str, tuple[bytes, ...] | Unknown]) -> Iterator[bytes]:
