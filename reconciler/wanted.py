@@ -19,7 +19,7 @@ from reconciler.layout.passage import Passage
 from reconciler.layout.shared import Ground
 from reconciler.model.facts import Connected, Facts, Unknown
 from reconciler.model.intent import Intent
-from reconciler.model.names import IfName, TunnelName
+from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, ntop
 from reconciler.model.resource import Resource
@@ -41,6 +41,15 @@ class Wanted(NamedTuple):
     def served(self, one: Route | Rule) -> frozenset[TunnelName]:
         """The tunnels that do not work without this route or rule of the host's own."""
         return shared.served(self.ground, one) if self.ground else frozenset()
+
+    def guards(self, one: Resource) -> bool:
+        """What makes armed tunnels block, and keeps everything else out of there: the rules that lead to their tables, and
+        the host's own routes and rules, but for those that lead into other tunnels."""
+        lays = self.ground.lays if self.ground and self.armed else ()
+        if isinstance(one, Rule):
+            home = next((laid.intent.name for laid in lays if laid.owns_table and laid.table == one.table), None)
+            return home in self.armed if home else bool(lays) and one.tunnel == HOST
+        return isinstance(one, Route) and bool(lays) and one.tunnel == HOST and one.dev not in {laid.dev for laid in lays}
 
 
 class _Up(NamedTuple):
@@ -103,9 +112,15 @@ def _ups(
             allowed = drivers.of(intent.tunnel).prefixes(intent.tunnel)
             laid = lay(intent, dev, allowed, kept, policy.numbers, covered)
             covered -= laid.displaced  # a second tunnel with the same prefix is refused, as anywhere else
+        except TunctlError as error:
+            impossible.append((intent.name, error))
+            continue
+        try:
             ups.append(_Up(laid, tuple(_engine(laid, facts, policy, kept)), passage.passages(laid, facts)))
         except TunctlError as error:
             impossible.append((intent.name, error))
+            if intent.progress.worked:  # nothing of it is touched, and what goes through it must not go beside it
+                ups.append(_Up(laid, ()))
     return ups, impossible
 
 
