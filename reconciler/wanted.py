@@ -217,6 +217,8 @@ def _warnings(ground: Ground) -> Iterator[str]:
             if not lan.is_believed(one.prefix):
                 yield f"connected network {one.prefix} on {one.dev} is too wide to be believed: it does not stay local"
     for laid in ground.lays:
+        if routes.leaks_ipv6(laid, ground.facts):
+            yield f"{laid.intent.name}: IPv6 is unreachable while it is up, but for the LAN (ipv6_leak)"
         direct = frozenset(laid.direct)
         for packed in ground.endpoints.get(laid.intent.name, ()) if direct else ():
             around = (Prefix(packed, length).network for length in range(len(packed) * 8 + 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.netns.layouts import OUTSIDE, apply, is_settled, is_unreachable, way
@@ -161,3 +163,25 @@ def test_an_endpoint_in_a_direct_prefix(ends: Ends, engine: str) -> None:
     assert way(ends.cl, ENDPOINT) == "cl0"
     assert way(ends.cl, "203.0.113.77") == "cl0"
     assert is_settled(ends.cl)
+
+
+def test_the_endpoint_of_a_program_never_lies_in_a_tunnel(uplink: Uplink) -> None:
+    """S37, for one that cannot mark its packets: up, down, from a full tunnel to a prefix in `main` and back."""
+    cl = uplink.cl
+    seen, stop = set[str](), threading.Event()
+
+    def ask() -> None:
+        while not stop.wait(0.005):
+            seen.add(cl.ip(f"route get {ENDPOINT}", check=False).split(" dev ")[-1].split(" ")[0])
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        for to in ('"0.0.0.0/0"', '"203.0.113.0/24"', '"0.0.0.0/0"'):
+            apply(cl, program(f'"{ENDPOINT}"', to))
+        for command in ("down", "up", "down"):
+            cl.tunctl(command, "pump")
+    finally:
+        stop.set()
+        thread.join()
+    assert seen == {"cl0"}
