@@ -14,7 +14,7 @@ from reconciler.host.resolve import resolve as look_up
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.route import BLOCK_METRIC, Route
-from reconciler.model.facts import Facts, Unknown
+from reconciler.model.facts import Facts, Unknown, Uplink
 from reconciler.model.found import Found, LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, IfName, TunnelName
@@ -38,7 +38,10 @@ def gather(
     engines = [intent.tunnel.wireguard for intent in intents if intent.tunnel.wireguard]
     private = dict.fromkeys(engine.private_key_file for engine in engines)
     preshared = dict.fromkeys(peer.preshared_key_file for e in engines for peer in e.peers if peer.preshared_key_file)
-    resolved = look_up(_hosts(intents), names=resolve)
+    if resolve:
+        resolved = _addresses(machine, intents, found, uplinks, policy.numbers.fwmark)
+    else:
+        resolved = look_up(_hosts(intents), names=False)
     return Facts(
         boot_id=machine.handles.boot_id,
         run_dir=str(machine.run_dir),
@@ -62,6 +65,17 @@ def gather(
         forwarding=sysctl.forwarding(intents, found, uplinks),
         working_endpoints=_endpoints_set(machine, intents),
     )
+
+
+def _addresses(
+    machine: Machine, intents: Iterable[Intent], found: Found, uplinks: tuple[Uplink, ...] | Unknown, mark: int
+) -> dict[str, tuple[bytes, ...] | Unknown]:
+    """Of all endpoints. Where a tunnel answers for their names, the name servers of the uplinks are asked before it."""
+    if found.name_service is None:
+        return look_up(_hosts(intents))
+    from reconciler.observe.upstream import upstream
+
+    return look_up(_hosts(intents), beside=upstream(machine, found, uplinks, mark))
 
 
 def _pinned(routes: Iterable[Route]) -> tuple[bytes, ...]:
