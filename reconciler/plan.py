@@ -18,6 +18,7 @@ Blind = Callable[[str, TunnelName | None], bool]  # is this kind unobserved for 
 
 CARRIERS = ("link", "owner", "wireguard")  # what other things hang on
 _LAST = 1  # removals stand in the order of their kinds, from behind: from -len(KINDS) to 0
+_AT_ONCE = -1  # beside what blocks
 _ALL_CARRIERS = frozenset(CARRIERS)
 
 
@@ -28,21 +29,34 @@ def plan(
     blind: Blind = lambda _kind, _tunnel: False,
     untouched: Collection[TunnelName] = (),
     armed: Collection[TunnelName] = (),
+    guards: Callable[[Resource], bool] = lambda _resource: False,
+    kept: Collection[str] = (),
 ) -> Plan:
     """The steps that make found into wanted, in the order in which they are to be done.
 
     `blind` tells what could not be looked at: nothing is planned there, least of all a removal. `untouched`
     tunnels (what they want is not known) get no steps at all. `armed` ones block their prefixes even where a conflict
-    stops everything else of them.
+    stops everything else of them; `guards` is what that takes beside the routes that block: it is made whatever else
+    fails, and first of all where their link is gone. `kept`: kinds of which HOST keeps what it has; guards come in addition.
     """
     comparison = _Comparison(wanted, found, blind)
     wanted_by_kind, found_by_kind = _by_kind(wanted), _by_kind(found)
     for kind in KINDS:
         comparison.compare(kind, wanted_by_kind[kind], found_by_kind[kind])
+    comparison.keep(kept, guards)
     skipped = set(untouched) | comparison.stopped()
-    steps = [s for s in comparison.steps if s.tunnel not in skipped or (s.tunnel in armed and s.resource.order < 0)]
+    steps = [
+        step._replace(regardless=True) if step.tunnel in armed and _is_made(step) and guards(step.resource) else step
+        for step in comparison.steps
+    ]
+    steps = [s for s in steps if s.tunnel not in skipped or s.regardless or (s.tunnel in armed and s.resource.order < 0)]
     steps = [s for s in steps if s.needs not in skipped]
-    return Plan(_ordered(steps, comparison.staying), tuple(comparison.conflicts))
+    at_once = guards if any(name not in comparison.up for name in armed) else None
+    return Plan(_ordered(steps, comparison.staying, at_once), tuple(comparison.conflicts))
+
+
+def _is_made(step: Step) -> bool:
+    return step.verb is Verb.CREATE
 
 
 def _by_kind(resources: Iterable[Resource]) -> defaultdict[str, list[Resource]]:
@@ -88,6 +102,15 @@ class _Comparison:
                     self._meet(w, candidates, occupants.get(w.place))
         for rest in left.values():
             self.steps.extend(step for f in rest for step in self._removal(f))
+
+    def keep(self, kinds: Collection[str], guards: Callable[[Resource], bool]) -> None:
+        """Of these kinds HOST keeps what it has, and gets what guards."""
+        self.steps = [
+            step
+            for step in self.steps
+            if step.tunnel != HOST or step.resource.kind not in kinds or (_is_made(step) and guards(step.resource))
+        ]
+        self.conflicts = [c for c in self.conflicts if c.tunnel != HOST or c.wanted.kind not in kinds]
 
     def stopped(self) -> set[TunnelName]:
         """Tunnels for which nothing is done: their link's place is taken, or they are not up and would not come up whole."""
@@ -167,7 +190,9 @@ def _refusal(found: Resource) -> str:
     return f"{found} belongs to tunnel {found.tunnel}"
 
 
-def _ordered(steps: Iterable[Step], staying: set[TunnelName | None]) -> tuple[Step, ...]:
+def _ordered(
+    steps: Iterable[Step], staying: set[TunnelName | None], at_once: Callable[[Resource], bool] | None
+) -> tuple[Step, ...]:
     """First what leaves goes, then creations and changes by rising order, then what is left over goes.
 
     An owner whose link is replaced is stopped before and started after, in two steps. What the host no longer needs goes
@@ -192,7 +217,7 @@ def _ordered(steps: Iterable[Step], staying: set[TunnelName | None]) -> tuple[St
             before[0].append(Step(Verb.DELETE, step.found, step.found, step.tunnel))
             made[resource.order].append(Step(Verb.CREATE, resource, None, step.tunnel))
         else:
-            made[resource.order].append(step)
+            made[_AT_ONCE if at_once and at_once(resource) else resource.order].append(step)
     for removals in (*leaving.values(), *after.values()):
         removals.reverse()  # what was looked up last goes first
     return tuple(step for phase in (leaving, before, made, after) for order in sorted(phase) for step in phase[order])

@@ -15,9 +15,10 @@ from reconciler.layout.overlaps import Overlaps
 from reconciler.layout.shared import Ground
 from reconciler.model.facts import Connected, Facts, Unknown
 from reconciler.model.intent import Intent
-from reconciler.model.names import IfName, TunnelName
+from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.nameservice import Resolvers
 from reconciler.model.policy import Policy
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, ntop
 from reconciler.model.resource import Resource
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
@@ -42,6 +43,15 @@ class Wanted(NamedTuple):
         """The tunnels that do not work without this route or rule of the host's own."""
         return shared.served(self.ground, one) if self.ground else frozenset()
 
+    def guards(self, one: Resource) -> bool:
+        """What makes armed tunnels block, and keeps everything else out of there: the rules that lead to their tables, and
+        the host's own routes and rules, but for those that lead into other tunnels."""
+        lays = self.ground.lays if self.ground and self.armed else ()
+        if isinstance(one, Rule):
+            home = next((laid.intent.name for laid in lays if laid.owns_table and laid.table == one.table), None)
+            return home in self.armed if home else bool(lays) and one.tunnel == HOST
+        return isinstance(one, Route) and bool(lays) and one.tunnel == HOST and one.dev not in {laid.dev for laid in lays}
+
 
 class _Up(NamedTuple):
     """A tunnel that is to be up, and what it wants apart from routes."""
@@ -59,35 +69,28 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         return Wanted((), tuple((intent.name, error) for intent in due), kept=_HOST_KINDS | _NOTHING_KNOWN | {"resolver"})
     kept = lan.kept(facts.connected, policy)
     ups, impossible = _ups(due, facts, policy, kept)
-    ground = Ground([up.lay for up in ups], kept, _endpoints(ups, facts), facts, policy)
+    ground = Ground([up.lay for up in ups], kept, _endpoints(ups, facts), facts, policy, _publishing(ups, facts))
     without = _stranded(ground)
     stranded = [up for up in ups if up.lay.intent.name in without]
     fresh = [up for up in stranded if not up.lay.intent.progress.worked]
     if fresh:
         ups = [up for up in ups if up not in fresh]
         impossible += [(up.lay.intent.name, _no_gateway()) for up in fresh]
-        ground = ground._replace(lays=[up.lay for up in ups])
+        ground = ground._replace(lays=[up.lay for up in ups], publishing=_publishing(ups, facts))
     given = overlaps.overlaps(ground.lays, facts, policy.numbers)
     names = _resolvers(ground.lays, facts, kept)
+    degraded = (*_degraded(ups, [up.lay for up in stranded], ground), *names.reasons)
     return Wanted(
         (*_resources(ups, ground, given), *_filtered(ups, ground, [name for name, _ in impossible]), *names.resources),
         tuple(impossible),
         names.refused,
         _HOST_KINDS if isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh) else frozenset(),
         {up.lay.intent.name: up.lay.excluded for up in ups if up.lay.excluded},
+        degraded,
         (
-            *(
-                (up.lay.intent.name, "gateway unknown, keeping what was set by the last one")
-                for up in stranded
-                if up not in fresh
-            ),
-            *_unpassable(ups, facts),
-            *names.reasons,
-        ),
-        (
-            *_warnings(ups, kept),
-            *overlaps.told(given),
-            *(f"{name}: {reason}" for name, reason in names.reasons),
+            *_warnings(ground),
+            *overlaps.told(given, ground.lays),
+            *(f"{name}: {reason}" for name, reason in degraded),
             *names.warnings,
         ),
         frozenset(up.lay.intent.name for up in ups if up.lay.blocks and up.lay.intent.progress.worked),
@@ -104,13 +107,22 @@ def _ups(
 ) -> tuple[list[_Up], list[tuple[TunnelName, TunctlError]]]:
     ups: list[_Up] = []
     impossible: list[tuple[TunnelName, TunctlError]] = []
+    covered = frozenset(one.prefix for one in lan.connected(facts)) - {one.prefix for one in kept}
     for intent in due:
         try:
             dev = interface(intent, facts)
-            laid = lay(intent, dev, drivers.of(intent.tunnel).prefixes(intent.tunnel), kept, policy.numbers)
+            allowed = drivers.of(intent.tunnel).prefixes(intent.tunnel)
+            laid = lay(intent, dev, allowed, kept, policy.numbers, covered)
+            covered -= laid.displaced  # a second tunnel with the same prefix is refused, as anywhere else
+        except TunctlError as error:
+            impossible.append((intent.name, error))
+            continue
+        try:
             ups.append(_Up(laid, tuple(_engine(laid, facts, policy, kept)), _passages(laid, facts)))
         except TunctlError as error:
             impossible.append((intent.name, error))
+            if intent.progress.worked:  # nothing of it is touched, and what goes through it must not go beside it
+                ups.append(_Up(laid, ()))
     return ups, impossible
 
 
@@ -155,7 +167,7 @@ def _filtered(ups: list[_Up], ground: Ground, unknown: Sequence[TunnelName]) -> 
     if full or passages or ground.facts.forwarding.rules:
         from reconciler.layout import nat
 
-        yield from nat.filtered(passages, full, ground.facts, ground.policy.numbers, unknown)
+        yield from nat.filtered(passages, full, ground, unknown)
 
 
 def _resolvers(lays: Sequence[Lay], facts: Facts, kept: Sequence[Connected]) -> Resolvers:
@@ -173,6 +185,15 @@ def _unpassable(ups: Iterable[_Up], facts: Facts) -> Iterator[tuple[TunnelName, 
         from reconciler.layout import nat
 
         yield from nat.reasons(ways, facts)
+
+
+def _publishing(ups: Iterable[_Up], facts: Facts) -> frozenset[IfName]:
+    """Uplinks from which the host forwards, or is to, while a full tunnel is up: answers come from others then."""
+    ups = tuple(ups)
+    if isinstance(facts.uplinks, Unknown) or not any(up.lay.full for up in ups):
+        return frozenset()
+    outs = {one.out for up in ups for one in up.passages if one.forward}
+    return facts.forwarding.open_uplinks | (outs & {uplink.dev for uplink in facts.uplinks})
 
 
 def _endpoints(ups: Iterable[_Up], facts: Facts) -> dict[TunnelName, tuple[bytes, ...]]:
@@ -197,12 +218,36 @@ def _no_gateway() -> TunctlError:
     return Unavailable("no default gateway available to pin endpoint", hint="bring the uplink up; tunctl reconcile tries again")
 
 
-def _warnings(ups: Iterable[_Up], kept: tuple[Connected, ...]) -> Iterator[str]:
-    for name, text in shared.excluded_public(kept, [up.lay for up in ups], lan.is_private):
-        yield f"{name}: {text}"
+def _degraded(ups: Sequence[_Up], stranded: Sequence[Lay], ground: Ground) -> Iterator[tuple[TunnelName, str]]:
+    """Reasons why a tunnel is not all that it could be."""
+    last = " and ".join(map(ntop, ground.facts.gateways)) or "what was set by the last one"
     for up in ups:
-        for prefix, reason in up.lay.excluded[:20]:
-            yield f"{up.lay.intent.name}: {prefix} stays out of the tunnel: {reason}"
+        if up.lay in stranded:
+            yield up.lay.intent.name, f"gateway unknown, keeping {last}"
+    yield from _unpassable(ups, ground.facts)
+    yield from lan.public(ground.kept, ground.lays, (AF_INET,))
+
+
+def _warnings(ground: Ground) -> Iterator[str]:
+    for name, text in lan.public(ground.kept, ground.lays, (AF_INET6,)):  # in IPv6 most are: that is no fault of anything
+        yield f"{name}: {text}"
+    if ground.is_full and ground.policy.lan != "tunnel":
+        for one in lan.connected(ground.facts):
+            if not lan.is_believed(one.prefix):
+                yield f"connected network {one.prefix} on {one.dev} is too wide to be believed: it does not stay local"
+    for laid in ground.lays:
+        if routes.leaks_ipv6(laid, ground.facts):
+            yield f"{laid.intent.name}: IPv6 is unreachable while it is up, but for the LAN (ipv6_leak)"
+        direct = frozenset(laid.direct)
+        for packed in ground.endpoints.get(laid.intent.name, ()) if direct else ():
+            around = (Prefix(packed, length).network for length in range(len(packed) * 8 + 1))
+            yield from (
+                f"{laid.intent.name}: the endpoint {ntop(packed)} lies in direct {prefix}, it stays outside the tunnel anyway"
+                for prefix in around
+                if prefix in direct
+            )
+        for prefix, reason in laid.excluded[:20]:
+            yield f"{laid.intent.name}: {prefix} stays out of the tunnel: {reason}"
 
 
 def interface(intent: Intent, facts: Facts) -> IfName:

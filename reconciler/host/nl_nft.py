@@ -72,16 +72,6 @@ class NetlinkNft:
         """All base chains of the families that see routed packets."""
         return self._dump(_GET_CHAIN, bytes((0, 0, 0, 0)), _base_chain)
 
-    def chains(self, family: str, table: str) -> set[str]:
-        """The names of the chains of one table."""
-        number = next(key for key, value in FAMILIES.items() if value == family)
-
-        def name(body: bytes) -> str | None:
-            found = attributes(body, _HEADER_BYTES)
-            return as_text(found.get(3)) if body[0] == number and as_text(found.get(1)) == table else None
-
-        return set(self._dump(_GET_CHAIN, bytes((number, 0, 0, 0)), name))
-
     def rules(self, family: str, table: str, chain: str) -> list[RuleBytes]:
         """The rules of one chain, in their order; none of a chain that is not there."""
         number = next(key for key, value in FAMILIES.items() if value == family)

@@ -63,6 +63,19 @@ def records() -> Iterator[tuple[str, str, Names]]:
                 yield name, mark_id, resolvfile.parse(content)
 
 
+def others() -> Iterator[Names]:
+    """What the records of everybody else say. OSError."""
+    for directory in (_DEBIAN, *_directories()):
+        try:
+            names = sorted(os.listdir(directory))
+        except FileNotFoundError:
+            continue
+        for name in names:
+            path = os.path.join(directory, name)
+            if ".tunctl." not in name and os.path.isfile(path) and (content := resolvfile.read(path)) is not None:
+                yield resolvfile.parse(content)
+
+
 def add(tool: Tool, record: str, content: bytes) -> None:
     """Sets a record, before all others; with openresolv no other one is used. OSError with the program's words."""
     _run(["-a", record, "-m", "0", "-x"] if tool.flavour == OPENRESOLV else ["-a", record], content)

@@ -16,6 +16,7 @@ NAME = "org.freedesktop.resolve1"
 _MANAGER = (NAME, "/org/freedesktop/resolve1", f"{NAME}.Manager")
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _NO_OWNER = ("org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.ServiceUnknown")
+_NO_NAME = (f"{NAME}.NoSuchRR", f"{NAME}.DnsError.NXDOMAIN")
 _NO_LINK = f"{NAME}.NoSuchLink"
 _FAMILY = {4: 2, 16: 10}  # address length → AF_INET, AF_INET6
 _STUB = "3500007F:0035"  # 127.0.0.53 port 53 as /proc/net/udp prints it
@@ -64,6 +65,16 @@ class Resolved:
         search = tuple(_clean(name) for name, routing_only in named if not routing_only)
         domains = tuple(sorted(_clean(name) for name, routing_only in named if routing_only))
         return LinkNames(servers, search, domains, bool(properties["DefaultRoute"][1]))
+
+    def addresses(self, name: str, ifindex: int) -> tuple[bytes, ...]:
+        """What the servers of this link say of a name; nothing when there is no such name."""
+        try:
+            found, _canonical, _flags = self._bus.call(_MANAGER, "ResolveHostname", "isit", (ifindex, name, 0, 0))
+        except BusError as error:
+            if error.name in _NO_NAME:
+                return ()
+            raise
+        return tuple(bytes(address) for _ifindex, _family, address in found)
 
     def set_link(self, ifindex: int, names: LinkNames) -> None:
         """All of it; what it answered before is forgotten, it may have come from elsewhere."""

@@ -129,8 +129,11 @@ def place_of(content: bytes) -> str:
 def write(path: str, content: bytes) -> None:
     """The new content at a place: whole or not at all where the directory allows, else into the file itself (bind mounts).
 
-    Mode, owner and label stay those of the file that is there.
+    Mode, owner and label stay those of the file that is there. The directory around a mount is somebody else's: all
+    namespaces of `ip netns exec` share one, and whoever swept there would take a temporary file from another's hand.
     """
+    if is_mount(path):
+        return _overwrite(path, content)
     files.sweep(path)
     try:
         files.replace(path, content, lambda descriptor: _as_before(path, descriptor))
@@ -142,6 +145,8 @@ def write(path: str, content: bytes) -> None:
 
 def remove(path: str) -> None:
     """What was not there before goes; into a bind mount nothing is written instead."""
+    if is_mount(path):
+        return _overwrite(path, b"")
     files.sweep(path)
     try:
         os.unlink(path)

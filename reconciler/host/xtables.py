@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 class Filter(NamedTuple):
     """The table `filter` of one family."""
 
-    chains: frozenset[str]
+    jumps: frozenset[str]  # chains that FORWARD looks into
     drops: bool  # the policy of FORWARD
     entries: tuple[Entry, ...]
 
@@ -93,19 +93,21 @@ def _table(asking: socket.socket, layout: _Layout) -> Filter:
             if error.errno == errno.EAGAIN:  # it was changed between the two questions
                 continue
             raise
-        entries, chains = [], {"FORWARD"}
+        entries = []
+        starts: dict[int, str] = {}
         drops = False
-        for at, entry in _walk(content, layout, hooks):
-            chains.add(entry.chain)
+        for at, entry in _walk(content, layout, hooks, starts):
             if at == underflows[_FORWARD]:
                 drops = entry.verdict == _DROP
             else:
                 entries.append(entry)
-        return Filter(frozenset(chains), drops, tuple(entries))
+        jumps = (starts.get(one.verdict) for one in entries if one.chain == "FORWARD" and not one.target)
+        return Filter(frozenset(name for name in jumps if name), drops, tuple(entries))
     raise NotObserved("the legacy filter table changes all the time")
 
 
-def _walk(content: bytes, layout: _Layout, hooks: list[int]) -> Iterator[tuple[int, Entry]]:
+def _walk(content: bytes, layout: _Layout, hooks: list[int], starts: dict[int, str]) -> Iterator[tuple[int, Entry]]:
+    """Each rule with its offset. `starts` gets the users' chains by that of their first rule: a jump says where to."""
     chain, at = "", 0
     while at < len(content):
         target_at, next_at = _OFFSETS.unpack_from(content, at + layout.offsets_at)
@@ -116,7 +118,7 @@ def _walk(content: bytes, layout: _Layout, hooks: list[int]) -> Iterator[tuple[i
         if at in hooks:
             chain = "FORWARD" if at == hooks[_FORWARD] else "(another)"
         if target == "ERROR":  # the head of a user's chain, its name behind it
-            chain = _text(data)
+            chain = starts[at + next_at] = _text(data)
         else:
             verdict = int.from_bytes(data[:4], "little", signed=True) if not target else 0
             yield at, _entry(chain, body, layout, _pieces(body, layout.entry_bytes, target_at), target, verdict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.kinds.nat import Chain, NatRule, Table
 from reconciler.layout.passage import Passage, is_speakable
@@ -28,6 +28,7 @@ class WayBack(NamedTuple):
     tunnel: TunnelName  # a full one, for whose sake it is
     uplinks: tuple[IfName, ...]
     strict: tuple[IfName, ...] = ()  # of these: with a strict reverse path filter and src_valid_mark
+    marks: Mapping[IfName, int] = {}  # of those that have a table of their own; the others have the mark of the tunnels
 
 
 def table(
@@ -74,21 +75,26 @@ def _way_back(way_back: WayBack, numbers: Numbers) -> Iterator[tuple[str, NatRul
     A strict filter asks by which way the answer would go, as if it were no answer, before there is one: the same mark on
     what is sent on to others (not on what is only routed: that may be meant for the tunnel) tells it.
     """
-    value = f"{numbers.fwmark:#x}"
+    for value in dict.fromkeys(way_back.marks.get(dev, numbers.fwmark) for dev in sorted(way_back.uplinks)):
+        uplinks, strict = (
+            _names(dev for dev in devs if way_back.marks.get(dev, numbers.fwmark) == value)
+            for devs in (way_back.uplinks, way_back.strict)
+        )
+        yield from ((chain, NatRule(text, way_back.tunnel)) for chain, text in _marking(uplinks, strict, value, numbers))
+
+
+def _marking(uplinks: str, strict: str, value: int, numbers: Numbers) -> Iterator[tuple[str, str]]:
     whole = numbers.fwmask == _ALL
     answers = "ct mark" if whole else f"ct mark & {numbers.fwmask:#x}"
     ct, marked = (
-        f"{mark} set {value}" if whole else f"{mark} set {mark} & {_ALL & ~numbers.fwmask:#x} | {value}"
+        f"{mark} set {value:#x}" if whole else f"{mark} set {mark} & {_ALL & ~numbers.fwmask:#x} | {value:#x}"
         for mark in ("ct mark", "meta mark")
     )
-    uplinks, strict = _names(way_back.uplinks), _names(way_back.strict)
-    texts = []
     if uplinks:
-        new = f"iifname {uplinks} ct direction original ct state new {ct}"
-        texts += [(WAY_BACK, new), (WAY_BACK, f"iifname != {uplinks} ct direction reply {answers} == {value} {marked}")]
+        yield WAY_BACK, f"iifname {uplinks} ct direction original ct state new {ct}"
+        yield WAY_BACK, f"iifname != {uplinks} ct direction reply {answers} == {value:#x} {marked}"
     if strict:
-        texts.append((PUBLISHED, f"iifname {strict} ct direction original ct status dnat {marked}"))
-    yield from ((chain, NatRule(text, way_back.tunnel)) for chain, text in texts)
+        yield PUBLISHED, f"iifname {strict} ct direction original ct status dnat {marked}"
 
 
 def _names(devs: Iterable[IfName]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from reconciler.kinds.sysctl import Sysctl, interface_key
+from reconciler.layout.lan import connected
 from reconciler.layout.lay import Lay
-from reconciler.layout.passage import Passage, connected
+from reconciler.layout.passage import Passage
 from reconciler.model.facts import Facts
 from reconciler.model.names import HOST, IfName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
-from reconciler.model.facts import Connected
+from reconciler.layout.lay import Lay
+from reconciler.model.facts import Connected, Facts, Unknown
+from reconciler.model.names import TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import Prefix, parse_prefix
 
@@ -14,6 +16,11 @@ PRIVATE = tuple(
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10")
 )
 _WIDEST_BELIEVED = {4: 8, 16: 32}  # guarantee 9: a rogue DHCP mask must not take everything out of the tunnels
+
+
+def connected(facts: Facts) -> tuple[Connected, ...]:
+    """The host's networks; none when they are not known (then nothing is decided anyway)."""
+    return () if isinstance(facts.connected, Unknown) else facts.connected
 
 
 def kept(connected: Iterable[Connected], policy: Policy) -> tuple[Connected, ...]:
@@ -30,6 +37,15 @@ def is_believed(prefix: Prefix) -> bool:
 
 def is_private(prefix: Prefix) -> bool:
     return any(private.covers(prefix) for private in PRIVATE)
+
+
+def public(kept: Iterable[Connected], lays: Iterable[Lay], families: Collection[int]) -> Iterator[tuple[TunnelName, str]]:
+    """Connected networks that are public, under full tunnels: a DHCP server can make any address look local."""
+    lays = tuple(lays)
+    for one in kept:
+        for lay in lays:
+            if one.prefix.family in families and one.prefix.family in lay.full and not is_private(one.prefix):
+                yield lay.intent.name, f"connected network {one.prefix} on {one.dev} is public and stays outside the tunnel"
 
 
 def _is_excepted(one: Connected, policy: Policy) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
 from reconciler.model.facts import Connected
@@ -36,6 +36,7 @@ class Lay(NamedTuple):
     table: int  # where routes without a table stand
     blocks: bool  # dead, its prefixes become unreachable
     excluded: tuple[Excluded, ...] = ()
+    displaced: frozenset[Prefix] = frozenset()  # in `main` the kernel's own route for a connected network stands in their place
 
     @property
     def owns_table(self) -> bool:
@@ -59,8 +60,16 @@ class Lay(NamedTuple):
                 yield from prefixes
 
 
-def lay(intent: Intent, dev: IfName, allowed: Iterable[Prefix], kept: Sequence[Connected], numbers: Numbers) -> Lay:
-    """`allowed`: what the engine lets through, if `split.vpn` says nothing. `kept`: networks that stay local."""
+def lay(
+    intent: Intent,
+    dev: IfName,
+    allowed: Iterable[Prefix],
+    kept: Sequence[Connected],
+    numbers: Numbers,
+    covered: Collection[Prefix] = (),
+) -> Lay:
+    """`allowed`: what the engine lets through, if `split.vpn` says nothing. `kept`: networks that stay local; `covered`:
+    those that tunnels may cover."""
     tunnel = intent.tunnel
     split = tunnel.split
     direct = _all(split.direct, split.direct_files) if split else ()
@@ -75,7 +84,10 @@ def lay(intent: Intent, dev: IfName, allowed: Iterable[Prefix], kept: Sequence[C
     blocks = tunnel.on_failure == "block" or (tunnel.on_failure is None and bool(full))
     own = bool(full or direct or blocks or tunnel.has_own_table)
     table = tunnel.table or (numbers.table(intent.slot) if own else MAIN)
-    return Lay(intent, dev, prefixes, entries, direct, full, table, blocks, leave_out.excluded)
+    laid = Lay(intent, dev, prefixes, entries, direct, full, table, blocks, leave_out.excluded)
+    if not covered or table != MAIN:
+        return laid
+    return laid._replace(displaced=frozenset(covered).intersection(laid.table_less()))
 
 
 def _all(inline: tuple[Prefix, ...], files: Iterable[object]) -> tuple[Prefix, ...]:

@@ -11,8 +11,8 @@ from reconciler.kinds.nat import NatRule
 from reconciler.layout import accepts, filter, forwarding, passage  # noqa: A004 - nft's own word
 from reconciler.layout.lay import Lay
 from reconciler.layout.passage import Passage
+from reconciler.layout.shared import Ground
 from reconciler.model.facts import Facts, Unknown
-from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource
 
@@ -32,20 +32,19 @@ def reasons(ways: Iterable[tuple[Lay, Sequence[Passage]]], facts: Facts) -> Iter
 
 
 def filtered(
-    passages: Sequence[Passage], full: Sequence[TunnelName], facts: Facts, numbers: Numbers, unknown: Sequence[TunnelName]
+    passages: Sequence[Passage], full: Sequence[TunnelName], ground: Ground, unknown: Sequence[TunnelName]
 ) -> Iterator[Resource]:
     """The packet filter of all tunnels. Those of which is not known what they want keep what they have in it."""
+    facts = ground.facts
     kept = [(chain, NatRule(text, name)) for chain, text, name in facts.forwarding.rules if name in unknown]
     way_back = None
     if full and not isinstance(facts.uplinks, Unknown):
-        uplinks = facts.forwarding.open_uplinks | (
-            {one.out for one in passages if one.forward} & {u.dev for u in facts.uplinks}
-        )
-        strict = facts.forwarding.strict & uplinks if facts.forwarding.publishes else frozenset[IfName]()
-        way_back = filter.WayBack(full[0], tuple(uplinks), tuple(strict))
+        strict = facts.forwarding.strict & ground.publishing if facts.forwarding.publishes else frozenset[IfName]()
+        marks = {way.uplink.dev: way.mark[0] for way in ground.ways if way.mark}
+        way_back = filter.WayBack(full[0], tuple(ground.publishing), tuple(strict), marks)
         yield from forwarding.believed(strict)
     elif full:
         kept += [(c, NatRule(text, name)) for c, text, name in facts.forwarding.rules if c in filter.OF_WAY_BACK]
-    found = filter.table(passages, numbers, way_back, kept)
+    found = filter.table(passages, ground.policy.numbers, way_back, kept)
     if found is not None:
         yield found

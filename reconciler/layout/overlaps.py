@@ -3,6 +3,9 @@
 In one table the kernel sees to that. For prefixes in different ones there is a table that is looked up before all of them
 and after the way back: it holds the longer prefixes, those that are longer still, and nothing else. They are copies: when a
 device dies, its routes go from there too, and the wider prefix counts again, unless what blocks stands there as well.
+
+A prefix that equals a connected network which tunnels may cover stands there, too, and not in `main`: there is the kernel's
+own route for that network, which nobody may replace.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
 from reconciler.kinds.rule import FULL_TABLES, user_priority
 from reconciler.layout.lay import MAIN, Lay
-from reconciler.layout.routes import of_tunnel, whole
+from reconciler.layout.routes import all_of, whole
 from reconciler.model.facts import Facts
 from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST, TunnelName
@@ -47,18 +50,19 @@ def overlaps(lays: Sequence[Lay], facts: Facts, numbers: Numbers) -> Overlaps:
     """Tables that only the users' own rules lead into are left as they are; so are full tunnels among each other."""
     open_ones = [lay for lay in lays if lay.is_open or lay.table == MAIN]
     direct = [(prefix, _DIRECT, lay) for lay in lays for prefix in lay.direct]
-    if len({lay.table for lay in open_ones}) + bool(direct) < 2:
+    displaced = [prefix for lay in open_ones for prefix in lay.displaced]
+    if not displaced and len({lay.table for lay in open_ones}) + bool(direct) < 2:
         return Overlaps()
     is_full = any(lay.full for lay in lays)
     sizes = ((4, AF_INET), (16, AF_INET6))
     orders = [{size: _order(lay, family, facts, numbers, is_full=is_full) for size, family in sizes} for lay in open_ones]
-    if not direct and not _may_be_inside(open_ones, orders):
+    if not direct and not displaced and not _may_be_inside(open_ones, orders):
         return Overlaps()
     places = [(p, order[len(p.packed)], lay) for lay, order in zip(open_ones, orders, strict=True) for p in lay.table_less()]
     found = tuple(_found(places, direct))
-    tops = _Index((one.prefix, one) for one in found)
+    tops = _Index((prefix, prefix) for prefix in (*(one.prefix for one in found), *displaced))
     lifted: dict[Prefix, tuple[int, Lay]] = {}
-    for prefix, order, lay in places if found else ():
+    for prefix, order, lay in places if found or displaced else ():
         if (prefix not in lifted or order < lifted[prefix][0]) and any(tops.around(prefix, or_equal=True)):
             lifted[prefix] = order, lay
     return Overlaps(found, tuple((prefix, lay) for prefix, (_, lay) in lifted.items()))
@@ -95,7 +99,7 @@ def routes(given: Overlaps, direct: Iterable[Route], facts: Facts, numbers: Numb
     is thrown out there."""
     homes = {(*prefix, lay.table) for prefix, lay in given.lifted}
     for lay in {lay.intent.name: lay for _, lay in given.lifted}.values():
-        for route in of_tunnel(lay, facts):
+        for route in all_of(lay, facts):
             if route.dev and (route.packed, route.length, route.table) in homes:
                 yield route._replace(tunnel=HOST, table=numbers.overlaps)
     for prefix, lay in given.lifted:
@@ -110,8 +114,11 @@ def routes(given: Overlaps, direct: Iterable[Route], facts: Facts, numbers: Numb
             yield Route(HOST, *one.prefix, numbers.table_base, DEFAULT_METRIC[len(one.prefix.packed)], "throw", None)
 
 
-def told(given: Overlaps) -> Iterator[str]:
+def told(given: Overlaps, lays: Iterable[Lay]) -> Iterator[str]:
     """What a plan says of them."""
+    for lay in lays:
+        for prefix in sorted(lay.displaced):
+            yield f"{lay.intent.name}: {prefix} goes into the tunnel, though the host stands in this network (lan, lan_except)"
     for prefix, name, wider, other, is_direct in given.found[:20]:
         yield f"{name}: {prefix} goes first inside {'direct ' if is_direct else ''}{wider} of {other} (longest prefix)"
     if len(given.found) > 20:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.errors import InvalidFile, NotObserved, Problem, TunctlError, Unavailable
+from reconciler.layout.lan import connected
 from reconciler.layout.lay import Lay
-from reconciler.model.facts import Connected, Facts, Unknown
+from reconciler.model.facts import Facts, Unknown
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import AF_INET, Prefix
 from reconciler.model.tunnel import Nat
@@ -112,8 +113,3 @@ def _networks(dev: IfName, lay: Lay, facts: Facts) -> Iterator[Prefix]:
     for uplink in () if isinstance(facts.uplinks, Unknown) else facts.uplinks:
         if uplink.dev == dev:
             yield from (Prefix(packed, len(packed) * 8) for packed in uplink.addresses)
-
-
-def connected(facts: Facts) -> tuple[Connected, ...]:
-    """The host's networks; none when they are not known (then nothing is decided anyway)."""
-    return () if isinstance(facts.connected, Unknown) else facts.connected

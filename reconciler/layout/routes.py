@@ -13,7 +13,14 @@ ANY = {AF_INET: Prefix(bytes(4), 0), AF_INET6: Prefix(bytes(16), 0)}
 
 
 def of_tunnel(lay: Lay, facts: Facts) -> Iterator[Route]:
-    """All of them; what blocks comes first."""
+    """Those that stand where the tunnel's routes stand. A displaced one is lifted (see overlaps)."""
+    for route in all_of(lay, facts):
+        if not lay.displaced or route.table != lay.table or (route.packed, route.length) not in lay.displaced:
+            yield route
+
+
+def all_of(lay: Lay, facts: Facts) -> Iterator[Route]:
+    """All routes of a tunnel; what blocks comes first."""
     name = lay.intent.name
     for prefix in blocked(lay, facts):
         yield Route(name, *prefix, lay.table, BLOCK_METRIC + lay.intent.slot, "unreachable", None)

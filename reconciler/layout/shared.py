@@ -3,32 +3,27 @@ tunnel that needs it and goes with the last."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
 from reconciler.kinds.rule import MAIN, Rule
-from reconciler.layout import overlaps
+from reconciler.layout import overlaps, ways
 from reconciler.layout.cover import Cover
 from reconciler.layout.lan import is_believed
 from reconciler.layout.lay import UNICAST, Lay
 from reconciler.layout.overlaps import Overlaps
 from reconciler.layout.routes import ANY, whole
+from reconciler.layout.ways import Way
 from reconciler.model.facts import Connected, Facts, Unknown, Uplink
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
-from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, parse_prefix
 from reconciler.model.resource import Resource
 from reconciler.typed import NamedTuple
 
-MARKED, MARKED_ELSE, SHARED, WAY_BACK, WAY_BACK_DEFAULT, OVERLAPS, SPLIT_FIRST = (
-    10,
-    20,
-    30,
-    40,
-    41,
-    45,
-    50,
-)  # offsets of priorities
+MARKED_ELSE, SHARED, WAY_BACK, WAY_BACK_DEFAULT, OVERLAPS, SPLIT_FIRST = 20, 30, 40, 41, 45, 50  # offsets of priorities
+
+MULTICAST, BROADCAST = parse_prefix("224.0.0.0/4"), parse_prefix("255.255.255.255/32")
 
 
 class Ground(NamedTuple):
@@ -39,6 +34,12 @@ class Ground(NamedTuple):
     endpoints: Mapping[TunnelName, tuple[bytes, ...]]  # of the engine of each tunnel, as far as they are known
     facts: Facts
     policy: Policy
+    publishing: Set[IfName] = frozenset()  # uplinks by which others are asked, behind the host
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """Uplinks that have a table of their own."""
+        return ways.ways(self.facts, self.policy.numbers)
 
     @property
     def uplinks(self) -> dict[int, Uplink]:
@@ -62,21 +63,47 @@ class Ground(NamedTuple):
 def shared(ground: Ground, given: Overlaps) -> Iterator[Resource]:
     """Routes of the shared tables, pins, and the rules of all classes below 20100."""
     direct = tuple(_direct(ground))
-    lifted = overlaps.routes(given, direct, ground.facts, ground.policy.numbers) if given.found else ()
-    routes = dict.fromkeys((*_local(ground), *direct, *pins(ground), *_defaults(ground), *lifted))
-    yield from routes
+    lifted = overlaps.routes(given, direct, ground.facts, ground.policy.numbers) if given.lifted else ()
+    above = [prefix for prefix, _ in given.lifted]
+    local = (*_local(ground, above), *_to_all(ground))
+    routes = dict.fromkeys((*local, *direct, *pins(ground, above), *_defaults(ground), *lifted))
     tables = {(AF_INET if len(route.packed) == 4 else AF_INET6, route.table) for route in routes if route.length}
-    yield from _rules(ground, tables)
+    rules = tuple(_rules(ground, tables))
+    looked_up = {(rule.family, rule.table) for rule in rules}
+    yield from routes
+    for way in ground.ways:
+        yield from ways.routes(way) if (way.uplink.family, way.table) in looked_up else ()
+    yield from rules
 
 
-def _local(ground: Ground) -> Iterator[Route]:
-    """Connected networks that some open table covers: looked up before it."""
+def _local(ground: Ground, above: Sequence[Prefix]) -> Iterator[Route]:
+    """Connected networks that some open table covers, or a direct prefix, or one that is looked up before `main` (`above`):
+    they are looked up before all of these."""
     table = ground.policy.numbers.table_base
-    covering = [(whole(lay, ground.facts), tuple(lay.table_less())) for lay in ground.lays if lay.is_open]
+    covering = [
+        (whole(lay, ground.facts), (*lay.table_less(), *lay.direct)) for lay in ground.lays if lay.is_open or lay.direct
+    ]
+    covering.append((frozenset(), (*above,)))
     for prefix, (dev, src) in _networks(ground).items():
         if any(prefix.family in all_of or any(_meet(prefix, other) for other in inside) for all_of, inside in covering):
             preferred = src if prefix.family == AF_INET else None  # IPv6 chooses by destination, and changes its addresses
             yield Route(HOST, *prefix, table, DEFAULT_METRIC[len(prefix.packed)], UNICAST, dev, None, preferred)
+
+
+def _to_all(ground: Ground) -> Iterator[Route]:
+    """What is for everybody around (mDNS, SSDP, DHCP), if a network stays local and a wider prefix of a tunnel covers it. A
+    prefix in it that a tunnel names is meant. IPv6: the kernel looks multicast up in `local`, before any rule."""
+    near = next(((dev, src) for prefix, (dev, src) in _networks(ground).items() if prefix.family == AF_INET), None)
+    lays = [lay for lay in ground.lays if near and (lay.is_open or lay.table == MAIN)]
+    about = [p for lay in lays for p in lay.table_less() if len(p.packed) == 4 and (p.length < 4 or p.packed[0] >= 224)]
+    table, metric = ground.policy.numbers.table_base, DEFAULT_METRIC[4]
+    for everybody in (MULTICAST, BROADCAST):
+        covering = [prefix.length for prefix in about if prefix.covers(everybody)]
+        if near and covering and max(covering) < everybody.length:
+            yield Route(HOST, *everybody, table, metric, UNICAST, near[0], None, near[1])
+            for prefix in about:
+                if prefix.length > everybody.length and everybody.covers(prefix):
+                    yield Route(HOST, *prefix, table, metric, "throw", None)
 
 
 def _networks(ground: Ground) -> dict[Prefix, tuple[IfName, bytes | None]]:
@@ -100,13 +127,14 @@ def _direct(ground: Ground) -> Iterator[Route]:
         yield from _away(ground, prefix, None, ground.policy.numbers.table_base)
 
 
-def pins(ground: Ground) -> Iterator[Route]:
+def pins(ground: Ground, above: Sequence[Prefix] = ()) -> Iterator[Route]:
     """Endpoints kept out of the tunnels: in `main` where a prefix of ours there covers them, whichever engine it is; in the
-    shared table where the own table of a tunnel covers them and the engine cannot mark its packets."""
+    shared table where the own table of a tunnel covers them, or a prefix that is looked up before `main` (`above`), and
+    the engine cannot mark its packets."""
     if not any(ground.endpoints.values()):
         return
-    in_main = Cover(p for lay in ground.lays if lay.table == MAIN for p in lay.table_less())
-    in_own = Cover(p for lay in ground.lays if lay.owns_table for p in lay.table_less())
+    in_main = Cover(p for lay in ground.lays if lay.table == MAIN for p in lay.table_less() if p not in lay.displaced)
+    in_own = Cover((*above, *(p for lay in ground.lays if lay.owns_table for p in lay.table_less())))
     for lay in ground.lays:
         marks = lay.intent.tunnel.wireguard is not None
         for packed in ground.endpoints.get(lay.intent.name, ()):
@@ -134,7 +162,7 @@ def _away(ground: Ground, prefix: Prefix, near: Connected | None, table: int) ->
     if near is not None:
         yield Route(HOST, *prefix, table, metric, UNICAST, near.dev)
     elif uplink is not None:
-        yield _by(uplink, prefix, table)
+        yield ways.by(uplink, prefix, table)
     elif ground.uplinks:
         yield Route(HOST, *prefix, table, metric, "unreachable", None)
 
@@ -157,15 +185,12 @@ def _beyond(ground: Ground, lay: Lay) -> list[Prefix]:
     return [] if any(host.family in ground.uplinks or _network_of(host, ground) for host in hosts) else hosts
 
 
-def _by(uplink: Uplink, prefix: Prefix, table: int) -> Route:
-    return Route(HOST, *prefix, table, DEFAULT_METRIC[len(prefix.packed)], UNICAST, uplink.dev, uplink.via)
-
-
 def _defaults(ground: Ground) -> Iterator[Route]:
     """For the way back past a tunnel's prefix in `main`. Rule 20030 does not see it: it suppresses default routes."""
+    own = {(way.uplink.family, way.uplink.dev) for way in ground.ways}
     for family, uplink in ground.uplinks.items():
-        if uplink.addresses and _in_main(ground, family):
-            yield _by(uplink, ANY[family], ground.policy.numbers.table_base)
+        if uplink.addresses and (family, uplink.dev) not in own and _in_main(ground, family):
+            yield ways.by(uplink, ANY[family], ground.policy.numbers.table_base)
 
 
 def _in_main(ground: Ground, family: int) -> bool:
@@ -178,10 +203,11 @@ def _rules(ground: Ground, tables: set[tuple[int, int]]) -> Iterator[Rule]:
     mark = (numbers.fwmark, numbers.fwmask)
     can_mark = any(lay.intent.tunnel.wireguard is not None for lay in ground.lays)
     # any table but main may be chosen for packets of the engine, by rules that say who sends them; answers carry it, too
-    marks = (can_mark and any(lay.table != MAIN or lay.intent.tunnel.rules for lay in ground.lays)) or ground.is_full
+    elsewhere = any(lay.table != MAIN or lay.intent.tunnel.rules or lay.displaced for lay in ground.lays)
+    marks = (can_mark and elsewhere) or ground.is_full
     for family in ground.families:
         if marks:
-            yield Rule(HOST, family, base + MARKED, MAIN, fwmark=mark)
+            yield from _engines(ground, family)
             yield Rule(HOST, family, base + MARKED_ELSE, 0, fwmark=mark, action="unreachable")
         if (family, table) in tables:
             yield Rule(HOST, family, base + SHARED, table, suppress_length=0)
@@ -193,38 +219,45 @@ def _rules(ground: Ground, tables: set[tuple[int, int]]) -> Iterator[Rule]:
             yield Rule(HOST, family, base + SPLIT_FIRST, MAIN, suppress_group=0, suppress_length=0)
 
 
+def _engines(ground: Ground, family: int) -> Iterator[Rule]:
+    """Tunnels' own packets: by the uplink at whose address they were asked, else by the best one."""
+    numbers = ground.policy.numbers
+    own = [way for way in ground.ways if way.uplink.family == family]
+    for way in own if any(lay.intent.tunnel.wireguard for lay in ground.lays) else ():
+        yield from ways.engines_answers(way, numbers, _hidden(ground, family))
+    yield from ways.engines(next((way for way in own[:1] if way.uplink.beaten), None), family, numbers)
+
+
+def _hidden(ground: Ground, family: int) -> int | None:
+    """Links whose routes in `main` do not count: tunnels'."""
+    return ground.policy.numbers.link_group if _in_main(ground, family) else None
+
+
 def _way_back(ground: Ground, family: int) -> Iterator[Rule]:
     """Answers from an address of an uplink leave as they did before there was a tunnel. Where a tunnel's prefix in `main`
     could cover the client, the tunnels' routes there do not count, and the default route is that of the shared table."""
-    numbers = ground.policy.numbers
+    numbers, group = ground.policy.numbers, _hidden(ground, family)
     uplinks = () if isinstance(ground.facts.uplinks, Unknown) else ground.facts.uplinks
-    past_main = _in_main(ground, family)
-    if not (past_main or any(lay.is_open for lay in ground.lays)):
+    if group is None and not any(lay.is_open for lay in ground.lays):
         return
-    for packed in sorted({packed for uplink in uplinks if uplink.family == family for packed in uplink.addresses}):
+    own = {way.uplink.dev: way for way in ground.ways if way.uplink.family == family}
+    for dev, way in own.items():
+        yield from ways.answers(way, numbers, group, is_published=dev in ground.publishing)
+    others = {p for uplink in uplinks if uplink.family == family and uplink.dev not in own for p in uplink.addresses}
+    for packed in sorted(others):
         address = Prefix(packed, len(packed) * 8)
-        group = numbers.link_group if past_main else None
         yield Rule(HOST, family, numbers.priority_base + WAY_BACK, MAIN, address, suppress_group=group)
-        if past_main:
+        if group is not None:
             yield Rule(HOST, family, numbers.priority_base + WAY_BACK_DEFAULT, numbers.table_base, address)
 
 
 def served(ground: Ground, one: Route | Rule) -> frozenset[TunnelName]:
     """The tunnels that do not work without this route or rule of the host's own."""
     place = one.priority - ground.policy.numbers.priority_base if isinstance(one, Rule) else None
-    if place in (MARKED, MARKED_ELSE):
+    if place is not None and place <= MARKED_ELSE:
         lays = [lay for lay in ground.lays if lay.full or lay.intent.tunnel.wireguard is not None]
     elif place == SPLIT_FIRST:
         lays = [lay for lay in ground.lays if lay.full]
     else:
         lays = [lay for lay in ground.lays if lay.owns_table or any(True for _ in lay.table_less())]
     return frozenset(lay.intent.name for lay in lays)
-
-
-def excluded_public(kept: Iterable[Connected], lays: Iterable[Lay], is_private: object) -> Iterator[tuple[TunnelName, str]]:
-    """Connected networks that are public, under full tunnels: a DHCP server can make any address look local."""
-    full = [lay for lay in lays if lay.full]
-    for one in kept:
-        if full and not is_private(one.prefix):  # type: ignore[operator]
-            for lay in full:
-                yield lay.intent.name, f"connected network {one.prefix} on {one.dev} is public and stays outside the tunnel"

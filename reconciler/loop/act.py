@@ -25,7 +25,11 @@ def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell
     for group in _groups(steps, single=fault is not None):
         if machine.is_overtaken:
             break
-        due = [step for step in group if step.verb is Verb.DELETE or failed.isdisjoint((step.tunnel, step.needs))]
+        due = [
+            step
+            for step in group
+            if step.verb is Verb.DELETE or step.regardless or failed.isdisjoint((step.tunnel, step.needs))
+        ]
         done = _perform(machine, due, fault, first + len(outcomes)) if due else []
         if len(due) < len(group):
             done += [Outcome(step, None, 0.0, skipped=True) for step in group if step not in due]

@@ -161,14 +161,14 @@ def _planned(want: Wanted, found: Found, refused: frozenset[TunnelName] = frozen
     owners_unseen = [u for u in found.unobserved if u.kind == "owner" and not u.privilege]
 
     def blind(kind: str, tunnel: TunnelName | None) -> bool:
-        if tunnel == HOST and kind in want.kept:
-            return True
         if kind == "link" and any(u.tunnel in (None, tunnel) for u in owners_unseen):
             return True  # an owner is stopped before its link is touched; one that was not seen cannot be
         return found.is_unobserved(kind, tunnel)
 
     untouched = {name for name, _ in want.impossible} | refused
-    return plan.plan(want.resources, found.resources, blind=blind, untouched=untouched, armed=want.armed)
+    return plan.plan(
+        want.resources, found.resources, blind=blind, untouched=untouched, armed=want.armed, guards=want.guards, kept=want.kept
+    )
 
 
 def _refused(want: Wanted, found: Found, made: Plan) -> frozenset[TunnelName]:

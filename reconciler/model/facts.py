@@ -26,6 +26,7 @@ class Uplink(NamedTuple):
     via: bytes | None  # packed; None: the network is on the link
     metric: int
     addresses: tuple[bytes, ...] = ()  # of this family on the device, packed, without link-local ones
+    beaten: bool = False  # a default route that is no uplink's stands before it in `main`
 
 
 class Connected(NamedTuple):
@@ -76,7 +77,9 @@ class Facts(NamedTuple):
     groups: Mapping[str, int | Unknown] = {}
     interfaces: Mapping[TunnelName, IfName] = {}  # what `interface = "auto"` means on this machine
     uplinks: tuple[Uplink, ...] | Unknown = ()  # by family, the best (lowest metric) first
+    uplink_tables: Mapping[IfName, int] = {}  # which of several uplinks has which table of its own now, by number
     connected: tuple[Connected, ...] | Unknown = ()
+    gateways: tuple[bytes, ...] = ()  # of the host's own routes now, packed
     pinned: tuple[bytes, ...] = ()  # addresses to which the host has a way of its own now, packed
     path_mtu: Mapping[bytes, int] = {}  # packed endpoint address → what the way to it carries, bytes
     ipv6: bool = True  # the kernel has it, and some link may use it

@@ -8,7 +8,8 @@ from reconciler.typed import NamedTuple
 PROTOCOL = 115  # routes, rules, addresses: 's' in ASCII, unassigned in rtnetlink.h and in iproute2's rt_protos
 ENVIRONMENT_KEY = "TUNCTL_TUNNEL"
 
-_OVERLAPS = 999  # beside table_base
+UPLINKS = 8  # that can have a table of their own
+_RESERVED, _OVERLAPS = 990, 999  # beside table_base: no tunnel's from here to there
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -55,12 +56,22 @@ class Numbers(NamedTuple):
 
     def table(self, slot: int) -> int:
         """The own table of the tunnel with this slot (slots count from 1)."""
-        return self.table_base + slot + (slot >= _OVERLAPS)
+        return self.table_base + slot + (_OVERLAPS - _RESERVED + 1 if slot >= _RESERVED else 0)
 
     @property
     def overlaps(self) -> int:
         """The table of prefixes that lie inside those of other tunnels: the last one of the thousand."""
         return self.table_base + _OVERLAPS
+
+    def of_uplink(self, number: int) -> int:
+        """The table of one of several uplinks (0 to UPLINKS - 1)."""
+        return self.table_base + _OVERLAPS - 1 - number
+
+    def mark_of_uplink(self, number: int) -> int | None:
+        """What marks the answers that leave by it: another value in the same bits. None: they have no room for it."""
+        bits = [1 << at for at in range(32) if self.fwmask >> at & 1]
+        flipped = sum(bit for at, bit in enumerate(bits) if (number + 1) >> at & 1)
+        return self.fwmark ^ flipped or None if number + 1 < 1 << len(bits) else None
 
     def owns_priority(self, priority: int) -> bool:
         return self.priority_base <= priority <= self.priority_base + 999

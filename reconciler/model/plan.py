@@ -17,6 +17,7 @@ class Step(NamedTuple):
     tunnel: TunnelName
     fields: tuple[str, ...] = ()  # what differs, for CHANGE and REPLACE
     needs: TunnelName | None = None  # a tunnel that is not up yet, and without which this is not to be done
+    regardless: bool = False  # done though another step of its tunnel failed
 
     def __str__(self) -> str:
         return f"{self.verb.value} {self.resource}"

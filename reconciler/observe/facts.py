@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
-from reconciler.kinds.route import Route
-from reconciler.model.facts import Facts, Unknown
+from reconciler.kinds.route import BLOCK_METRIC, Route
+from reconciler.model.facts import Facts, Unknown, Uplink
 from reconciler.model.found import Found, LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, IfName, TunnelName
@@ -23,7 +23,8 @@ def gather(
     """The facts of this moment. `resolve`: look endpoint names up (bounded, 3 s); `privileged`: try to read secrets."""
     intents = tuple(intents)
     links, there = found.links, present(found)
-    uplinks = network.uplinks(machine, found, policy)
+    uplinks = network.uplinks(machine, found, policy, frozenset(there.values()))
+    of_host = [r for r in found.resources if isinstance(r, Route) and r.tunnel == HOST]
     facts = Facts(
         boot_id=machine.handles.boot_id,
         run_dir=str(machine.run_dir),
@@ -32,8 +33,10 @@ def gather(
         linked=frozenset(there),
         name_service=found.name_service,
         uplinks=uplinks,
+        uplink_tables=network.tables_of_uplinks(of_host, policy.numbers),
         connected=network.connected(found),
-        pinned=_pinned(found),
+        pinned=_pinned(of_host),
+        gateways=tuple(sorted({route.via for route in of_host if route.via})),
         ipv6=network.has_ipv6(),
         forwarding=sysctl.forwarding(intents, found, uplinks),
         working_endpoints=_endpoints_set(machine, intents),
@@ -64,7 +67,7 @@ def _with_endpoints(
         return facts
     from reconciler.host.resolve import resolve
 
-    resolved = resolve(hosts, names=names)
+    resolved = _addresses(machine, hosts, found, facts.uplinks, policy.numbers.fwmark) if names else resolve(hosts, names=False)
     mtus = network.path_mtus(machine, found, _automatic(intents, resolved), policy.numbers.fwmark)
     return facts._replace(resolved=resolved, path_mtu=mtus)
 
@@ -78,10 +81,23 @@ def _with_accounts(facts: Facts, intents: Sequence[Intent], *, patient: bool) ->
     return facts._replace(users=account.users(users, patient=patient), groups=account.groups(groups, patient=patient))
 
 
-def _pinned(found: Found) -> tuple[bytes, ...]:
-    """Where routes of the host's own lead past the tunnels to single addresses."""
-    routes = (r for r in found.resources if isinstance(r, Route) and r.tunnel == HOST)
-    return tuple(sorted({route.packed for route in routes if route.length == len(route.packed) * 8}))
+def _addresses(
+    machine: Machine, hosts: Sequence[str], found: Found, uplinks: tuple[Uplink, ...] | Unknown, mark: int
+) -> dict[str, tuple[bytes, ...] | Unknown]:
+    """Of all endpoints. Where a tunnel answers for their names, the name servers of the uplinks are asked before it."""
+    from reconciler.host.resolve import resolve
+
+    if found.name_service is None:
+        return resolve(hosts)
+    from reconciler.observe.upstream import upstream
+
+    return resolve(hosts, beside=upstream(machine, found, uplinks, mark))
+
+
+def _pinned(routes: Iterable[Route]) -> tuple[bytes, ...]:
+    """Where routes of the host's own lead past the tunnels to single addresses: what blocks behind a pin outlives its link."""
+    blocks = (route for route in routes if route.metric == BLOCK_METRIC)
+    return tuple(sorted({route.packed for route in blocks if route.length == len(route.packed) * 8}))
 
 
 def _automatic(intents: Iterable[Intent], resolved: Mapping[str, tuple[bytes, ...] | Unknown]) -> Iterator[bytes]:

@@ -74,7 +74,7 @@ def _by_netlink(machine: Machine, bases: Iterable[BaseChain]) -> Iterator[_Chain
             continue
         yield _Chain(_ours(rules, "iptables-nft", base.family, base.table, base.name))
         users = machine.nl_nft.rules(base.family, base.table, _USERS_CHAIN)
-        chain = _USERS_CHAIN if _USERS_CHAIN in machine.nl_nft.chains(base.family, base.table) else base.name
+        chain = _USERS_CHAIN if any(_jumps_to_users(rule) for rule in rules) else base.name
         yield _Chain(
             _ours(users, "iptables-nft", base.family, base.table, _USERS_CHAIN),
             _xtables_drop("iptables-nft", base.family, chain, what),
@@ -90,6 +90,12 @@ def _refusal(base: BaseChain, rules: Sequence[RuleBytes]) -> str:
     if last and all(name in _IDLE for name, _ in last) and any(_refuses(name, data) for name, data in last):
         return f"{place} last rule"
     return ""
+
+
+def _jumps_to_users(rule: RuleBytes) -> bool:
+    """NFTA_VERDICT_CHAIN: the chain may be there and nobody look into it."""
+    verdicts = (attributes(data.get(2, b"")).get(2, b"") for name, data in rule.expressions if name == "immediate")
+    return any(as_text(attributes(verdict).get(2)) == _USERS_CHAIN for verdict in verdicts)
 
 
 def _refuses(name: str, data: dict[int, bytes]) -> bool:
@@ -160,7 +166,7 @@ def _by_xtables() -> Iterator[_Chain]:
         if table is None:
             continue
         rules = [entry for entry in table.entries if entry.chain in ("FORWARD", _USERS_CHAIN)]
-        chain = _USERS_CHAIN if _USERS_CHAIN in table.chains else "FORWARD"
+        chain = _USERS_CHAIN if _USERS_CHAIN in table.jumps else "FORWARD"
         accepts = tuple(accept for entry in rules if (accept := _legacy(entry, family)) is not None)
         forward = [entry for entry in rules if entry.chain == "FORWARD"]
         what = f"{family} filter FORWARD policy drop" if table.drops else ""

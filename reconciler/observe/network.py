@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 
 from reconciler.errors import TunctlError
 from reconciler.host import nl_route
 from reconciler.host.machine import Machine
 from reconciler.host.nl_route import RouteRow
-from reconciler.kinds.route import MAIN, UNICAST
+from reconciler.kinds.route import MAIN, UNICAST, Route
 from reconciler.model.facts import Connected, Unknown, Uplink
 from reconciler.model.found import Found, LinkState
-from reconciler.model.marks import PROTOCOL
+from reconciler.model.marks import PROTOCOL, UPLINKS, Numbers
 from reconciler.model.names import IfName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 
-_TUNNELS = frozenset(("tun", "tap", "wireguard", "ppp", "ipip", "sit", "gre", "vti", "xfrm"))
+# Behind these stands a program or a key exchange that sends packets of its own, with no mark of ours: under a full tunnel
+# they would go into it, and it would go into them. PPP is frames on a wire, tunnels of the kernel alone have a source address.
+_VPNS = frozenset(("tun", "tap", "wireguard", "ovpn", "vti", "vti6", "xfrm"))
+_TUNNELS = frozenset(("ipip", "ip6tnl", "sit", "gre", "ip6gre"))  # in the kernel; those with one other end only say so
 _LENGTH_AT = 1  # rtmsg.rtm_dst_len
 
 
-def uplinks(machine: Machine, found: Found, policy: Policy) -> tuple[Uplink, ...] | Unknown:
-    """Default routes in `main` that lead through no tunnel, ours or not, lowest metric first; only the one of `[host]
-    uplink` if that is named."""
+def uplinks(machine: Machine, found: Found, policy: Policy, ours: Set[IfName]) -> tuple[Uplink, ...] | Unknown:
+    """Default routes in `main` that lead through no VPN, ours or not, lowest metric first. If `[host] uplink` names an
+    interface: those by this one, whatever it is. `ours`: links of our tunnels, also those that have no mark yet."""
     if found.is_unobserved("link", None) or found.is_unobserved("address", None):
         return Unknown("links and addresses could not be read")
     rows: list[tuple[int, RouteRow]] = []
@@ -34,12 +37,22 @@ def uplinks(machine: Machine, found: Found, policy: Policy) -> tuple[Uplink, ...
     except TunctlError as error:
         return Unknown(error.message)
     states = {state.ifindex: state for state in found.links.values()}
-    chosen = [
-        Uplink(family, state.name, row[6], row[3], tuple(_addresses(found, state.name, family)))
-        for family, row in rows
-        if (state := states.get(row[5])) and _is_uplink(state) and policy.uplink in ("auto", state.name)
-    ]
-    return tuple(sorted(chosen, key=lambda uplink: (uplink.family, uplink.metric)))
+    chosen: list[Uplink] = []
+    beaten: set[int] = set()  # families of which a default route of somebody else stands before those seen from now on
+    for family, row in sorted(rows, key=lambda one: (one[0], one[1][3])):
+        state = states.get(row[5])
+        if state and state.name not in ours and _is_uplink(state, policy):
+            addresses = tuple(_addresses(found, state.name, family))
+            chosen.append(Uplink(family, state.name, row[6], row[3], addresses, beaten=family in beaten))
+        else:
+            beaten.add(family)
+    return tuple(chosen)
+
+
+def tables_of_uplinks(of_host: Iterable[Route], numbers: Numbers) -> dict[IfName, int]:
+    """The uplinks that have a table of their own now, and which. `of_host`: the host's own routes."""
+    tables = {numbers.of_uplink(number): number for number in range(UPLINKS)}
+    return {route.dev: tables[route.table] for route in of_host if route.dev and route.table in tables}
 
 
 def _default(body: bytes) -> RouteRow | None:
@@ -52,8 +65,10 @@ def _default(body: bytes) -> RouteRow | None:
     return row if row[5] else nl_route.with_first_hop(row, body)
 
 
-def _is_uplink(state: LinkState) -> bool:
-    return state.mark is None and state.type not in _TUNNELS and not state.loopback
+def _is_uplink(state: LinkState, policy: Policy) -> bool:
+    if state.mark is not None or state.loopback:
+        return False
+    return state.name == policy.uplink or (policy.uplink == "auto" and state.type not in _VPNS)
 
 
 def _addresses(found: Found, dev: IfName, family: int) -> Iterator[bytes]:
@@ -88,7 +103,8 @@ def connected(found: Found) -> tuple[Connected, ...] | Unknown:
 
 
 def _is_local(state: LinkState) -> bool:
-    return state.up and _is_uplink(state) and not state.point_to_point
+    is_tunnel = state.mark is not None or state.type in _VPNS or state.type in _TUNNELS
+    return state.up and not (is_tunnel or state.loopback or state.point_to_point)
 
 
 def has_ipv6() -> bool:

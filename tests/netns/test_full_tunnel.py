@@ -112,7 +112,8 @@ def test_ipv6_does_not_leak_beside_a_full_ipv4_tunnel(ends: Ends) -> None:
     ends.cl.ip("-6 addr add fd50::2/64 dev cl0 nodad")
     ends.gw.ip("-6 addr add fd50::1/64 dev gw0 nodad")
     ends.cl.ip("-6 route add default via fd50::1")
-    apply(ends)
+    done = ends.cl.tunctl("apply", ends.cl.write("d.toml", desired(ends, FULL)))
+    assert "full: IPv6 is unreachable while it is up, but for the LAN (ipv6_leak)" in done.stdout
     assert "No route to host" in dev_of(ends.cl, "2001:db8::1") or "unreachable" in dev_of(ends.cl, "2001:db8::1")
     assert ping(ends.cl, "fd50::1")
     apply(ends, more='ipv6_leak = "allow"')
@@ -176,6 +177,9 @@ def test_what_lies_in_the_lan_stays_out_and_comes_back(ends: Ends) -> None:
     apply(ends, '"192.168.50.0/24", "192.168.50.128/25", "192.168.0.0/16"')
     excluded = ends.cl.json("status", "full", expect=0)["tunnels"][0]["excluded"]
     assert [entry["to"] for entry in excluded] == ["192.168.50.0/24", "192.168.50.128/25"]
+    assert all(entry["reason"] == "LAN 192.168.50.0/24 on cl0" for entry in excluded)
+    assert ends.cl.tunctl("status", "full").stdout.count("Excluded: 192.168.50") == 2
+    assert ping(ends.cl, "192.168.50.1")
     assert dev_of(ends.cl, "192.168.50.1") == "cl0"
     assert dev_of(ends.cl, "192.168.99.1") == "wg-full"
     ends.cl.ip("addr flush dev cl0 scope global")

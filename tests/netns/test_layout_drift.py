@@ -26,7 +26,7 @@ def test_status_says_what_of_the_host_is_missing(uplink: Uplink, words: str) -> 
     assert is_settled(cl)
 
 
-@pytest.mark.parametrize("number", range(1, 18))
+@pytest.mark.parametrize("number", range(1, 20))
 def test_a_first_bring_up_that_fails_leaves_nothing(uplink: Uplink, number: int) -> None:
     """Guarantee 3, whichever step it is that fails."""
     cl = uplink.cl

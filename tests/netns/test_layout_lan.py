@@ -65,7 +65,11 @@ def test_which_networks_stay_local(uplink: Uplink, host: str, network: str, expe
     cl.ip(f"addr add {network} dev cl0")
     done = apply(cl, tun("f", "0.0.0.0/0"), top=f"[host]\n{host}\n")
     assert way(cl, "198.18.5.9") == expected
-    assert ("is public" in done.stdout) is (expected == "cl0")
+    is_public = expected == "cl0"
+    assert ("198.18.5.0/24 on cl0 is public and stays outside the tunnel" in done.stdout) is is_public
+    status = cl.json("status", "f", expect=3)["tunnels"][0]["reasons"]  # nobody has opened the device
+    assert any("198.18.5.0/24 on cl0 is public" in reason for reason in status) is is_public
+    assert ("198.0.0.0/7 on cl0 is too wide to be believed" in done.stdout) is (network == "198.0.0.2/7")
     assert is_settled(cl)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.netns.layouts import OUTSIDE, apply, is_settled, is_unreachable, way
@@ -99,6 +101,22 @@ def test_an_endpoint_in_the_lan_under_a_prefix_in_main(ends: Ends, allowed: str)
     assert is_settled(ends.cl)
 
 
+def test_a_pin_is_kept_while_the_host_has_no_gateway(uplink: Uplink) -> None:
+    """S39, F23: kept by the one that was there last, and said."""
+    cl = uplink.cl
+    apply(cl, program(f'"{ENDPOINT}"'))
+    pinned = cl.ip(f"route show table 20000 {ENDPOINT}")
+    cl.ip("route del default")
+    cl.tunctl("reconcile")
+    assert cl.ip(f"route show table 20000 {ENDPOINT}") == pinned
+    assert way(cl, ENDPOINT) == "cl0"
+    assert cl.json("status", "pump", expect=3)["tunnels"][0]["reasons"] == ["gateway unknown, keeping 192.168.50.1"]
+    cl.ip("route add default via 192.168.50.254 dev cl0")
+    cl.tunctl("reconcile")
+    assert cl.ip(f"route show table 20000 {ENDPOINT}").split()[:3] == [ENDPOINT, "via", "192.168.50.254"]
+    assert cl.json("status", "pump", expect=0)["tunnels"][0]["reasons"] == []
+
+
 def test_an_uplink_that_goes_does_not_leave_the_endpoint_in_the_tunnel(uplink: Uplink) -> None:
     """F21, F23: the kernel takes the pin away with the link, long before the next pass."""
     cl = uplink.cl
@@ -128,3 +146,42 @@ def test_an_uplink_that_goes_does_not_leave_the_endpoint_under_a_prefix_in_main(
     ends.cl.tunctl("reconcile")
     can_reach(ends, OUTSIDE)
     assert is_settled(ends.cl)
+
+
+@pytest.mark.parametrize("engine", ["marks", "cannot mark"])
+def test_an_endpoint_in_a_direct_prefix(ends: Ends, engine: str) -> None:
+    """No contradiction, but nobody should have to find out."""
+    direct = 'cidr = "203.0.113.0/24"'
+    if engine == "marks":
+        text = desired(ends, '"0.0.0.0/0"', f"[[tunnels.full.split.direct]]\n{direct}")
+    else:
+        text = program(f'"{ENDPOINT}"', more=f"[[tunnels.pump.split.direct]]\n{direct}")
+        text = f"version = 1\n{text}"
+    done = ends.cl.tunctl("apply", ends.cl.write("d.toml", text))
+    assert f"the endpoint {ENDPOINT} lies in direct 203.0.113.0/24" in done.stdout
+    assert way(ends.cl, ENDPOINT, "mark", "0x3174") == "cl0"
+    assert way(ends.cl, ENDPOINT) == "cl0"
+    assert way(ends.cl, "203.0.113.77") == "cl0"
+    assert is_settled(ends.cl)
+
+
+def test_the_endpoint_of_a_program_never_lies_in_a_tunnel(uplink: Uplink) -> None:
+    """S37, for one that cannot mark its packets: up, down, from a full tunnel to a prefix in `main` and back."""
+    cl = uplink.cl
+    seen, stop = set[str](), threading.Event()
+
+    def ask() -> None:
+        while not stop.wait(0.005):
+            seen.add(cl.ip(f"route get {ENDPOINT}", check=False).split(" dev ")[-1].split(" ")[0])
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        for to in ('"0.0.0.0/0"', '"203.0.113.0/24"', '"0.0.0.0/0"'):
+            apply(cl, program(f'"{ENDPOINT}"', to))
+        for command in ("down", "up", "down"):
+            cl.tunctl(command, "pump")
+    finally:
+        stop.set()
+        thread.join()
+    assert seen == {"cl0"}

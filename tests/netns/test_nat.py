@@ -213,7 +213,7 @@ def test_the_lan_goes_out_as_the_host_and_every_run_leaves_the_same(site: Site) 
     rules = site.rules()
     assert len([rule for rule in rules if "masquerade" in rule]) == 2
     assert all(rule.endswith('comment "tunctl:demo"') for rule in rules)
-    for _ in range(3):
+    for _ in range(5):
         assert site.cl.tunctl("apply", file).stdout.strip() == "no changes"
         assert site.cl.tunctl("reconcile").stdout.strip() == "no changes"
     assert site.rules() == rules
@@ -243,6 +243,8 @@ def test_masquerade_only_turns_nothing_on(site: Site) -> None:
 def test_no_uplink_no_nat(site: Site) -> None:
     """S56: a fresh one fails by name; one that runs keeps what it has, and goes without an uplink."""
     before = site.cl.snapshot()
+    sourceless = site.cl.tunctl("apply", site.file(nat_tunnel("demo", '[[tunnels.NAME.nat]]\nout = "uplink"\n')), expect=65)
+    assert "tunnels.demo.nat[0].source" in sourceless.stderr
     file = site.file(nat_tunnel())
     site.cl.ip("route del default")
     failed = site.cl.tunctl("apply", file, expect=69)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.netns.scenario import exec_, tun
-from tests.netns.site import SERVER4, Site, answer, build
+from tests.netns.site import SERVER4, Site, answer, build, nat
 from tests.netns.world import Host, wait_until
 
 FULL = tun("full", routes=("0.0.0.0/0",), addresses=("10.9.0.2/32",))
@@ -71,3 +71,19 @@ def test_a_host_that_does_not_forward_needs_none_of_it(site: Site) -> None:
     site.cl.tunctl("apply", site.file(FULL))
     assert site.rules() == []
     assert reaches(site, 80)
+
+
+def test_a_network_that_becomes_its_own_outgoing_side(site: Site) -> None:
+    """The laptop comes to a network that the file contradicts: refused, and nothing goes past the full tunnel for that."""
+    cl = site.cl
+    full = tun("full", routes=("0.0.0.0/0",), tables=nat("10.64.0.0/10", out="uplink").replace("NAME", "full"))
+    cl.tunctl("apply", site.file(full))
+    rules = cl.ip("rule")
+    cl.ip("addr add 10.101.0.2/16 dev cl0")
+    done = cl.tunctl("reconcile", expect=65)
+    assert "nat source 10.64.0.0/10 contains 10.101.0.0/16" in done.stderr
+    assert "lookup 20001" in cl.ip("rule")
+    assert "cl0" in cl.ip("route get 10.101.0.9")  # the new network stays local
+    cl.ip("addr del 10.101.0.2/16 dev cl0")
+    cl.tunctl("reconcile")
+    assert cl.ip("rule") == rules

@@ -194,3 +194,15 @@ def test_status_needs_no_privilege(cl: Rooted) -> None:
     done = cl.run(argv, check=False)
     assert done.returncode == 3, done.stderr
     assert "DNS missing" in done.stdout
+
+
+def test_nothing_to_do_changes_nothing_and_starts_nothing(cl: Rooted) -> None:
+    """It is asked what it has, and told nothing."""
+    up(cl, names.tunnel(dns=SPLIT))
+    traced = ["strace", "-f", "-qq", "-s", "4096", "-e", "trace=execve,sendmsg,sendto", "-o", str(cl.dir / "trace")]
+    assert "no changes" in cl.run([*traced, *cl.tunctl_argv("reconcile")]).stdout
+    text = (cl.dir / "trace").read_text()
+    assert text.count("execve(") == 1
+    assert "GetAll" in text
+    assert "SetLink" not in text
+    assert "Revert" not in text

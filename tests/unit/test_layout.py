@@ -57,6 +57,8 @@ def test_a_split_tunnel_stands_in_main_and_keeps_the_way_back() -> None:
 def test_a_full_tunnel_that_marks() -> None:
     assert told(laid("0.0.0.0/0", marks=True), endpoints={"a": ("203.0.113.10",)}) == [
         "route 192.168.50.0/24 dev cl0 table 20000",
+        "route 224.0.0.0/4 dev cl0 table 20000",
+        "route 255.255.255.255 dev cl0 table 20000",
         "rule -4 priority 20010 from all fwmark 0x3174/0x3fff lookup main",
         "rule -4 priority 20020 from all fwmark 0x3174/0x3fff unreachable",
         "rule -4 priority 20030 from all lookup 20000 suppress_prefixlength 0",
