@@ -86,8 +86,8 @@ def show_plan(ctx: Context, file: str | None, options: ApplyOptions) -> int:
     planned = commands.plan(ctx.session, file, options)
     ctx.output.data(report.plan_text(planned.plan, planned.held, ctx.output.paint))
     ctx.output.document(lambda: report.plan_json(planned.plan, planned.held))
-    for line in report.errors_text(planned.errors, ctx.output.paint_err):
-        ctx.output.note("error", line)
+    for words in report.errors_told(planned.errors):
+        ctx.output.note(*words)
     codes = {error.exit_code for _, error in planned.errors} | ({73} if planned.plan.conflicts else set())
     if codes:
         return codes.pop() if len(codes) == 1 else 1
@@ -174,8 +174,8 @@ def _finish(ctx: Context, done: Done) -> int:
     for name in done.held:
         ctx.output.note("info", f"held down (tunctl up {name})", name)
     told = {outcome.error for outcome in result.outcomes if outcome.error}
-    for line in report.errors_text([pair for pair in result.errors if pair[1] not in told], ctx.output.paint_err):
-        ctx.output.note("info", line)
+    for words in report.errors_told(pair for pair in result.errors if pair[1] not in told):
+        ctx.output.note(*words)
     return result.exit_code
 
 
