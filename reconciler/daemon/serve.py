@@ -13,6 +13,7 @@ from types import TracebackType
 
 from reconciler.daemon import notify, worker
 from reconciler.daemon.listening import Ears
+from reconciler.daemon.tally import Tally
 from reconciler.daemon.worker import Report, Worker
 from reconciler.host import board
 from reconciler.host.board import Fight
@@ -51,6 +52,7 @@ class Daemon:
         self._settings: dict[TunnelName, tuple[int, Restart]] = {}
         self._told: dict[TunnelName, str] = {}  # errors that were said
         self._undone: dict[str, str] = {}  # who was the last to change objects of a kind
+        self._tally = Tally(session.run_dir)
         self._ends = False
         self._watchdog_s = notify.watchdog_s()
 
@@ -64,6 +66,7 @@ class Daemon:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. The tunnels stay as they are."""
         self._ears.listen(self._heard)
+        self._tally.show()
         while not self._ends:
             self._start_due()
             self._reap()
@@ -74,6 +77,7 @@ class Daemon:
         notify.tell("STOPPING=1")
         self._end_workers()
         self._show([])
+        self._tally.hide()
 
     # what wakes it
 
@@ -139,6 +143,7 @@ class Daemon:
         now_s = time.monotonic()
         one.has_reported = True
         if report.failure:
+            self._tally.missed("locked" if report.locked else "failed")
             self._due.at(now_s + (LOCKED_S if report.locked else FAILED_S))
             if not report.locked:
                 self._tell({TunnelName(""): report.failure})
@@ -147,6 +152,7 @@ class Daemon:
         known = {name: generation for name, (generation, _) in self._settings.items()}
         self._restarts.forget(name for name, generation, _ in report.restarts if known.get(name, generation) != generation)
         self._settings = {name: (generation, restart) for name, generation, restart in report.restarts}
+        self._tally.passed("tunnel" if one.names else "all", now_s - one.begun_s, report.work, self._settings)
         self._ears.know(report)
         self._count(report, now_s)
         self._tell(dict(report.errors), about=one.names)
@@ -192,6 +198,7 @@ class Daemon:
         self._leaving.add(one.pid)
         self._ears.ours.discard(one.pid)
         if not one.has_reported:  # killed: nothing was learned from it
+            self._tally.missed("killed")
             self._due.at(time.monotonic() + FAILED_S)
 
     def _reap(self) -> None:

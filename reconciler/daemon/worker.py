@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from reconciler.daemon.tally import measured
 from reconciler.errors import Bug, Locked, TunctlError
 from reconciler.host.machine import Machine
 from reconciler.kinds.nat import Table
@@ -18,6 +19,7 @@ from reconciler.loop import commands, interrupt
 from reconciler.loop.commands import Session
 from reconciler.loop.reconcile import Pass, Request, Watcher
 from reconciler.loop.watch import Known
+from reconciler.model.meter import Work
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Outcome
 from reconciler.model.policy import INTERVAL_S, policy_of
@@ -41,6 +43,7 @@ class Report(NamedTuple):
     """What the loop has to know after a pass."""
 
     steps: tuple[Repaired, ...] = ()
+    work: Work = Work()  # the same and what failed, in figures
     errors: tuple[tuple[TunnelName, str], ...] = ()
     notes: tuple[str, ...] = ()
     apart: frozenset[TunnelName] = frozenset()
@@ -154,6 +157,7 @@ def _report(passed: Pass) -> Report:
             for o in passed.outcomes
             if not o.error and not o.skipped
         ),
+        measured(passed.outcomes),
         tuple((name, error.message) for name, error in passed.errors),
         passed.warnings,
         passed.apart,
