@@ -147,6 +147,7 @@ class Daemon:
             self._due.at(now_s + (LOCKED_S if report.locked else FAILED_S))
             if not report.locked:
                 self._tell({TunnelName(""): report.failure})
+                self._ears.ready()  # it is tried again, and nobody's boot waits for that
             return
         self._apart |= report.apart
         known = {name: generation for name, (generation, _) in self._settings.items()}
