@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from pathlib import Path
 
@@ -88,6 +90,24 @@ def history(ctx: Context, name: str | None, *, limit: int) -> int:
 
 @click.command()
 @global_options
+def metrics(ctx: Context) -> int:
+    """Figures for Prometheus: verdicts, counters and handshakes as they are now, and what the daemon has counted."""
+    from reconciler.loop.gauge import gauge
+    from reconciler.report import metrics as report_metrics
+
+    seen = gauge(ctx.session.state_dir, ctx.session.run_dir)
+    told = report_metrics.families(seen.host, seen.meter)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # the format has no other
+    ctx.output.data(report_metrics.text(told))
+    ctx.output.document(lambda: report_metrics.document(told))
+    for warning in seen.host.warnings:
+        ctx.output.note("warning", warning)
+    return 0
+
+
+@click.command()
+@global_options
 def schema(ctx: Context) -> int:
     """Print the JSON Schema of desired.toml, for editors."""
     import json
@@ -126,4 +146,4 @@ def completion(ctx: Context, shell: str) -> int:
     return 0
 
 
-COMMANDS = (status, check, show, history, schema, version, completion)
+COMMANDS = (status, check, show, history, metrics, schema, version, completion)

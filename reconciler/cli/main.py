@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from reconciler.cli import changes, keeping, keys, looks, reserved
+from reconciler.cli.complete import completed
 from reconciler.cli.options import group_options
 from reconciler.cli.output import Output
 from reconciler.errors import Bug, NotConverged, TunctlError, UsageError
@@ -34,6 +35,7 @@ def tunctl(ctx: click.Context, /, **words: Any) -> None:
 
 for command in (*changes.COMMANDS, *keeping.COMMANDS, *looks.COMMANDS, *keys.COMMANDS, *reserved.COMMANDS):
     tunctl.add_command(command)
+completed(tunctl)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 
 from reconciler.errors import TunctlError
@@ -49,12 +50,20 @@ class Output:
     def note(self, level: str, message: str, tunnel: str | None = None) -> None:
         """A word beside the data: info, warning, error."""
         if self.log_json:
-            self._write(sys.stderr, dumps({"level": level, "tunnel": tunnel, "message": message}))
+            self._log(level, message, tunnel)
         else:
             colour = {"error": "red", "warning": "yellow"}.get(level)
             text = f"{tunnel}: {message}" if tunnel else message
             line = text if level == "info" else f"{level}: {text}"
-            self._write(sys.stderr, self.paint_err(line, colour) if colour else line)
+            self._write(sys.stderr, _for_journal(level, self.paint_err(line, colour) if colour else line))
+
+    def _log(self, level: str, message: str, tunnel: str | None) -> None:
+        """One JSON object on one line; the time is RFC 3339, UTC."""
+        from reconciler.report.moment import rfc3339
+
+        readable = message.encode(errors="backslashreplace").decode()  # half a surrogate is no JSON for many
+        entry = {"time": rfc3339(time.time_ns() // 1000), "level": level, "tunnel": tunnel, "message": readable}
+        self._write(sys.stderr, _for_journal(level, dumps(entry)))
 
     def error(self, error: TunctlError) -> None:
         """Why a command could not do its work, with every place in a file, and one hint."""
@@ -70,7 +79,11 @@ class Output:
         if self.debug and error.__cause__ is not None:
             import traceback
 
-            self._write(sys.stderr, "".join(traceback.format_exception(error.__cause__)))
+            told = "".join(traceback.format_exception(error.__cause__))
+            if self.log_json:
+                self._log("debug", told, None)
+            else:
+                self._write(sys.stderr, told)
 
     def _write(self, stream: TextIO, line: str) -> None:
         """One line; what cannot be shown is escaped, and a closed pipe is nobody's error."""
@@ -98,3 +111,25 @@ def _shown(text: str) -> str:
     import re
 
     return re.sub(_CONTROL, lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+_PRIORITIES = {"error": "<3>", "warning": "<4>", "info": "<6>", "debug": "<7>"}  # sd-daemon(3), numbers of syslog(3)
+
+
+def _for_journal(level: str, text: str) -> str:
+    """The text with the priority that the journal reads off each line and cuts off; unchanged when stderr goes elsewhere."""
+    if not _is_journal():
+        return text
+    return "\n".join(_PRIORITIES[level] + line for line in text.split("\n"))
+
+
+def _is_journal() -> bool:
+    """Is stderr what $JOURNAL_STREAM (systemd.exec(5)) names, by device and inode?"""
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return named == f"{found.st_dev}:{found.st_ino}"

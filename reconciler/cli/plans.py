@@ -11,8 +11,8 @@ def show(output: Output, planned: Planned) -> int:
     """Prints the plan and returns its exit code."""
     output.data(report.plan_text(planned.plan, planned.held, output.paint))
     output.document(lambda: report.plan_json(planned.plan, planned.held))
-    for line in report.errors_text(planned.errors, output.paint_err):
-        output.note("error", line)
+    for words in report.errors_told(planned.errors):
+        output.note(*words)
     codes = {error.exit_code for _, error in planned.errors} | ({73} if planned.plan.conflicts else set())
     if codes:
         return codes.pop() if len(codes) == 1 else 1

@@ -9,7 +9,6 @@ from reconciler.errors import Unavailable
 
 _RESERVED = {
     "endpoints": "The addresses really bound, and their signed form.",
-    "metrics": "Prometheus text.",
     "confirm": "Keep what `apply --confirm` did.",
     "rollback": "Go back to an earlier generation.",
     "import": "Read the files of other tools.",

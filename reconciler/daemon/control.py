@@ -176,7 +176,6 @@ class Frames:
     """A voice that speaks into the socket. A client that went away, or does not listen, changes nothing."""
 
     paint: Paint = PLAIN
-    paint_err: Paint = PLAIN
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection: socket.socket | None = connection

@@ -14,6 +14,7 @@ from types import TracebackType
 from reconciler.daemon import notify, worker
 from reconciler.daemon.door import Door
 from reconciler.daemon.listening import Ears
+from reconciler.daemon.tally import Tally
 from reconciler.daemon.worker import Report, Say, Worker
 from reconciler.host import board
 from reconciler.host.board import Fight
@@ -50,6 +51,7 @@ class Daemon:
         self._settings: dict[TunnelName, tuple[int, Restart]] = {}
         self._told: dict[TunnelName, str] = {}  # errors that were said
         self._undone: dict[str, str] = {}  # who was the last to change objects of a kind
+        self._tally = Tally(session.run_dir)
         self._ends = False
         self._watchdog_s = notify.watchdog_s()
 
@@ -64,6 +66,7 @@ class Daemon:
         """Until SIGTERM or SIGINT. The tunnels stay as they are."""
         self._ears.listen(self._heard)
         self._door.open(self._ordered)
+        self._tally.show()
         while not self._ends:
             self._start_due()
             self._reap()
@@ -76,6 +79,7 @@ class Daemon:
         self._door.close()
         self._end_workers()
         self._show([])
+        self._tally.hide()
 
     # what wakes it
 
@@ -154,14 +158,17 @@ class Daemon:
         now_s = time.monotonic()
         one.has_reported = True
         if report.failure:
+            self._tally.missed("locked" if report.locked else "failed")
             self._due.at(now_s + (LOCKED_S if report.locked else FAILED_S))
             if not report.locked:
                 self._tell({TunnelName(""): report.failure})
+                self._ears.ready()  # it is tried again, and nobody's boot waits for that
             return
         self._apart |= report.apart
         known = {name: generation for name, (generation, _) in self._settings.items()}
         self._restarts.forget(name for name, generation, _ in report.restarts if known.get(name, generation) != generation)
         self._settings = {name: (generation, restart) for name, generation, restart in report.restarts}
+        self._tally.passed("tunnel" if one.names else "all", now_s - one.begun_s, report.work, self._settings)
         self._ears.know(report)
         self._count(report, now_s)
         self._tell(dict(report.errors), about=one.names)
@@ -209,6 +216,7 @@ class Daemon:
         if one.is_order:
             self._due.at(time.monotonic())
         elif not one.has_reported:  # killed: nothing was learned from it
+            self._tally.missed("killed")
             self._due.at(time.monotonic() + FAILED_S)
 
     def _reap(self) -> None:

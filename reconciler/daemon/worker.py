@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from reconciler.daemon import control
+from reconciler.daemon.tally import measured
 from reconciler.errors import Bug, Locked, TunctlError
 from reconciler.host.machine import Machine
 from reconciler.kinds.nat import Table
@@ -20,6 +21,7 @@ from reconciler.loop import commands, interrupt
 from reconciler.loop.commands import Session
 from reconciler.loop.reconcile import Pass, Request, Watcher
 from reconciler.loop.watch import Known
+from reconciler.model.meter import Work
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Outcome
 from reconciler.model.policy import INTERVAL_S, policy_of
@@ -46,6 +48,7 @@ class Report(NamedTuple):
     """What the loop has to know after a pass."""
 
     steps: tuple[Repaired, ...] = ()
+    work: Work = Work()  # the same and what failed, in figures
     errors: tuple[tuple[TunnelName, str], ...] = ()
     notes: tuple[str, ...] = ()
     apart: frozenset[TunnelName] = frozenset()
@@ -68,7 +71,7 @@ class Worker:
     def __init__(self, pid: int, reading: int, names: frozenset[TunnelName] | None, begun_s: float) -> None:
         self.pid = pid
         self.names = names  # None: whatever is due
-        self.deadline_s = begun_s + WORKER_S
+        self.begun_s, self.deadline_s = begun_s, begun_s + WORKER_S
         self.is_told_to_end = False
         self.pidfd = os.pidfd_open(pid)
         self.ports: set[int] = set()
@@ -174,6 +177,7 @@ def _report(passed: Pass) -> Report:
             for o in passed.outcomes
             if not o.error and not o.skipped
         ),
+        measured(passed.outcomes),
         tuple((name, error.message) for name, error in passed.errors),
         passed.warnings,
         passed.apart,

@@ -26,8 +26,6 @@ class Voice(Protocol):
 
     @property
     def paint(self) -> Paint: ...
-    @property
-    def paint_err(self) -> Paint: ...
     def data(self, lines: Iterable[str]) -> None: ...
     def document(self, make: Callable[[], dict[str, Any]]) -> None: ...
     def note(self, level: str, message: str, tunnel: str | None = None) -> None: ...
@@ -132,8 +130,8 @@ def _finish(voice: Voice, done: Done) -> int:
     for name in done.held:
         voice.note("info", f"held down (tunctl up {name})", name)
     told = {outcome.error for outcome in result.outcomes if outcome.error}
-    for line in report.errors_text([pair for pair in result.errors if pair[1] not in told], voice.paint_err):
-        voice.note("info", line)
+    for words in report.errors_told(pair for pair in result.errors if pair[1] not in told):
+        voice.note(*words)
     return result.exit_code
 
 

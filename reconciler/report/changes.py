@@ -104,10 +104,10 @@ def result_json(
     return {**plan_json(plan, held), "changes": len(steps), "steps": steps, "converged": not errors, "errors": told}
 
 
-def errors_text(errors: Iterable[tuple[TunnelName, TunctlError]], paint: Paint = PLAIN) -> Iterator[str]:
-    """Every error with its tunnel, each hint once."""
+def errors_told(errors: Iterable[tuple[TunnelName, TunctlError]]) -> Iterator[tuple[str, str, TunnelName | None]]:
+    """Every error with its tunnel, then each hint once: level, words, whose it is."""
     hints: dict[str, None] = {}
     for name, error in errors:
-        yield paint(f"{name or 'host'}: {error.message}", "red")
+        yield "error", error.message, name or None
         hints.update({error.hint: None} if error.hint else {})
-    yield from (f"hint: {hint}" for hint in hints)
+    yield from (("info", f"hint: {hint}", None) for hint in hints)

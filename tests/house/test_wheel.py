@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,14 +53,31 @@ def stranger() -> Iterator[Host]:
         yield host
 
 
-def test_wheel_carries_the_package_the_migrations_and_nothing_else(wheel: Path) -> None:
+def test_wheel_carries_the_package_the_migrations_the_units_and_nothing_else(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"reconciler"}
+    assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"reconciler"}
     migrations = {path.name for path in (PROJECT / "migrations" / "versions").glob("*.py")}
     assert migrations
     assert {name for name in migrations if f"reconciler/store/migrations/versions/{name}" not in names} == set()
     assert any(name.endswith("LICENSE") for name in names)
+    data = {name.partition(".data/data/")[2] for name in names if ".data/" in name}
+    assert data == {
+        "lib/systemd/system/tunctl.service", "lib/systemd/system/tunctl-reconcile.service",
+        "lib/systemd/system/tunctl-reconcile.timer", "lib/sysusers.d/tunctl.conf", "lib/tmpfiles.d/tunctl.conf",
+    }  # fmt: skip
+
+
+def test_the_units_are_where_the_readme_says(installed: Path) -> None:
+    place = installed.parents[1] / "lib"
+    for path in (PROJECT / "packaging").rglob("*.*"):
+        if path.is_file():
+            there = place / ("systemd/system" if path.parent.name == "systemd" else path.parent.name) / path.name
+            assert there.read_text() == path.read_text()
+    words = re.search(r"sudo cp -r (.*) /usr/local/lib/\n", (PROJECT / "README.md").read_text())
+    assert words
+    assert {Path(word).name for word in words[1].split()} == {path.name for path in (PROJECT / "packaging").iterdir()}
+    assert {Path(word).parent for word in words[1].split()} == {Path("/opt/tunctl/lib")}
 
 
 def test_installed_tunctl_says_its_version(installed: Path, stranger: Host) -> None:

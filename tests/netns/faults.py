@@ -161,7 +161,16 @@ def left_behind(host: Host) -> list[str]:
 
 
 # The journal is how SQLite takes back a change that was cut off; it goes with the next change.
-KNOWN_FILES = {"lock", "daemon.lock", "control.sock", "tunnels", "intent.db", "intent.db-journal", "endpoints.json"}
+KNOWN_FILES = {
+    "lock",
+    "daemon.lock",
+    "control.sock",
+    "meter.json",
+    "tunnels",
+    "intent.db",
+    "intent.db-journal",
+    "endpoints.json",
+}
 
 
 def assert_clean(host: Host, before: str, told: object = "") -> None:

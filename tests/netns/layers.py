@@ -70,8 +70,7 @@ def rooted(host: Host, *layers: Path) -> Rooted:
     """A private root for a host, with these directories laid over it."""
     base = host.dir / "base"
     base.mkdir()
-    outside = [path for path in (PROJECT, Path(sys.prefix), Path(sys.base_prefix)) if path.stat().st_dev != os.stat("/").st_dev]
-    binds = " ".join(dict.fromkeys(map(str, (tempfile.gettempdir(), *outside))))
+    binds = " ".join(dict.fromkeys((tempfile.gettempdir(), *outside_of_root())))
     anchor = host.start(["unshare", "-m", "sh", "-c", _SCRIPT, "sh", base, binds, *layers], log="root.log")
     ready = Path(f"{base}.ready")
     wait_until(lambda: ready.exists() or anchor.poll() is not None, 30, "the private root")
@@ -81,6 +80,12 @@ def rooted(host: Host, *layers: Path) -> Rooted:
     seen.__dict__ = host.__dict__  # one host, two ways to look at it
     seen.anchor = anchor.pid
     return seen
+
+
+def outside_of_root() -> list[str]:
+    """What of the project and its Python lies on other file systems, and would not be seen in a layer over this one."""
+    places = (PROJECT, Path(sys.prefix), Path(sys.base_prefix))
+    return [str(path) for path in places if path.stat().st_dev != os.stat("/").st_dev]
 
 
 def unpacked(package: str) -> Path:

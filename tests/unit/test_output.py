@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 
 from reconciler.cli.output import Output
+from reconciler.errors import InvalidFile
 from reconciler.kinds.owner import Owner
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
@@ -37,3 +44,39 @@ def test_the_words_of_a_program_stay_on_one_line() -> None:
     assert str(owner) == "owner vpn x)\\n● office\\n     Status: connected\\x1b[8m dev tun0 pid 7"
     (line,) = _owner_lines(OwnerLine(7, True, " ".join(argv)))
     assert line == "      Owner: pid 7 (vpn x)\\n● office\\n     Status: connected\\x1b[8m)"
+
+
+def test_a_log_of_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output(log_json=True, debug=True)
+    output.note("warning", f"{HOSTILE}\nsecond line \udcff", "demo")
+    problem = InvalidFile("d.toml is not valid", hint="look again")
+    problem.__cause__ = ValueError("why")
+    output.error(problem)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [tuple(line) for line in lines] == [("time", "level", "tunnel", "message")] * 4
+    assert [(line["level"], line["tunnel"]) for line in lines] == [
+        ("warning", "demo"), ("error", None), ("info", None), ("debug", None),
+    ]  # fmt: skip
+    assert lines[0]["message"] == f"{HOSTILE}\nsecond line \\udcff"
+    assert "ValueError: why" in lines[3]["message"]
+    for line in lines:
+        at = datetime.fromisoformat(line["time"])
+        assert (at.tzinfo, abs((datetime.now(UTC) - at).total_seconds()) < 60) == (UTC, True)
+
+
+@pytest.mark.parametrize("log_json", [False, True], ids=["text", "json"])
+def test_the_journal_is_told_the_priority_of_each_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_json: bool) -> None:
+    """As sd-daemon(3) has it, and only when stderr is the journal's, not that of whoever has inherited the variable."""
+    with (tmp_path / "journal").open("w+", encoding="utf-8") as journal, (tmp_path / "file").open("w+") as file:
+        found = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        for stream in (journal, file):
+            monkeypatch.setattr(sys, "stderr", stream)
+            output = Output(log_json=log_json)
+            for level in ("error", "warning", "info"):
+                output.note(level, "one\ntwo")
+            stream.seek(0)
+        lines = journal.read().splitlines()
+        assert [line[:3] for line in lines] == [f"<{n}>" for n in (3, 4, 6) for _ in range(1 if log_json else 2)]
+        assert [line[3:] for line in lines if not log_json] == [line for line in file.read().splitlines() if not log_json]
+        assert not log_json or all(json.loads(line[3:])["message"] == "one\ntwo" for line in lines)
