@@ -10,8 +10,8 @@ import os
 from reconciler.daemon.serve import Daemon
 from reconciler.daemon.worker import Say
 from reconciler.errors import Locked, Unavailable
-from reconciler.host import files
-from reconciler.host.board import LOCK
+from reconciler.host import files, meters
+from reconciler.host.board import CONTESTED, LOCK
 from reconciler.host.holder import described, file_holder
 from reconciler.host.privilege import require_net_admin
 from reconciler.loop.commands import Session
@@ -27,6 +27,8 @@ def serve(session: Session, say: Say) -> int:
     with Daemon(session, say) as daemon:
         lock = _lock(session)
         try:
+            for name in (CONTESTED, meters.FILE):  # of one that was killed
+                files.sweep(session.run_dir / name)
             gc.collect()
             gc.freeze()  # passes share these pages as long as nobody looks for garbage among them
             gc.enable()  # a command lives too short for it, and switched it off

@@ -62,7 +62,7 @@ def test_the_same_words_with_and_without(host: Host, tunctl: Warm, keepers: list
         out = []
         for words in (
             ("apply", "nothing.toml"), ("apply", file), ("apply", file), ("down", "plain"), ("down", "plain"), ("up", "nobody"),
-            ("apply", file, "--keep-holds"), ("up", "plain"), ("reconcile",), ("--json", "down", "made"), ("down", "--all"),
+            ("apply", file, "--keep-holds"), ("up", "plain"), ("reconcile",), ("--json", "down", "plain"), ("down", "--all"),
             ("forget", "--all"), ("down",), ("forget",),
         ):  # fmt: skip
             done = tunctl.run(*words, expect=None)
