@@ -31,6 +31,7 @@ class Evidence(NamedTuple):
     facts: Facts
     impossible: str = ""  # why this machine cannot have it
     lacks: Sequence[str] = ()  # what it asked for and does not get here, and why
+    unsure: bool = False  # `impossible` is only a look that failed
 
 
 def judge(intent: Intent, seen: Evidence) -> Judgement:
@@ -44,6 +45,8 @@ def judge(intent: Intent, seen: Evidence) -> Judgement:
     link = next((r for r in seen.found if isinstance(r, Link)), None)
     if not intent.is_wanted_up(facts.boot_id):
         return _when_down(intent, link, plan, unseen)
+    if seen.unsure:
+        return Judgement(Verdict.UNKNOWN, (seen.impossible,), unseen)
     if plan.conflicts:
         return Judgement(Verdict.FAILED, tuple(f"foreign: {conflict}" for conflict in plan.conflicts), unseen)
     if intent.progress.state == "failed" or seen.impossible:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.errors import InvalidFile
+from reconciler.errors import InvalidFile, NotObserved
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.model.facts import Facts, Unknown
@@ -46,16 +46,16 @@ def endpoints(tunnel: Tunnel) -> Iterator[str]:
 
 
 def user_id(facts: Facts, name: str) -> int:
-    """The uid of a user that the file names; InvalidFile when this machine has none."""
+    """The uid of a user that the file names; InvalidFile when this machine has none, NotObserved when it does not say."""
     ids = facts.users.get(name, Unknown("not looked up"))
     if isinstance(ids, Unknown):
-        raise InvalidFile(f"user {name!r}: {ids.reason}")
+        raise (NotObserved if ids.late else InvalidFile)(f"user {name!r}: {ids.reason}")
     return ids[0]
 
 
 def group_id(facts: Facts, name: str) -> int:
-    """The gid of a group that the file names; InvalidFile when this machine has none."""
+    """The gid of a group that the file names; InvalidFile when this machine has none, NotObserved when it does not say."""
     gid = facts.groups.get(name, Unknown("not looked up"))
     if isinstance(gid, Unknown):
-        raise InvalidFile(f"group {name!r}: {gid.reason}")
+        raise (NotObserved if gid.late else InvalidFile)(f"group {name!r}: {gid.reason}")
     return gid

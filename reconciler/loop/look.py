@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from reconciler.errors import NotObserved
 from reconciler.host import board
 from reconciler.host.board import Fight
 from reconciler.host.machine import Machine
@@ -66,6 +67,7 @@ def judgement_of(seen: Survey, intent: Intent, fights: Iterable[Fight] = ()) -> 
         seen.facts,
         error.message if error else "",
         (*seen.lacks_of(intent.name), *(str(fight) for fight in fights if fight.tunnel in (intent.name, HOST))),
+        isinstance(error, NotObserved),
     )
     return judge(intent, evidence)
 

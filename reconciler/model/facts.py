@@ -16,6 +16,7 @@ class Unknown(NamedTuple):
 
     reason: str
     privilege: bool = False
+    late: bool = False  # nothing was learned in time, not even that there is no such thing
 
 
 class Uplink(NamedTuple):

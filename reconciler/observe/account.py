@@ -23,8 +23,9 @@ def groups(names: Iterable[str], *, patient: bool) -> dict[str, int | Unknown]:
 
 
 def _account(look: Callable[[str, float], T | None], name: str, kind: str, *, patient: bool) -> T | Unknown:
+    seconds = _PATIENT_S if patient else _HURRIED_S
     try:
-        found = look(name, _PATIENT_S if patient else _HURRIED_S)
+        found = look(name, seconds)
     except TimeoutError:
-        return Unknown("the name service of this machine does not answer")
+        return Unknown(f"could not be read within {seconds:g} s: the name service of this machine does not answer", late=True)
     return Unknown(f"this machine has no such {kind}") if found is None else found

@@ -160,3 +160,10 @@ def test_the_exit_code_is_the_highest_that_counts() -> None:
     assert worst([down], named=True) == 1
     assert worst([down, Judgement(Verdict.DEGRADED), Judgement(Verdict.STALE)], named=False) == 3
     assert [verdict.exit_code for verdict in Verdict] == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_could_not_be_looked_up_is_no_failure() -> None:
+    """Guarantee 13: a name service that does not answer in time says nothing about the tunnel."""
+    judgement = judge(INTENT, Evidence((LINK,), left(), (), FACTS, "user 'x' could not be read within 0.2 s", (), unsure=True))
+    assert judgement.verdict is Verdict.UNKNOWN
+    assert judge(INTENT, Evidence((LINK,), left(), (), FACTS, "no such user")).verdict is Verdict.FAILED
