@@ -77,7 +77,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     wide = _scope(before, request)
     scope, apart = _apart(before.plan, wide, request)
     first = _allowed(before.plan.only(scope), request)
-    if request.scope is not None or (request.apart and not apart and len(scope) == 2):
+    if request.scope is not None or (request.apart and not apart and _started(first)):
         watch.about(scope - {HOST})
     watch.planned(first)
     if first.steps:

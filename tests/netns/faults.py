@@ -6,6 +6,7 @@ import contextlib
 import re
 import sqlite3
 import subprocess
+import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -156,8 +157,16 @@ def left_behind(host: Host) -> list[str]:
     """All that a host without tunnels must not have, but for what the snapshot shows."""
     tunnels = host.run_dir / "tunnels"
     files = sorted(str(path) for path in tunnels.rglob("*")) if tunnels.exists() else []
-    strays = [str(p) for d in (host.run_dir, host.state_dir) if d.exists() for p in d.iterdir() if p.name not in KNOWN_FILES]
+    strays = _strays(host)
+    if strays:  # a daemon that runs may just have been writing
+        time.sleep(0.2)
+        strays = [path for path in strays if path in _strays(host)]
     return [*marked(host), *control_groups(host), *files, *strays]
+
+
+def _strays(host: Host) -> list[str]:
+    """Files that nobody knows."""
+    return [str(p) for d in (host.run_dir, host.state_dir) if d.exists() for p in d.iterdir() if p.name not in KNOWN_FILES]
 
 
 # The journal is how SQLite takes back a change that was cut off; it goes with the next change.
