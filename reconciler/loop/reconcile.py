@@ -91,12 +91,11 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     for _ in range(ROUNDS + 2 * len(_started(first))):
         if not todo.steps:
             break
-        more = tuple(step for step in todo.steps if not _keys((step,)) & said)
+        more = tuple(step for step in todo.steps if not said or not _keys((step,)) & said)
         if outcomes and more:
             watch.planned(Plan(more))  # what only a second look could show
-        said |= _keys(todo.steps)
         outcomes += act(machine, todo.steps, fault, watch.done, 1 + len(outcomes))
-        said -= _keys(outcome.step for outcome in outcomes if not outcome.skipped)
+        said = _cut_off(todo, outcomes) if machine.is_overtaken else set()
         point(fault, "acted")
         stored = store.stored() if machine.is_overtaken else stored
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
@@ -113,6 +112,11 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     point(fault, "recorded")
     remarks = tuple(_remarks(before, outcomes))
     return Pass(first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes), remarks, apart)
+
+
+def _cut_off(todo: Plan, outcomes: Iterable[Outcome]) -> set[Hashable]:
+    """Objects of steps that were shown and are not done yet, because others had their turn."""
+    return _keys(todo.steps) - _keys(outcome.step for outcome in outcomes if not outcome.skipped)
 
 
 def _keys(steps: Iterable[Step]) -> set[Hashable]:
