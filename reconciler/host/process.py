@@ -90,7 +90,7 @@ def pids() -> list[int]:
 
 def ancestors() -> frozenset[int]:
     """Our own pid and those of whoever started us: never to be signalled, whatever their environment says."""
-    found = {os.getpid()}
+    found = {os.getpid(), 1}  # init also where a parent is just ending, and the way up to it cannot be seen
     process = stat(os.getpid())
     while process and process.parent > 0 and process.parent not in found:
         found.add(process.parent)
