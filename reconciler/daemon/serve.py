@@ -14,6 +14,7 @@ from types import TracebackType
 from reconciler.daemon import notify, worker
 from reconciler.daemon.door import Door
 from reconciler.daemon.listening import Ears
+from reconciler.daemon.ready import ready
 from reconciler.daemon.tally import Tally
 from reconciler.daemon.worker import Report, Say, Worker
 from reconciler.host import board
@@ -70,7 +71,7 @@ class Daemon:
         while not self._ends:
             self._start_due()
             self._reap()
-            for key, _ in self._selector.select(self._patience()):
+            for key in ready(self._selector, self._patience()):
                 key.data(key.fileobj)
             self._door.forget_the_slow(time.monotonic())
             if self._watchdog_s:
@@ -241,7 +242,7 @@ class Daemon:
             one.signal(signal.SIGTERM)
         deadline_s = time.monotonic() + HURRY_S
         while self._workers and (left_s := deadline_s - time.monotonic()) > 0:
-            for key, _ in self._selector.select(left_s):
+            for key in ready(self._selector, left_s):
                 if isinstance(key.fileobj, Worker):
                     self._reported(key.fileobj)
                 elif not isinstance(key.fileobj, int):
