@@ -10,7 +10,7 @@ from reconciler.host.machine import Machine
 from reconciler.model.plan import Step
 from reconciler.model.resource import Verb
 
-from . import address, forward, link, nat, owner, peer, resolver, route, rule, sysctl, wireguard
+from . import address, forward, link, links, nat, owner, peer, resolver, route, rule, sysctl, wireguard
 
 
 class Actuator(Protocol):
@@ -41,16 +41,23 @@ ACTUATORS: Mapping[str, Actuator] = {
     "sysctl": sysctl,
     "resolver": resolver,
 }
-BULK: Mapping[str, BulkActuator] = {"route": route}
+_OF_ANY_VERB: Mapping[str, BulkActuator] = {"route": route}
+_OF_REMOVALS: Mapping[str, BulkActuator] = {"link": links}
+
+
+def bulk(step: Step) -> BulkActuator | None:
+    """Who carries out many steps such as this one in one call; None: each has a call of its own."""
+    kind = step.resource.kind
+    return _OF_REMOVALS.get(kind) if step.verb is Verb.DELETE and kind in _OF_REMOVALS else _OF_ANY_VERB.get(kind)
 
 
 def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[TunctlError | None]:
-    """Carries out steps of one kind, one error or None for each. More than one step only for the kinds in BULK."""
-    kind = steps[0].resource.kind
-    if kind in BULK:
-        return BULK[kind].perform(machine, steps)
+    """Carries out steps, one error or None for each. More than one step only where the same BulkActuator has them all."""
+    together = bulk(steps[0])
+    if together is not None:
+        return together.perform(machine, steps)
     (step,) = steps
-    actuator = ACTUATORS[kind]
+    actuator = ACTUATORS[step.resource.kind]
     if step.verb is Verb.CREATE:
         actuator.create(machine, step.resource)
     elif step.verb is Verb.CHANGE:

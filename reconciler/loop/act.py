@@ -45,8 +45,8 @@ def _groups(steps: Sequence[Step], *, single: bool) -> Iterator[list[Step]]:
     """Runs of steps that one call can carry out; with a fault every step is on its own."""
     group: list[Step] = []
     for step in steps:
-        kind = step.resource.kind
-        if group and (single or kind not in actuate.BULK or kind != group[0].resource.kind):
+        together = actuate.bulk(step)
+        if group and (single or together is None or together is not actuate.bulk(group[0])):
             yield group
             group = []
         group.append(step)
