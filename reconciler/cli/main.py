@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from reconciler.cli import changes, keeping, keys, looks, reserved
+from reconciler.cli import changes, endpoints, keeping, keys, looks, reserved
 from reconciler.cli.complete import completed
 from reconciler.cli.options import group_options
 from reconciler.cli.output import Output
@@ -33,7 +33,7 @@ def tunctl(ctx: click.Context, /, **words: Any) -> None:
     ctx.obj = words
 
 
-for command in (*changes.COMMANDS, *keeping.COMMANDS, *looks.COMMANDS, *keys.COMMANDS, *reserved.COMMANDS):
+for command in (*changes.COMMANDS, *keeping.COMMANDS, *looks.COMMANDS, *keys.COMMANDS, *endpoints.COMMANDS, *reserved.COMMANDS):
     tunctl.add_command(command)
 completed(tunctl)
 

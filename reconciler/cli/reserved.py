@@ -8,7 +8,6 @@ from reconciler.cli.options import Context, global_options
 from reconciler.errors import Unavailable
 
 _RESERVED = {
-    "endpoints": "The addresses really bound, and their signed form.",
     "confirm": "Keep what `apply --confirm` did.",
     "rollback": "Go back to an earlier generation.",
     "import": "Read the files of other tools.",
@@ -17,14 +16,16 @@ _RESERVED = {
 }
 
 
-def _reserved(name: str, what: str) -> click.Command:
+def reserved(name: str, what: str, *, within: str = "") -> click.Command:
+    """One that refuses. `within`: the group that it belongs to."""
+
     @click.command(name, help=f"{what} (reserved, not there yet)", context_settings={"ignore_unknown_options": True})
     @click.argument("words", nargs=-1, type=click.UNPROCESSED)
     @global_options
     def command(_ctx: Context, words: tuple[str, ...]) -> int:
-        raise Unavailable(f"`tunctl {' '.join((name, *words))}` is not there yet")
+        raise Unavailable(f"`tunctl {' '.join((*within.split(), name, *words))}` is not there yet")
 
     return command
 
 
-COMMANDS = tuple(_reserved(name, what) for name, what in _RESERVED.items())
+COMMANDS = tuple(reserved(name, what) for name, what in _RESERVED.items())

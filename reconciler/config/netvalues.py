@@ -7,12 +7,12 @@ import re
 from typing import Any
 
 from reconciler.config.values import PORTS, Check, expected, ifname, shown
+from reconciler.model.names import is_host_name
 from reconciler.model.prefix import Prefix, parse_network, parse_prefix, pton
 from reconciler.model.tunnel import Endpoint
 
 KEY_BYTES = 32  # Curve25519
 LONGEST = 64  # characters of the longest prefix, and some: longer texts are not printed whole
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", re.ASCII)
 
 
 def _string(value: object, what: str) -> str:
@@ -69,8 +69,7 @@ def name(value: object) -> str:
         raise expected("a DNS name", value)
     if not value.isascii():
         raise ValueError(f"{shown(value)}: write names outside ASCII in their xn-- form")
-    labels = value.removesuffix(".").split(".")
-    if len(value) > 254 or not all(_LABEL.fullmatch(label) for label in labels):
+    if not is_host_name(value):
         raise ValueError(f"{shown(value)} is no DNS name")
     return value
 

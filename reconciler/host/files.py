@@ -82,10 +82,21 @@ def read(path: str | Path, limit: int, *, follow: bool = False) -> bytes:
 
 def read_checked(path: str | Path, limit: int, *, follow: bool = False) -> tuple[bytes, os.stat_result]:
     """As ``read``, with what fstat said of the very file that was read."""
+    return _read(path, limit, follow=follow, check=_check)
+
+
+def read_of_anybody(path: str | Path, limit: int) -> bytes:
+    """As ``read``, whoever owns the file or may write it: its content proves itself. Follows symlinks."""
+    return _read(path, limit, follow=True, check=_check_kind)[0]
+
+
+def _read(
+    path: str | Path, limit: int, *, follow: bool, check: Callable[[os.stat_result, str], None]
+) -> tuple[bytes, os.stat_result]:
     descriptor = os.open(path, _READ if follow else _READ | os.O_NOFOLLOW)
     try:
         status = os.fstat(descriptor)
-        _check(status, str(path))
+        check(status, str(path))
         content = os.read(descriptor, min(status.st_size, limit) + 1)
         while status.st_size < len(content) <= limit and (more := os.read(descriptor, limit + 1 - len(content))):  # it grows
             content += more
@@ -96,9 +107,13 @@ def read_checked(path: str | Path, limit: int, *, follow: bool = False) -> tuple
     return content, status
 
 
-def _check(status: os.stat_result, path: str) -> None:
+def _check_kind(status: os.stat_result, path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "is not a regular file", path)
+
+
+def _check(status: os.stat_result, path: str) -> None:
+    _check_kind(status, path)
     if status.st_uid not in (0, os.geteuid()):
         raise PermissionError(errno.EPERM, f"belongs to uid {status.st_uid}, not to root or to us", path)
     if status.st_mode & stat.S_IWOTH:

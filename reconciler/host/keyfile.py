@@ -6,9 +6,10 @@ import base64
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+LIMIT = 16384  # bytes; a PEM key has 119, those of other sorts some thousands
 _PEM = serialization.Encoding.PEM
 
 
@@ -32,3 +33,29 @@ def public_of(text: bytes) -> bytes:
         return base64.b64encode(X25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()) + b"\n"
     except (TypeError, UnsupportedAlgorithm) as error:
         raise ValueError(str(error)) from None
+
+
+def signing_key(text: bytes) -> Ed25519PrivateKey:
+    """A private key for manifests. ValueError says what is wrong, and nothing of the key."""
+    try:
+        key = serialization.load_pem_private_key(text, None)
+    except TypeError:
+        raise ValueError("is encrypted, and nobody is here to ask for its password") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("is not a private key (PEM)") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError(f"is not an Ed25519 key ({type(key).__name__})")
+    return key
+
+
+def verifying_key(text: bytes) -> Ed25519PublicKey:
+    """A public key for manifests. ValueError says what is wrong."""
+    if b"PRIVATE KEY-----" in text:
+        raise ValueError("is a private key: give the public one (tunctl key public)")
+    try:
+        key = serialization.load_pem_public_key(text)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("is not a public key (PEM)") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError(f"is not an Ed25519 key ({type(key).__name__})")
+    return key

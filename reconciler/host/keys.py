@@ -85,9 +85,17 @@ def path_of(reference: str) -> str:
 
 def read(reference: str) -> Key:
     """The key in a file. InvalidFile says what is wrong with it; PermissionError when we may not read it at all."""
+    raw = parse(read_secret(reference, _LIMIT).decode("latin-1").strip())
+    if raw is None:
+        raise InvalidFile(f"{reference}: is not a WireGuard key (44 characters of base64)")
+    return Key(raw)
+
+
+def read_secret(reference: str, limit: int) -> bytes:
+    """What is in a file of secrets, if nobody else may read or write it. Raises what `read` raises."""
     path = path_of(reference)
     try:
-        content, status = files.read_checked(path, _LIMIT, follow=True)
+        content, status = files.read_checked(path, limit, follow=True)
     except PermissionError as error:
         if error.filename is not None and str(error.strerror) != os.strerror(error.errno or 0):
             raise InvalidFile(f"{reference}: {error.strerror}") from None
@@ -97,10 +105,7 @@ def read(reference: str) -> Key:
     if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
         mode = stat.S_IMODE(status.st_mode)
         raise InvalidFile(f"{reference}: mode {mode:04o} is too open for a secret", hint=f"chmod 600 {path}")
-    raw = parse(content.decode("latin-1").strip())
-    if raw is None:
-        raise InvalidFile(f"{reference}: is not a WireGuard key (44 characters of base64)")
-    return Key(raw)
+    return content
 
 
 def public_key(reference: str) -> PublicKey:

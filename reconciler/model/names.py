@@ -13,6 +13,7 @@ IFNAMSIZ = 16  # linux/if.h: 15 bytes and the final NUL
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _LETTERS = _FIRST | frozenset("_-")
 _LONGEST = 32
+_LABEL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def is_tunnel_name(text: str) -> bool:
@@ -31,3 +32,11 @@ def ifname_problem(text: str) -> str | None:
     if text in ("lo", "all", "default"):
         return f"{text!r} is reserved by the kernel"
     return None
+
+
+def is_host_name(text: str) -> bool:
+    """True for a DNS name in ASCII, with or without the final dot: labels of 63 characters, 253 in all (RFC 1035)."""
+    labels = text.removesuffix(".").split(".")
+    return len(text) <= 254 and all(
+        0 < len(label) < 64 and _LABEL.issuperset(label) and not (label[0] == "-" or label[-1] == "-") for label in labels
+    )

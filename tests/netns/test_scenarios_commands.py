@@ -51,7 +51,7 @@ def test_other_things_that_are_not_there_yet(host: Host) -> None:
         assert [detail["key"] for detail in error["details"]] == [f"host.{line.split()[0]}"]
     host.write("d.toml", desired(tun()))
     for words in (["confirm"], ["rollback"], ["import", "x"], ["explain", "192.0.2.1"], ["doctor"],
-                  ["endpoints", "show"], ["endpoints", "sign", "--key", "F"], ["--netns", "x", "status"],
+                  ["endpoints", "show"], ["endpoints", "rebind", "hub"], ["--netns", "x", "status"],
                   ["status", "--netns=x"], ["apply", "d.toml", "--confirm", "2m"]):  # fmt: skip
         assert host.tunctl(*words, expect=69).stderr, words
     assert not host.state_dir.exists()
