@@ -44,7 +44,7 @@ def loads(text: str) -> Any:
         value, end = _scan(stripped, 0)
         if end == len(stripped):
             return value
-    except (StopIteration, ValueError, TypeError):
+    except (StopIteration, ValueError, TypeError, SystemError):  # the last: no `json` is loaded to take its exception from
         pass
     import json
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -42,3 +44,13 @@ def test_what_is_no_json_is_not_written() -> None:
     for value in (object(), float("nan"), {(1, 2): 3}):
         with pytest.raises((TypeError, ValueError)):
             dumps(value)
+
+
+@pytest.mark.parametrize("text", ["{", '{"pid": ', "[1", '"x', "\\", ""])
+def test_refused_also_where_json_was_never_loaded(text: str) -> None:
+    code = (
+        "import sys\nfrom reconciler.host.jsontext import loads\nassert 'json' not in sys.modules\n"
+        "try:\n    loads(sys.argv[1])\nexcept ValueError:\n    print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code, text], capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"
