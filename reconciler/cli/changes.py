@@ -6,13 +6,12 @@ import click
 
 from reconciler.cli import plans
 from reconciler.cli.options import Context, global_options, seconds
+from reconciler.cli.short import DESIRED
 from reconciler.daemon import client
 from reconciler.errors import Unavailable
 from reconciler.loop import orders, planning
 from reconciler.loop.orders import Order
 from reconciler.loop.planning import ApplyOptions
-
-DESIRED = "/etc/tunctl/desired.toml"
 
 
 @click.command()

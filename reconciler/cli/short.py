@@ -1,5 +1,5 @@
-"""`status`, `plan` and `version` without click: a prompt or a monitoring check must not wait. Anything unusual goes the
-long way."""
+"""`status`, `plan` and `version` without click: a prompt or a monitoring check must not wait. So do `apply` and `reconcile`
+that find nothing to do. Anything unusual goes the long way."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from reconciler.cli.output import Output
 
+DESIRED = "/etc/tunctl/desired.toml"
 STATE_DIR, RUN_DIR = "/var/lib/tunctl", "/run/tunctl"
 
 _FLAGS = {"--json": "as_json", "--no-color": "no_color", "--debug": "debug"}
@@ -71,7 +72,7 @@ def _parse(arguments: Sequence[str]) -> Words | None:
             return None
         else:
             names.append(word)
-    if not names or names[0] not in _COMMANDS or (names[0] == "plan" and len(names) > 2):
+    if not names or names[0] not in _COMMANDS or len(names) > _MOST_NAMES.get(names[0], len(names)) + 1:
         return None
     return Words(names[0], tuple(names[1:]), **values)  # type: ignore[arg-type]
 
@@ -97,9 +98,44 @@ def _plan(words: Words, output: Output) -> int:
     return show(output, plan(directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"), file, ApplyOptions()))
 
 
+def _apply(words: Words, output: Output) -> int | None:
+    return _settled(words, output, words.names[0] if words.names else DESIRED)
+
+
+def _reconcile(words: Words, output: Output) -> int | None:
+    return _settled(words, output, None)
+
+
+def _settled(words: Words, output: Output, file: str | None) -> int | None:
+    """0 when there is nothing to do; None: there is, or it is not sure."""
+    from reconciler.loop.settled import settled
+
+    if os.environ.get("TUNCTL_FAULT"):
+        return None
+    found = settled(directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"), file)
+    if found is None:
+        return None
+    from reconciler.report import changes as report
+
+    output.data(report.plan_text(found.plan, paint=output.paint))
+    told = found.plan._replace(warnings=(*found.plan.warnings, *found.notes))
+    output.document(lambda: report.result_json(told, found.held, (), ()))
+    for note in found.notes:
+        output.note("warning", note)
+    for name in found.held:
+        output.note("info", f"held down (tunctl up {name})", name)
+    return 0
+
+
 def directory(given: str, which: str) -> str:
     """The state or run directory, absolute: the option, else the environment, else the default."""
     return os.path.abspath(given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR))
 
 
-_COMMANDS: dict[str, Callable[[Words, Output], int]] = {"status": _status, "plan": _plan}
+_MOST_NAMES = {"plan": 1, "apply": 1, "reconcile": 0}
+_COMMANDS: dict[str, Callable[[Words, Output], int | None]] = {
+    "status": _status,
+    "plan": _plan,
+    "apply": _apply,
+    "reconcile": _reconcile,
+}

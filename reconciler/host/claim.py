@@ -5,17 +5,17 @@ It dies with its process. Anybody may take the name, so its holder counts only i
 
 from __future__ import annotations
 
+import _socket as socket  # the half of it in C, as in nl_wire
 import errno
 import os
-import socket
 import struct
 import time
-from typing import NamedTuple
 
 from reconciler.errors import Locked, NotObserved, Unavailable
 from reconciler.host.holder import described
 from reconciler.host.netlink import KernelError, Netlink
 from reconciler.host.nl_codec import as_u32, attributes
+from reconciler.typed import NamedTuple
 
 NAME = b"\0tunctl"
 POLL_S = 0.02
@@ -93,13 +93,15 @@ def _listen() -> socket.socket | None:
 
 def _holder() -> Holder | None:
     """Who has the name now: as it was when it began to listen; else by its socket alone. None: nobody any more."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
         client.settimeout(0)
-        try:
-            client.connect(NAME)
-            pid, uid, _gid = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        except OSError:  # its queue is full, or it does not listen
-            return _by_socket()
+        client.connect(NAME)
+        pid, uid, _gid = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    except OSError:  # its queue is full, or it does not listen
+        return _by_socket()
+    finally:
+        client.close()
     return Holder(pid or None, uid)
 
 

@@ -120,13 +120,14 @@ def _check(status: os.stat_result, path: str) -> None:
         raise PermissionError(errno.EPERM, "is writable by everybody", path)
 
 
-def make_directory(path: Path, mode: int = 0o755) -> None:
+def make_directory(path: str | Path, mode: int = 0o755) -> None:
     """The directory and its missing parents, with exactly this mode whatever the umask; an existing one must be ours.
 
     One of ours with a wider mode is narrowed; a symlink or somebody else's directory is refused.
     """
-    if not path.parent.exists():
-        make_directory(path.parent, mode)
+    parent = os.path.dirname(os.path.abspath(path))
+    if not os.path.exists(parent):
+        make_directory(parent, mode)
     try:
         os.mkdir(path, mode & 0o700)
     except FileExistsError:

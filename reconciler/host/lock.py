@@ -10,18 +10,21 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 
 from reconciler.errors import Foreign, NotPermitted, TunctlError, Unavailable
 from reconciler.host import files
 from reconciler.host.claim import POLL_S, claim, locked
 from reconciler.host.holder import file_holder
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _socket import socket
+    from pathlib import Path
 
 FILE = "lock"
 
@@ -29,7 +32,7 @@ FILE = "lock"
 class Held:
     """The lock, held until `release` or the end of the process. `warnings`: a squatter has the socket."""
 
-    def __init__(self, run_dir: Path, descriptor: int, listener: socket.socket | None, warnings: tuple[str, ...]) -> None:
+    def __init__(self, run_dir: str | Path, descriptor: int, listener: socket | None, warnings: tuple[str, ...]) -> None:
         self._run_dir = run_dir
         self._descriptor = descriptor
         self._listener = listener
@@ -65,7 +68,7 @@ class Held:
         self.release()
 
 
-def hold(run_dir: Path, timeout_s: float = 2.0) -> Held:
+def hold(run_dir: str | Path, timeout_s: float = 2.0) -> Held:
     """Takes both within `timeout_s` together, or raises Locked (75) naming who has them.
 
     NotPermitted, Foreign or Unavailable when the lock file cannot be made or must not be trusted.
@@ -80,7 +83,7 @@ def hold(run_dir: Path, timeout_s: float = 2.0) -> Held:
     return Held(run_dir, descriptor, listener, warnings)
 
 
-def _lock_file(run_dir: Path, deadline: float) -> int:
+def _lock_file(run_dir: str | Path, deadline: float) -> int:
     path = os.path.join(run_dir, FILE)
     while True:
         descriptor = _open(run_dir, path)
@@ -94,7 +97,7 @@ def _lock_file(run_dir: Path, deadline: float) -> int:
         os.close(descriptor)  # somebody removed the run directory while we waited: what we hold excludes nobody
 
 
-def _open(run_dir: Path, path: str) -> int:
+def _open(run_dir: str | Path, path: str) -> int:
     """0600: who may open it may hold it."""
     try:
         if not os.path.isdir(run_dir):

@@ -6,7 +6,11 @@ import fcntl
 import os
 import stat
 from contextlib import suppress
-from pathlib import Path
+
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILE = "owner.log"
 LIMIT = 1024 * 1024  # bytes; more is cut off at the front
@@ -50,7 +54,7 @@ def bound_log(path: Path, limit: int = LIMIT) -> None:
             os.close(descriptor)
 
 
-def size(path: Path) -> int:
+def size(path: str | Path) -> int:
     """In bytes; 0 when there is none."""
     with suppress(OSError):
         return os.lstat(path).st_size

@@ -9,7 +9,7 @@ CAP_NET_ADMIN = 12  # linux/capability.h
 
 def has_net_admin() -> bool:
     """True with CAP_NET_ADMIN in the effective set."""
-    with open("/proc/self/status", encoding="ascii") as status:
+    with open("/proc/self/status", encoding="utf-8") as status:
         for line in status:
             if line.startswith("CapEff:"):
                 return bool(int(line.split()[1], 16) >> CAP_NET_ADMIN & 1)

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 from reconciler.errors import StepFailed, TunctlError
 from reconciler.host import ownerlog
-from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
-from reconciler.kinds.owner import fingerprint as fingerprint_of
-from reconciler.kinds.resolver import Resolver
+from reconciler.loop import hints
 from reconciler.loop.queue import Rest
+from reconciler.loop.settled import addresses, is_steady
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
@@ -42,36 +41,10 @@ def handles(machine: Machine, passed: Passed) -> None:
 
 
 def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool) -> None:
-    intent = now.intents[name]
-    link, owner, wanted = now.link_of(name), now.owner_of(name), now.owners_wanted.get(name)
-    known = machine.handles.get(name)
-    fingerprint = owner.fingerprint if owner else None
-    if owner is not None and fingerprint is None and wanted is not None:
-        fingerprint = fingerprint_of(wanted)
-    handle = Handle(
-        name, intent.mark.id, now.facts.boot_id, link.name if link else None, link.ifindex if link else None,
-        owner.pid if owner else None, owner.start_ticks if owner else None, fingerprint,
-        _endpoints(intent) if peers_are_set else known.endpoints if known else {},
-        known.bound if known else {},
-        _is_resolved(now, name, known),
-    )  # fmt: skip
     try:
-        machine.handles.put(handle)
+        machine.handles.put(hints.handle(machine, now, name, peers_are_set=peers_are_set))
     except OSError as error:
         raise StepFailed(f"{machine.run_dir}: handles of {name} could not be written: {error.strerror}") from error
-
-
-def _is_resolved(now: Survey, name: TunnelName, known: Handle | None) -> bool:
-    """Settings of a link in systemd-resolved carry no mark: that they are ours is only written here."""
-    if known is not None and now.found.is_unobserved("resolver", name):
-        return known.resolved
-    return any(isinstance(r, Resolver) and r.backend == "resolved" for r in now.found_of(name))
-
-
-def _endpoints(intent: Intent) -> dict[str, str]:
-    """The endpoint texts that stand in the engine after a pass without errors."""
-    peers = intent.tunnel.wireguard.peers if intent.tunnel.wireguard else ()
-    return {peer.public_key: str(peer.endpoint) for peer in peers if peer.endpoint}
 
 
 def _bound_log(machine: Machine, name: TunnelName) -> None:
@@ -142,21 +115,12 @@ def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, st
     up = intent.is_wanted_up(facts.boot_id)
     error = passed.errors.get(intent.name)
     acted = intent.name in passed.acted
-    state = intent.progress.state
-    addresses = _addresses(passed.now, intent) if up else ()
-    settled = state == "up" and not acted and error is None and addresses == intent.progress.last_addresses
-    if settled if up else (state == "removed" or (state == "pending" and not there)):
+    if (not up or (not acted and error is None)) and is_steady(passed.now, intent, there=there):
         return None
     from reconciler import lifecycle  # 60 ms, and most passes change nothing
 
     told, anew = error.message if error else "", intent.name in passed.anew
-    seen = lifecycle.Seen(up, there, error is None, acted, told, passed.requested, addresses, anew)
+    now_has = addresses(passed.now, intent) if up else ()
+    seen = lifecycle.Seen(up, there, error is None, acted, told, passed.requested, now_has, anew)
     new, moves = lifecycle.after(intent.progress, seen, intent.tunnel.restart, facts.now_us)
     return new, " → ".join(f"{move.event} {move.state}" for move in moves)
-
-
-def _addresses(now: Survey, intent: Intent) -> tuple[str, ...]:
-    """Without the link-local ones that the kernel gives to every link."""
-    link = now.link_of(intent.name)
-    found = now.found.addresses.get(link.name, ()) if link else ()
-    return tuple(str(prefix) for prefix in found if not prefix.is_link_local)

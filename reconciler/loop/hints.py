@@ -1,0 +1,41 @@
+"""Handles, as the kernel says they should be: what the next pass is saved by, and could do without."""
+
+from __future__ import annotations
+
+from reconciler.host.handles import Handle
+from reconciler.host.machine import Machine
+from reconciler.kinds.owner import fingerprint as fingerprint_of
+from reconciler.kinds.resolver import Resolver
+from reconciler.loop.survey import Survey
+from reconciler.model.intent import Intent
+from reconciler.model.names import TunnelName
+
+
+def handle(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool) -> Handle:
+    """What is to be remembered of a tunnel of which something is there. `peers_are_set`: nothing of it went wrong."""
+    intent = now.intents[name]
+    link, owner, wanted = now.link_of(name), now.owner_of(name), now.owners_wanted.get(name)
+    known = machine.handles.get(name)
+    fingerprint = owner.fingerprint if owner else None
+    if owner is not None and fingerprint is None and wanted is not None:
+        fingerprint = fingerprint_of(wanted)
+    return Handle(
+        name, intent.mark.id, now.facts.boot_id, link.name if link else None, link.ifindex if link else None,
+        owner.pid if owner else None, owner.start_ticks if owner else None, fingerprint,
+        _endpoints(intent) if peers_are_set else known.endpoints if known else {},
+        known.bound if known else {},
+        _is_resolved(now, name, known),
+    )  # fmt: skip
+
+
+def _is_resolved(now: Survey, name: TunnelName, known: Handle | None) -> bool:
+    """Settings of a link in systemd-resolved carry no mark: that they are ours is only written here."""
+    if known is not None and now.found.is_unobserved("resolver", name):
+        return known.resolved
+    return any(isinstance(r, Resolver) and r.backend == "resolved" for r in now.found_of(name))
+
+
+def _endpoints(intent: Intent) -> dict[str, str]:
+    """The endpoint texts that stand in the engine after a pass without errors."""
+    peers = intent.tunnel.wireguard.peers if intent.tunnel.wireguard else ()
+    return {peer.public_key: str(peer.endpoint) for peer in peers if peer.endpoint}

@@ -1,0 +1,103 @@
+"""Is there nothing to do at all, neither on the machine nor in the store? A timer asks every 30 seconds, and scripts apply
+the same file again and again: they need nothing that writes. In doubt the answer is no."""
+
+from __future__ import annotations
+
+import os
+
+from reconciler.errors import TunctlError
+from reconciler.host import ownerlog
+from reconciler.host.lock import hold
+from reconciler.host.machine import Machine
+from reconciler.host.privilege import has_net_admin
+from reconciler.loop.hints import handle
+from reconciler.loop.planning import ApplyOptions, terms
+from reconciler.loop.survey import Survey, survey
+from reconciler.loop.unchanged import unchanged
+from reconciler.model.intent import Intent
+from reconciler.model.ledger import Remembered
+from reconciler.model.names import HOST, TunnelName
+from reconciler.model.plan import Plan
+from reconciler.store.desire import desire
+from reconciler.store.place import FILE
+from reconciler.store.read import read
+from reconciler.typed import NamedTuple
+
+
+class Settled(NamedTuple):
+    """What is to be said of it all the same."""
+
+    plan: Plan  # without steps
+    held: tuple[TunnelName, ...] = ()
+    notes: tuple[str, ...] = ()  # warnings of the file
+
+
+def settled(state_dir: str, run_dir: str, location: str | None) -> Settled | None:
+    """What `apply` of this file, or `reconcile`, would leave as it is. None: there is something to do, or it is not sure."""
+    if not has_net_admin() or not os.path.lexists(os.path.join(state_dir, FILE)):
+        return None
+    try:
+        with hold(run_dir, 0) as held:
+            return None if held.warnings else _settled(state_dir, run_dir, location)
+    except TunctlError:  # whoever does it finds out the same, and waits, and says more
+        return None
+
+
+def _settled(state_dir: str, run_dir: str, location: str | None) -> Settled | None:
+    stored = read(state_dir)
+    scope = frozenset(intent.name for intent in stored.intents) | {HOST}
+    notes: tuple[str, ...] = ()
+    if location is not None:
+        desired = unchanged(location, stored)
+        if desired is None:
+            return None
+        declared = frozenset(tunnel.name for tunnel in desired.tunnels)
+        if desire(stored, desired, terms(Machine(run_dir), declared, ApplyOptions()))[0] != stored:
+            return None
+        scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | {HOST}
+        notes = desired.warnings
+    with Machine(run_dir) as machine:
+        machine.ledger = Remembered(stored.ledger)
+        now = survey(machine, stored, resolve=True, privileged=os.geteuid() == 0)
+        if not _is_so(machine, now, scope, everything=location is None):
+            return None
+    held = tuple(i.name for i in stored.intents if i.held) if location is None else ()
+    return Settled(now.plan.only(scope), held, notes)
+
+
+def _is_so(machine: Machine, now: Survey, scope: frozenset[TunnelName], *, everything: bool) -> bool:
+    plan = now.plan if everything else now.plan.only(scope)
+    if plan.steps or plan.conflicts or now.found.unobserved or now.found.warnings:
+        return False
+    if any(name in scope for name, _ in (*now.wanted.impossible, *now.wanted.refused)):
+        return False
+    return all(_is_kept(machine, now, i) for i in now.stored.intents if i.name in scope) and not machine.handles.warnings()
+
+
+def _is_kept(machine: Machine, now: Survey, intent: Intent) -> bool:
+    """All that a pass remembers of a tunnel is remembered."""
+    name = intent.name
+    there = name in now.found_by_tunnel
+    if intent.withdrawn or not is_steady(now, intent, there=there):
+        return False
+    directory = os.path.join(os.fspath(machine.run_dir), "tunnels", name)
+    if not there:
+        return not os.path.lexists(directory)
+    known = machine.handles.get(name)
+    log_bytes = ownerlog.size(os.path.join(directory, ownerlog.FILE))
+    return known == handle(machine, now, name, peers_are_set=True) and log_bytes <= ownerlog.LIMIT
+
+
+def is_steady(now: Survey, intent: Intent, *, there: bool) -> bool:
+    """Nothing of how it got on is another than before, provided that nothing was done and nothing went wrong."""
+    state = intent.progress.state
+    if intent.is_wanted_up(now.facts.boot_id):
+        return state == "up" and addresses(now, intent) == intent.progress.last_addresses
+    return state == "removed" or (state == "pending" and not there)
+
+
+def addresses(now: Survey, intent: Intent) -> tuple[str, ...]:
+    """Without the link-local ones that the kernel gives to every link."""
+    link = now.link_of(intent.name)
+    found = now.found.addresses.get(link.name, ()) if link else ()
+    return tuple(str(prefix) for prefix in found if not prefix.is_link_local)
