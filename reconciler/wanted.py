@@ -9,7 +9,7 @@ from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
 from reconciler.kinds.route import Route
 from reconciler.kinds.rule import Rule
-from reconciler.layout import lan, overlaps, routes, rules, shared
+from reconciler.layout import begun, lan, overlaps, routes, rules, shared
 from reconciler.layout.lay import Excluded, Lay, lay
 from reconciler.layout.overlaps import Overlaps
 from reconciler.layout.shared import Ground
@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
         lays = self.ground.lays if self.ground and self.armed else ()
         if isinstance(one, Rule):
             home = next((laid.intent.name for laid in lays if laid.owns_table and laid.table == one.table), None)
-            return home in self.armed if home else bool(lays) and one.tunnel == HOST
+            return home in self.armed if home else bool(lays) and one.tunnel == HOST and not one.is_judged
         return isinstance(one, Route) and bool(lays) and one.tunnel == HOST and one.dev not in {laid.dev for laid in lays}
 
 
@@ -80,11 +80,13 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
     given = overlaps.overlaps(ground.lays, facts, policy.numbers)
     names = _resolvers(ground.lays, facts, kept)
     degraded = (*_degraded(ups, [up.lay for up in stranded], ground), *names.reasons)
+    keeps = isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh)
+    filtered = _filtered(ups, ground, unknown=[name for name, _ in impossible], keeps=keeps)
     return Wanted(
-        (*_resources(ups, ground, given), *_filtered(ups, ground, [name for name, _ in impossible]), *names.resources),
+        (*_resources(ups, ground, given), *filtered, *names.resources),
         tuple(impossible),
         names.refused,
-        _HOST_KINDS if isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh) else frozenset(),
+        _HOST_KINDS if keeps else frozenset(),
         {up.lay.intent.name: up.lay.excluded for up in ups if up.lay.excluded},
         degraded,
         (
@@ -160,14 +162,15 @@ def _resources(ups: list[_Up], ground: Ground, given: Overlaps) -> Iterator[Reso
             yield from nat.of_tunnel(up.lay, up.passages, ground.facts)
 
 
-def _filtered(ups: list[_Up], ground: Ground, unknown: Sequence[TunnelName]) -> Iterator[Resource]:
+def _filtered(ups: list[_Up], ground: Ground, *, unknown: Sequence[TunnelName], keeps: bool) -> Iterator[Resource]:
     """The packet filter of all tunnels."""
     full = [up.lay.intent.name for up in ups if up.lay.full]
     passages = [one for up in ups for one in up.passages]
-    if full or passages or ground.facts.forwarding.rules:
+    is_judged = ground.answers_ipv6 and begun.judged_for(ground.lays, ground.facts) is not None
+    if full or passages or is_judged or ground.facts.forwarding.rules:
         from reconciler.layout import nat
 
-        yield from nat.filtered(passages, full, ground, unknown)
+        yield from nat.filtered(passages, full, ground, unknown=unknown, keeps=keeps)
 
 
 def _resolvers(lays: Sequence[Lay], facts: Facts, kept: Sequence[Connected]) -> Resolvers:

@@ -107,7 +107,7 @@ class Table(NamedTuple):
 
     def __str__(self) -> str:
         said = [f"{name} {let}" for name in sorted(self.tunnels) for let in lets(self, name)]
-        said += [f"{len(chain.rules)} rules in {chain.name}" for chain in self.chains if chain.hook == "prerouting"]
+        said += [f"{len(chain.rules)} rules in {chain.name}" for chain in self.chains if chain.hook in ("prerouting", "output")]
         said += [f"strange: {text}" for text in self.strange]
         more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
         return f"nat table inet {TABLE} ({'; '.join(said[:_SHOWN])}{more})"

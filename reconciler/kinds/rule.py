@@ -14,6 +14,7 @@ from reconciler.typed import NamedTuple
 
 MAIN = 254  # RT_TABLE_MAIN
 FULL_TABLES = range(500, 900)  # own tables of full tunnels
+UNMARKED = (0, 0xFFFFFFFF)  # a selector: packets without any mark
 USER_RULES = range(100, 500)  # offsets from priority_base: users' rules, own tables of tunnels that are not full
 
 
@@ -42,6 +43,11 @@ class Rule(NamedTuple):
         return frozenset()
 
     @property
+    def is_judged(self) -> bool:
+        """It comes behind the packet filter, which judges what goes by it (see layout.begun)."""
+        return self.fwmark == UNMARKED
+
+    @property
     def key(self) -> Hashable:
         return self[1:]
 
@@ -63,7 +69,7 @@ class Rule(NamedTuple):
 
     @property
     def order(self) -> int:
-        return 7
+        return 9 if self.is_judged else 7
 
     def differs_from(self, found: Resource) -> tuple[str, ...]:
         return ()

@@ -11,12 +11,13 @@ from reconciler.model.names import IfName, TunnelName
 from reconciler.typed import NamedTuple
 
 _ALL = 0xFFFFFFFF
-WAY_BACK, PUBLISHED, SOURCE_NAT, FORWARDED = "way_back", "published", "source_nat", "forwarded"
+WAY_BACK, PUBLISHED, BEGUN, SOURCE_NAT, FORWARDED = "way_back", "published", "begun", "source_nat", "forwarded"
 OF_WAY_BACK = (WAY_BACK, PUBLISHED)
 # linux/netfilter_ipv4.h: NF_IP_PRI_MANGLE, _NAT_SRC, _FILTER. Connections are known from -200 on, routing comes after.
 _CHAINS = (
     (WAY_BACK, "filter", "prerouting", -150),
     (PUBLISHED, "filter", "prerouting", -95),  # NF_IP_PRI_NAT_DST + 5: it is known by then what is sent on
+    (BEGUN, "filter", "output", 0),
     (SOURCE_NAT, "nat", "postrouting", 100),
     (FORWARDED, "filter", "forward", 0),
 )
@@ -32,9 +33,9 @@ class WayBack(NamedTuple):
 
 
 def table(
-    passages: Iterable[Passage], numbers: Numbers, way_back: WayBack | None = None, kept: Iterable[tuple[str, NatRule]] = ()
+    passages: Iterable[Passage], numbers: Numbers, way_back: WayBack | None = None, more: Iterable[tuple[str, NatRule]] = ()
 ) -> Table | None:
-    """The table, or nothing when nobody needs it. `kept`: chain and rule of tunnels of which is not known what they want."""
+    """The table, or nothing when nobody needs it. `more`: rules from elsewhere, each with its chain."""
     rules: dict[str, dict[NatRule, None]] = {name: {} for name, *_ in _CHAINS}
     passages = tuple(passages)
     for chain, rule in _way_back(way_back, numbers) if way_back else ():
@@ -50,7 +51,7 @@ def table(
     for passage in passages:
         for rule in _accepts(passage) if passage.forward else ():
             rules[FORWARDED][rule] = None
-    for chain, rule in kept:
+    for chain, rule in more:
         rules.setdefault(chain, {})[rule] = None
     chains = tuple(Chain(*words, tuple(rules[words[0]])) for words in _CHAINS if rules[words[0]])
     return Table(chains) if chains else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reconciler.kinds.nat import NatRule
-from reconciler.layout import accepts, filter, forwarding, passage  # noqa: A004 - nft's own word
+from reconciler.layout import accepts, begun, filter, forwarding, passage  # noqa: A004 - nft's own word
 from reconciler.layout.lay import Lay
 from reconciler.layout.passage import Passage
 from reconciler.layout.shared import Ground
@@ -32,11 +32,13 @@ def reasons(ways: Iterable[tuple[Lay, Sequence[Passage]]], facts: Facts) -> Iter
 
 
 def filtered(
-    passages: Sequence[Passage], full: Sequence[TunnelName], ground: Ground, unknown: Sequence[TunnelName]
+    passages: Sequence[Passage], full: Sequence[TunnelName], ground: Ground, *, unknown: Sequence[TunnelName], keeps: bool
 ) -> Iterator[Resource]:
-    """The packet filter of all tunnels. Those of which is not known what they want keep what they have in it."""
+    """The packet filter of all tunnels. Those of which is not known what they want keep what they have in it. `keeps`: so
+    does the host with its rules."""
     facts = ground.facts
     kept = [(chain, NatRule(text, name)) for chain, text, name in facts.forwarding.rules if name in unknown]
+    kept += _begun(ground, keeps=keeps)
     way_back = None
     if full and not isinstance(facts.uplinks, Unknown):
         strict = facts.forwarding.strict & ground.publishing if facts.forwarding.publishes else frozenset[IfName]()
@@ -48,3 +50,13 @@ def filtered(
     found = filter.table(passages, ground.policy.numbers, way_back, kept)
     if found is not None:
         yield found
+
+
+def _begun(ground: Ground, *, keeps: bool) -> list[tuple[str, NatRule]]:
+    """What judges who takes the way back of IPv6."""
+    if ground.answers_ipv6:
+        ours = [lay.dev for lay in ground.lays if passage.is_speakable(lay.dev)]
+        name = begun.judged_for(ground.lays, ground.facts)
+        return [(filter.BEGUN, NatRule(text, name)) for text in begun.words(ours, ground.policy.numbers) if name]
+    rules = ground.facts.forwarding.rules if keeps else ()
+    return [(chain, NatRule(text, name)) for chain, text, name in rules if chain == filter.BEGUN]

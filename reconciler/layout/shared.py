@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
 from reconciler.kinds.rule import MAIN, Rule
-from reconciler.layout import overlaps, ways
+from reconciler.layout import begun, overlaps, ways
 from reconciler.layout.cover import Cover
 from reconciler.layout.lan import is_believed
 from reconciler.layout.lay import UNICAST, Lay
@@ -54,6 +54,12 @@ class Ground(NamedTuple):
     @property
     def families(self) -> tuple[int, ...]:
         return (AF_INET, AF_INET6) if self.facts.ipv6 else (AF_INET,)
+
+    @property
+    def answers_ipv6(self) -> bool:
+        """There is an uplink by whose addresses IPv6 may be answered."""
+        uplinks = () if isinstance(self.facts.uplinks, Unknown) else self.facts.uplinks
+        return any(uplink.family == AF_INET6 and uplink.addresses for uplink in uplinks)
 
     @property
     def is_full(self) -> bool:
@@ -211,7 +217,7 @@ def _rules(ground: Ground, tables: set[tuple[int, int]]) -> Iterator[Rule]:
             yield Rule(HOST, family, base + MARKED_ELSE, 0, fwmark=mark, action="unreachable")
         if (family, table) in tables:
             yield Rule(HOST, family, base + SHARED, table, suppress_length=0)
-        yield from _way_back(ground, family)
+        yield from begun.narrowed(_way_back(ground, family), ground.lays, ground.facts)
         if (family, numbers.overlaps) in tables:
             yield Rule(HOST, family, base + OVERLAPS, numbers.overlaps)
         if ground.is_full:

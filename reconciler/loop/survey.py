@@ -166,9 +166,12 @@ def _planned(want: Wanted, found: Found, refused: frozenset[TunnelName] = frozen
         return found.is_unobserved(kind, tunnel)
 
     untouched = {name for name, _ in want.impossible} | refused
-    return plan.plan(
+    made = plan.plan(
         want.resources, found.resources, blind=blind, untouched=untouched, armed=want.armed, guards=want.guards, kept=want.kept
     )
+    if not any(u.kind == "nat" and not u.privilege for u in found.unobserved):
+        return made
+    return made._replace(steps=tuple(s for s in made.steps if not (isinstance(s.resource, Rule) and s.resource.is_judged)))
 
 
 def _refused(want: Wanted, found: Found, made: Plan) -> frozenset[TunnelName]:

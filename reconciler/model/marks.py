@@ -73,5 +73,11 @@ class Numbers(NamedTuple):
         flipped = sum(bit for at, bit in enumerate(bits) if (number + 1) >> at & 1)
         return self.fwmark ^ flipped or None if number + 1 < 1 << len(bits) else None
 
+    @property
+    def mark_of_judged(self) -> int:
+        """What the packet filter puts for a moment on packets that the host begins: neither engines' nor an uplink's. In a
+        mask that has no room for one more, a bit beside it."""
+        return self.mark_of_uplink(UPLINKS) or next(1 << at for at in range(32) if not self.fwmask >> at & 1)
+
     def owns_priority(self, priority: int) -> bool:
         return self.priority_base <= priority <= self.priority_base + 999

@@ -73,6 +73,8 @@ def _words(expression: Mapping[str, Any]) -> str:
             return _match(body)
         if kind == "mangle":
             return f"{_left(body['key'])} set {_value(body['value'])}"
+        if kind == "reject":
+            return f"reject with {body['type']}" + (f" type {body['expr']}" if "expr" in body else "")
     except (KeyError, TypeError, ValueError):
         pass
     return _json(expression)
@@ -82,8 +84,9 @@ def _match(body: Mapping[str, Any]) -> str:
     """`in` and `==` say the same of a flag; a set in braces, the states of a connection after one another."""
     operator, left, right = body["op"], _left(body["left"]), body["right"]
     quoted = left.endswith("ifname")
-    if isinstance(right, dict) and "set" in right and quoted:
-        return f"{left} {'!= ' if operator == '!=' else ''}{{ {', '.join(sorted(map(_quote, right['set'])))} }}"
+    if isinstance(right, dict) and "set" in right and (quoted or left.startswith("fib")):
+        named = sorted(map(_quote, right["set"]) if quoted else right["set"])
+        return f"{left} {'!= ' if operator == '!=' else ''}{{ {', '.join(named)} }}"
     if isinstance(right, dict) and "prefix" in right:
         text = f"{right['prefix']['addr']}/{right['prefix']['len']}"
     elif isinstance(right, list) or (isinstance(right, dict) and "set" in right):
@@ -118,6 +121,7 @@ _LEFTS: Mapping[str, Callable[[Any], str]] = {
     "ct": lambda value: f"ct {value['key']}",
     "tcp option": lambda value: f"tcp option {value['name']} {value['field']}",
     "rt": lambda value: f"rt {value['key']}",
+    "fib": lambda value: f"fib {' . '.join(value['flags'])} {value['result']}",
     "&": _masked,
 }
 

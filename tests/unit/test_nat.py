@@ -137,7 +137,7 @@ def test_what_a_table_does() -> None:
 
 def test_rules_of_those_of_whom_nothing_is_known_stay() -> None:
     rule = NatRule('ip saddr 10.0.0.0/8 oifname "x" masquerade', TunnelName("other"))
-    assert table((), NUMBERS, kept=[("source_nat", rule)]) == Table((Chain("source_nat", "nat", "postrouting", 100, (rule,)),))
+    assert table((), NUMBERS, more=[("source_nat", rule)]) == Table((Chain("source_nat", "nat", "postrouting", 100, (rule,)),))
     assert table((), NUMBERS, WayBack(DEMO, ())) is None
 
 
