@@ -21,10 +21,11 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMPORARY = ".tunctl"
 
 
-def replace(path: str | Path, content: bytes, prepare: int | Callable[[int], None] = 0o600) -> None:
+def replace(path: str | Path, content: bytes, prepare: int | Callable[[int], None] = 0o600, *, must_last: bool = True) -> None:
     """The whole new content or the whole old one, whatever happens: temporary file, fsync, rename, fsync of the directory.
 
-    `prepare`: the mode, or what gives the open temporary file its mode and owner.
+    `prepare`: the mode, or what gives the open temporary file its mode and owner. Not `must_last`: after a power cut it may
+    be the old one again, which spares the directory's fsync.
     """
     directory, name = os.path.split(path)
     temporary = f"{directory}/.{name}.{os.urandom(4).hex()}{_TEMPORARY}"
@@ -44,7 +45,8 @@ def replace(path: str | Path, content: bytes, prepare: int | Callable[[int], Non
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_directory(directory)
+    if must_last:
+        sync_directory(directory)
 
 
 def sweep(path: str | Path) -> None:

@@ -96,10 +96,10 @@ class Handles:
         if handle.name in self._corrupt:
             self.move_aside(handle.name)
         try:
-            files.replace(path, _encode(handle))
+            files.replace(path, _encode(handle), must_last=False)
         except IsADirectoryError:
             self.move_aside(handle.name)
-            files.replace(path, _encode(handle))
+            files.replace(path, _encode(handle), must_last=False)
         self._memory[handle.name] = (handle, _signature(path))
         self._forget_warnings(handle.name)
 

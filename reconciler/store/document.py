@@ -33,6 +33,8 @@ from reconciler.model.tunnel import (
 from reconciler.typed import Any, TypeVar
 
 T = TypeVar("T")
+_MOST_DECODED = 4096
+_decoded: dict[str, Tunnel] = {}
 _Form = dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]
 
 
@@ -42,7 +44,20 @@ def encode_tunnel(tunnel: Tunnel) -> str:
 
 
 def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
-    """Document and prefix lists (digest → packed) → Tunnel. ValueError when either is damaged."""
+    """Document and prefix lists (digest → packed) → Tunnel. ValueError when either is damaged.
+
+    A pass reads the store several times, and most documents are what they were.
+    """
+    if '"digest"' in text:  # it has prefix files, whose contents are not in it
+        return _tunnel(text, lists)
+    if text not in _decoded:
+        if len(_decoded) >= _MOST_DECODED:
+            _decoded.clear()
+        _decoded[text] = _tunnel(text, lists)
+    return _decoded[text]
+
+
+def _tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
     with _damage():
         document = loads(text)
         split = document.get("split", {})
