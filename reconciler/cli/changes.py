@@ -7,11 +7,10 @@ import click
 from reconciler.cli import plans
 from reconciler.cli.options import Context, global_options, seconds
 from reconciler.cli.short import DESIRED
-from reconciler.daemon import client
+from reconciler.daemon.client import Asking, ask
 from reconciler.errors import Unavailable
 from reconciler.loop import orders, planning
-from reconciler.loop.orders import Order
-from reconciler.loop.planning import ApplyOptions
+from reconciler.model.order import ApplyOptions, Order
 
 
 @click.command()
@@ -101,8 +100,10 @@ def reconcile(ctx: Context) -> int:
 
 def _carry_out(ctx: Context, order: Order) -> int:
     """By the daemon when one runs, else here: with the same words."""
-    code = None if ctx.session.fault else client.ask(ctx.session, order, ctx.output)
-    return orders.carry_out(ctx.session, order, ctx.output) if code is None else code
+    session, output = ctx
+    asking = Asking(session.state_dir, session.run_dir, session.lock_timeout_s, output.as_json, output.debug)
+    code = None if session.fault else ask(asking, order, output)
+    return orders.carry_out(session, order, output) if code is None else code
 
 
 COMMANDS = (apply, plan, up, down, forget, reconcile)

@@ -1,5 +1,5 @@
 """`status`, `plan` and `version` without click: a prompt or a monitoring check must not wait. So do `apply` and `reconcile`
-that find nothing to do. Anything unusual goes the long way."""
+that find nothing to do, and what the daemon does. Anything unusual goes the long way."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from reconciler.cli.output import Output
+    from reconciler.model.order import Order
 
 DESIRED = "/etc/tunctl/desired.toml"
 STATE_DIR, RUN_DIR = "/var/lib/tunctl", "/run/tunctl"
@@ -92,26 +93,43 @@ def _status(words: Words, output: Output) -> int:
 
 def _plan(words: Words, output: Output) -> int:
     from reconciler.cli.plans import show
-    from reconciler.loop.planning import ApplyOptions, plan
+    from reconciler.loop.planning import plan
+    from reconciler.model.order import ApplyOptions
 
     file = words.names[0] if words.names else None
     return show(output, plan(directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"), file, ApplyOptions()))
 
 
 def _apply(words: Words, output: Output) -> int | None:
-    return _settled(words, output, words.names[0] if words.names else DESIRED)
+    from reconciler.model.order import Order
+
+    file = words.names[0] if words.names else DESIRED
+    code = _settled(words, output, file)
+    return _by_daemon(words, output, Order("apply", file=file)) if code is None else code
 
 
 def _reconcile(words: Words, output: Output) -> int | None:
     return _settled(words, output, None)
 
 
+def _up(words: Words, output: Output) -> int | None:
+    from reconciler.model.order import Order
+
+    return _by_daemon(words, output, Order("up", words.names))
+
+
+def _down(words: Words, output: Output) -> int | None:
+    from reconciler.model.order import Order
+
+    return _by_daemon(words, output, Order("down", words.names))
+
+
 def _settled(words: Words, output: Output, file: str | None) -> int | None:
     """0 when there is nothing to do; None: there is, or it is not sure."""
-    from reconciler.loop.settled import settled
-
     if os.environ.get("TUNCTL_FAULT"):
         return None
+    from reconciler.loop.settled import settled
+
     found = settled(directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"), file)
     if found is None:
         return None
@@ -127,6 +145,16 @@ def _settled(words: Words, output: Output, file: str | None) -> int | None:
     return 0
 
 
+def _by_daemon(words: Words, output: Output, order: Order) -> int | None:
+    """None: there is none, or the words are not enough."""
+    if os.environ.get("TUNCTL_FAULT") or not (order.file or order.names):
+        return None
+    from reconciler.daemon.client import Asking, ask
+
+    places = (directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"))
+    return ask(Asking(*places, as_json=words.as_json, debug=words.debug), order, output)
+
+
 def directory(given: str, which: str) -> str:
     """The state or run directory, absolute: the option, else the environment, else the default."""
     return os.path.abspath(given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR))
@@ -138,4 +166,6 @@ _COMMANDS: dict[str, Callable[[Words, Output], int | None]] = {
     "plan": _plan,
     "apply": _apply,
     "reconcile": _reconcile,
+    "up": _up,
+    "down": _down,
 }

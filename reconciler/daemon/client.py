@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
-import json
+import _socket as socket  # the half of it in C, as in nl_wire
 import os
-import socket
 import stat
 import struct
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 from reconciler.daemon.protocol import REQUEST_BYTES, SOCKET, Request, Told, encode
 from reconciler.errors import InvalidFile, NotConverged
-from reconciler.loop.commands import Session, asking_uid
-from reconciler.loop.orders import Order, Voice
-from reconciler.report.changes import painted
+from reconciler.host.jsontext import loads
+from reconciler.host.privilege import asking_uid
+from reconciler.model.order import Order
+from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from reconciler.loop.orders import Voice
 
 _CONNECT_S = 2.0
+_CHUNK = 1 << 16
 _CREDENTIALS = struct.Struct("=iII")  # ucred: pid, uid, gid
 
 
-def ask(session: Session, order: Order, voice: Voice) -> int | None:
+class Asking(NamedTuple):
+    """Whom to ask, and for whom."""
+
+    state_dir: str | Path
+    run_dir: str | Path
+    lock_timeout_s: float = 2.0
+    as_json: bool = False
+    debug: bool = False
+
+
+def ask(asking: Asking, order: Order, voice: Voice) -> int | None:
     """Has the daemon carry it out: the exit code. None: there is none to ask. Told: what the daemon said no with."""
-    connection = _connect(os.path.join(session.run_dir, SOCKET))
+    connection = _connect(os.path.join(asking.run_dir, SOCKET))
     if connection is None:
         return None
-    with connection:
-        try:
-            connection.sendall(encode(_request(session, order, voice)))
-            connection.settimeout(None)  # the daemon has its own bounds; Ctrl-C ends us, not the work
-            for frame in _frames(connection):
-                if "step" in frame:
-                    voice.data([painted(str(frame["step"]["text"]), voice.paint)])
-                elif "log" in frame:
-                    log = frame["log"]
-                    voice.note(str(log["level"]), str(log["message"]), log["tunnel"])
-                elif "error" in frame:
-                    raise Told(frame["error"])
-                elif "result" in frame:
-                    return _result(frame["result"], voice)
-        except OSError as error:
-            raise _lost(error.strerror or "no answer") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise _lost("its answer is malformed") from error
+    from reconciler.report.changes import painted
+
+    try:
+        connection.sendall(encode(_request(asking, order)))
+        connection.settimeout(None)  # the daemon has its own bounds; Ctrl-C ends us, not the work
+        for frame in _frames(connection):
+            if "step" in frame:
+                voice.data([painted(str(frame["step"]["text"]), voice.paint)])
+            elif "log" in frame:
+                log = frame["log"]
+                voice.note(str(log["level"]), str(log["message"]), log["tunnel"])
+            elif "error" in frame:
+                raise Told(frame["error"])
+            elif "result" in frame:
+                return _result(frame["result"], voice)
+    except OSError as error:
+        raise _lost(error.strerror or "no answer") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _lost("its answer is malformed") from error
+    finally:
+        connection.close()
     raise _lost("it ended before it was done")
 
 
@@ -67,22 +85,24 @@ def _connect(path: str) -> socket.socket | None:
     return None
 
 
-def _request(session: Session, order: Order, voice: Voice) -> Request:
+def _request(asking: Asking, order: Order) -> Request:
     stdin = None
     if order.command == "apply" and order.file == "-":
         stdin = sys.stdin.buffer.read(REQUEST_BYTES // 2 + 1)
         if len(stdin) > REQUEST_BYTES // 2:
             raise InvalidFile("<stdin>: too long")
-    as_json, debug = bool(getattr(voice, "as_json", False)), bool(getattr(voice, "debug", False))
     return Request(
-        order, str(session.state_dir), os.getcwd(), stdin, asking_uid(), as_json, debug, session.lock_timeout_s
+        order, str(asking.state_dir), os.getcwd(), stdin, asking_uid(), asking.as_json, asking.debug, asking.lock_timeout_s
     )  # fmt: skip
 
 
 def _frames(connection: socket.socket) -> Iterator[dict[str, Any]]:
-    with connection.makefile("rb") as lines:
+    """Lines; a last one without an end is none."""
+    rest = b""
+    while chunk := connection.recv(_CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
         for text in lines:
-            frame = json.loads(text)
+            frame = loads(text.decode())
             if not isinstance(frame, dict):
                 raise TypeError("a frame is an object")
             yield frame

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
-from typing import Any, NamedTuple, TypeVar
-
 from reconciler.errors import Problem, TunctlError, Unavailable, UsageError
-from reconciler.loop.orders import ORDERS, Order
-from reconciler.loop.planning import ApplyOptions
+from reconciler.host.jsontext import dumps, loads
+from reconciler.model.order import COMMANDS, ApplyOptions, Order
+from reconciler.typed import Any, NamedTuple, TypeVar
 
 SOCKET, VERSION = "control.sock", 1
 T = TypeVar("T")
@@ -33,14 +30,17 @@ def encode(request: Request) -> bytes:
     """The line."""
     document = {**request._asdict(), "version": VERSION, "order": {**request.order._asdict()}}
     document["order"]["options"] = request.order.options._asdict()
-    document["stdin"] = None if request.stdin is None else b64encode(request.stdin).decode()
+    if request.stdin is not None:
+        from base64 import b64encode
+
+        document["stdin"] = b64encode(request.stdin).decode()
     return line(document)
 
 
 def decode(text: bytes) -> Request:
     """UsageError when it is none; Unavailable when it is of another version of tunctl."""
     try:
-        document = json.loads(text)
+        document = loads(text.decode())
         version = document.pop("version")
         if version != VERSION:
             words = f"the daemon speaks version {VERSION} of the protocol, the command version {version}"
@@ -48,14 +48,20 @@ def decode(text: bytes) -> Request:
         order = document.pop("order")
         options = _checked(ApplyOptions, order.pop("options"))
         order["names"] = tuple(str(name) for name in order["names"])
-        if order["command"] not in ORDERS:
+        if order["command"] not in COMMANDS:
             raise UsageError(f"the daemon carries out no {order['command']!r}")
-        stdin = document.pop("stdin")
-        return _checked(
-            Request, {**document, "order": _checked(Order, {**order, "options": options}), "stdin": stdin and b64decode(stdin)}
-        )
+        stdin = _stdin(document.pop("stdin"))
+        return _checked(Request, {**document, "order": _checked(Order, {**order, "options": options}), "stdin": stdin})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"this is no request of tunctl: {error}") from error
+
+
+def _stdin(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    from base64 import b64decode
+
+    return b64decode(text)
 
 
 def _checked(kind: type[T], fields: dict[str, Any]) -> T:
@@ -69,7 +75,7 @@ def _checked(kind: type[T], fields: dict[str, Any]) -> T:
 
 
 def line(frame: dict[str, Any]) -> bytes:
-    return json.dumps(frame, separators=(",", ":")).encode() + b"\n"
+    return dumps(frame).encode() + b"\n"
 
 
 def error_frame(error: TunctlError) -> dict[str, Any]:

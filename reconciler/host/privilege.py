@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from reconciler.errors import NotPermitted
 
 CAP_NET_ADMIN = 12  # linux/capability.h
@@ -20,3 +22,8 @@ def require_net_admin(command: str) -> None:
     """Before anything is changed."""
     if not has_net_admin():
         raise NotPermitted(f"{command} needs CAP_NET_ADMIN", hint=f"run it as root: sudo tunctl {command}")
+
+
+def asking_uid() -> int:
+    """The user behind sudo, if any."""
+    return int(os.environ["SUDO_UID"]) if os.environ.get("SUDO_UID", "").isdigit() else os.getuid()

@@ -12,12 +12,13 @@ from reconciler.errors import InvalidFile, StoreError, UsageError
 from reconciler.host import accounts
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
-from reconciler.host.privilege import require_net_admin
+from reconciler.host.privilege import asking_uid, require_net_admin
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.guard import refuse_withdrawal
-from reconciler.loop.planning import ApplyOptions, desired_of, terms
+from reconciler.loop.planning import desired_of, terms
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
 from reconciler.model.names import HOST, TunnelName
+from reconciler.model.order import ApplyOptions
 from reconciler.store.book import Book
 from reconciler.store.read import read
 from reconciler.store.stored import Actor, Stored
@@ -66,11 +67,6 @@ def actor(session: Session) -> Actor:
     """Who asks."""
     uid = asking_uid() if session.uid is None else session.uid
     return Actor(uid, accounts.name_of(uid, _NAME_S))
-
-
-def asking_uid() -> int:
-    """The user behind sudo, if any."""
-    return int(os.environ["SUDO_UID"]) if os.environ.get("SUDO_UID", "").isdigit() else os.getuid()
 
 
 def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher) -> Done:

@@ -1,4 +1,4 @@
-"""What a user asked for, as data, and its carrying out: the same here and in the daemon, with the same words."""
+"""The carrying out of what a user asked for: the same here and in the daemon, with the same words."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from reconciler.errors import NotConverged, StoreError, UsageError
 from reconciler.loop import commands, salvage
 from reconciler.loop.commands import Done, Session
 from reconciler.loop.interrupt import TimeIsUp
-from reconciler.loop.planning import ApplyOptions
 from reconciler.loop.reconcile import Watcher
 from reconciler.loop.wait import wait_until_connected
 from reconciler.model.names import HOST, TunnelName
+from reconciler.model.order import Order
 from reconciler.model.plan import Outcome, Plan
 from reconciler.report import changes as report
 from reconciler.report.paint import Paint
@@ -31,25 +31,11 @@ class Voice(Protocol):
     def note(self, level: str, message: str, tunnel: str | None = None) -> None: ...
 
 
-class Order(NamedTuple):
-    """One command that changes something, with its words."""
-
-    command: str  # apply · up · down · forget · reconcile
-    names: tuple[str, ...] = ()
-    every: bool = False
-    orphans: bool = False  # down
-    source: str | None = None  # forget
-    file: str = ""  # apply
-    options: ApplyOptions = ApplyOptions()
-    timeout_s: float = 60.0
-    wait: bool = False
-
-
 def carry_out(
     session: Session, order: Order, voice: Voice, about: Callable[[frozenset[TunnelName]], None] = lambda _names: None
 ) -> int:
     """Does it, tells how it went, and returns the exit code. `about`: told which tunnels it works on."""
-    return _finish(voice, ORDERS[order.command](session, order, _watcher(voice, about)))
+    return _finish(voice, _ORDERS[order.command](session, order, _watcher(voice, about)))
 
 
 def _apply(session: Session, order: Order, watch: Watcher) -> Done:
@@ -97,7 +83,7 @@ def _reconcile(session: Session, _order: Order, watch: Watcher) -> Done:
     return commands.reconcile_all(session, watch)
 
 
-ORDERS = {"apply": _apply, "up": _up, "down": _down, "forget": _forget, "reconcile": _reconcile}
+_ORDERS = {"apply": _apply, "up": _up, "down": _down, "forget": _forget, "reconcile": _reconcile}
 
 
 def _names_or_all(order: Order) -> None:

@@ -13,6 +13,7 @@ from reconciler.loop.unchanged import unchanged
 from reconciler.model.facts import Unknown
 from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, TunnelName
+from reconciler.model.order import ApplyOptions
 from reconciler.model.plan import Plan
 from reconciler.model.tunnel import Desired
 from reconciler.store.desire import desire
@@ -30,15 +31,6 @@ class Planned(NamedTuple):
     plan: Plan
     held: tuple[TunnelName, ...]
     errors: tuple[tuple[TunnelName, TunctlError], ...]  # what this machine cannot have, or could not be looked at
-
-
-class ApplyOptions(NamedTuple):
-    """The words after `apply` and `plan`."""
-
-    allow_withdraw: bool = False
-    take_over: bool = False
-    adopt: bool = False
-    keep_holds: bool = False
 
 
 def plan(state_dir: str | Path, run_dir: str | Path, location: str | None, options: ApplyOptions) -> Planned:

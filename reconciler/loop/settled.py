@@ -11,12 +11,13 @@ from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import has_net_admin
 from reconciler.loop.hints import handle
-from reconciler.loop.planning import ApplyOptions, terms
+from reconciler.loop.planning import terms
 from reconciler.loop.survey import Survey, survey
 from reconciler.loop.unchanged import unchanged
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, TunnelName
+from reconciler.model.order import ApplyOptions
 from reconciler.model.plan import Plan
 from reconciler.store.desire import desire
 from reconciler.store.place import FILE

@@ -15,9 +15,9 @@ from reconciler.host.machine import Machine
 from reconciler.kinds.sysctl import Sysctl
 from reconciler.loop import commands
 from reconciler.loop.commands import Session
-from reconciler.loop.planning import ApplyOptions
 from reconciler.loop.reconcile import Watcher
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.order import ApplyOptions
 from reconciler.observe import sysctl as observe
 from reconciler.store.book import Book
 from reconciler.store.write import Store
