@@ -1,4 +1,4 @@
-"""Our policy rules, both families: those of protocol 115 in our range of priorities that say nothing we never say."""
+"""Our policy rules, both families: those of protocol 115 that say nothing we never say."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def look(machine: Machine, question: Question) -> list[Rule]:
         Rule(by_table.get(row.table) or by_priority.get(row.priority, HOST) if _is_users(row, numbers) else HOST, *row[:11])
         for family in (AF_INET, AF_INET6)
         for row in machine.rtnl.rules(family)
-        if _is_ours(row, question)
+        if _is_ours(row)
     ]
 
 
@@ -31,5 +31,6 @@ def _is_users(row: RuleRow, numbers: Numbers) -> bool:
     return row.priority - numbers.priority_base in USER_RULES
 
 
-def _is_ours(row: RuleRow, question: Question) -> bool:
-    return row.protocol == PROTOCOL and row.plain and question.numbers.owns_priority(row.priority)
+def _is_ours(row: RuleRow) -> bool:
+    """Whatever its priority: where `[host] priority_base` was moved, some still stand where it was."""
+    return row.protocol == PROTOCOL and row.plain

@@ -40,3 +40,22 @@ def test_a_first_bring_up_that_fails_leaves_nothing(uplink: Uplink, number: int)
     cl.tunctl("reconcile")
     assert way(cl, OUTSIDE) == "tun-f"
     assert is_settled(cl)
+
+
+def test_numbers_that_are_moved_leave_nothing_where_they_were(uplink: Uplink) -> None:
+    """There, and back again: what stood at the old numbers goes when what takes its place is there."""
+    cl = uplink.cl
+    before = cl.snapshot()
+    selected = tun("s", "10.20.0.0/16", more='[[tunnels.s.rules]]\nfrom = "192.168.77.0/24"\nlookup = "tunnel"')
+    apply(cl, FULL + selected)
+    first = cl.snapshot()
+    apply(cl, FULL + selected, top="[host]\npriority_base = 10000\ntable_base = 30000\n")
+    assert " 20" not in cl.ip("rule")
+    assert "\n20" not in cl.ip("rule")
+    assert "lookup 30000" in cl.ip("rule")
+    assert way(cl, OUTSIDE) == "tun-f"
+    assert is_settled(cl)
+    apply(cl, FULL + selected)
+    assert cl.snapshot() == first
+    cl.tunctl("down", "--all")
+    assert cl.snapshot() == before

@@ -92,7 +92,6 @@ def test_delete_removes_every_copy(machine: Machine) -> None:
 
 def test_foreign_rules_are_not_seen_and_not_hit(machine: Machine, host: Host) -> None:
     host.ip("rule add priority 20100 from 192.168.50.0/24 lookup 20001")  # another protocol
-    host.ip("rule add priority 500 protocol 115 lookup 20001")  # not our range
     host.ip("rule add priority 20100 protocol 115 oif lo lookup 20001")  # more than we ever say
     host.ip("rule add not priority 20100 protocol 115 fwmark 0x1 lookup 20001")
     host.ip("rule add priority 20101 protocol 115 tos 0x10 lookup main")
