@@ -16,28 +16,36 @@ from reconciler.model.facts import Facts, Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
-from reconciler.model.prefix import Prefix
+from reconciler.model.prefix import AF_INET6, Prefix
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import PeerSettings, Tunnel, WireGuard
 
 OVERHEAD = 80  # bytes: an IPv6 and a UDP header and WireGuard's own 32, as wg-quick; an endpoint may change its family
 DEFAULT_MTU = 1500 - OVERHEAD
-LEAST_MTU = 1280  # RFC 8200: below it there is no IPv6
+LEAST_MTU, LEAST_MTU_IPV6 = 576, 1280  # as in the file; RFC 8200: below it there is no IPv6
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
     userspace = is_userspace(intent.tunnel, facts)
     kind, uid = ("tun", ROOT) if userspace else ("wireguard", None)  # the kernel lets everybody attach to a TUN of nobody
-    mtu = intent.tunnel.mtu or _mtu(intent.tunnel, facts)
+    mtu = intent.tunnel.mtu or _mtu(intent, facts)
     return Link(intent.name, dev, kind, mtu, up=True, alias=intent.mark.alias, group=numbers.link_group, uid=uid)
 
 
-def _mtu(tunnel: Tunnel, facts: Facts) -> int:
-    """What the narrowest way to an endpoint carries, less the overhead: 1420 on an Ethernet."""
-    known = (facts.resolved.get(host, ()) for host in endpoints(tunnel))
+def _mtu(intent: Intent, facts: Facts) -> int | None:
+    """What the narrowest way to an endpoint carries, less the overhead: 1420 on an Ethernet. While no way is known, a device
+    that is there keeps what it has."""
+    known = (facts.resolved.get(host, ()) for host in endpoints(intent.tunnel))
     packed = [one for addresses in known if not isinstance(addresses, Unknown) for one in addresses]
     ways = [facts.path_mtu[one] for one in packed if one in facts.path_mtu]
-    return max(min(ways) - OVERHEAD, LEAST_MTU) if ways else DEFAULT_MTU
+    if not ways:
+        return None if intent.name in facts.linked else DEFAULT_MTU
+    return max(min(ways) - OVERHEAD, LEAST_MTU_IPV6 if _has_ipv6(intent.tunnel) else LEAST_MTU)
+
+
+def _has_ipv6(tunnel: Tunnel) -> bool:
+    routed = (prefix for entry in tunnel.routes for prefix in entry.to)
+    return any(prefix.family == AF_INET6 for prefix in (*tunnel.addresses, *prefixes(tunnel), *routed))
 
 
 def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:

@@ -78,14 +78,15 @@ def _addresses(found: Found, dev: IfName, family: int) -> Iterator[bytes]:
 
 
 def path_mtus(machine: Machine, found: Found, addresses: Iterable[bytes], mark: int) -> dict[bytes, int]:
-    """What the ways to these addresses carry, for packets with the tunnels' mark; one that has no way is left out."""
+    """What the ways to these addresses carry, for packets with the tunnels' mark. One that has no way is left out, and one that
+    leads into a tunnel of ours: that is none, and is not so for long (the rule for the mark is still to come)."""
     states = {state.ifindex: state for state in found.links.values()}
     mtus = {}
     for packed in dict.fromkeys(addresses):
         with suppress(TunctlError, OSError, ValueError):
             for body in machine.rtnl.request(nl_route.RTM_GETROUTE, 0, nl_route.lookup(packed, mark)):
                 row = nl_route.decode_lookup(body)
-                if row in states:
+                if row in states and states[row].mark is None:
                     mtus[packed] = nl_route.mtu_of(body) or states[row].mtu
     return mtus
 

@@ -303,3 +303,18 @@ def test_the_mtu_follows_the_way_to_the_endpoint(ends: Ends) -> None:
     ends.cl.ip("link set cl0 mtu 1400")
     ends.cl.tunctl("reconcile")
     assert ends.cl.json("status", "full", expect=0)["tunnels"][0]["mtu"] == 1320
+    ends.cl.ip("link set cl0 mtu 1300")  # below 1280 there is no IPv6, and it has none
+    ends.cl.tunctl("reconcile")
+    assert ends.cl.json("status", "full", expect=0)["tunnels"][0]["mtu"] == 1220
+    ends.cl.ip("route del default")  # no way, no opinion
+    ends.cl.tunctl("reconcile")
+    assert ends.cl.json("status", "full", expect=3)["tunnels"][0]["mtu"] == 1220
+
+
+def test_its_own_tunnel_is_no_way_to_the_endpoint(ends: Ends) -> None:
+    """The rule for another mark is not there yet when the way is looked up."""
+    apply(ends)
+    text = (ends.cl.dir / "d.toml").read_text().replace('source = "full"', 'source = "full"\n[host]\nmark = "0x1234/0x3fff"')
+    done = ends.cl.tunctl("apply", ends.cl.write("d.toml", text))
+    assert "fwmark 0x1234/0x3fff" in done.stdout
+    assert "mtu" not in done.stdout
