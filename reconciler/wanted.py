@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from reconciler import drivers
 from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
+from reconciler.kinds.link import Link
 from reconciler.kinds.route import Route
 from reconciler.kinds.rule import Rule
 from reconciler.layout import begun, lan, overlaps, routes, rules, shared
@@ -120,7 +121,8 @@ def _ups(
             impossible.append((intent.name, error))
             continue
         try:
-            ups.append(_Up(laid, tuple(_engine(laid, facts, policy, kept)), _passages(laid, facts)))
+            resources = tuple(_engine(laid, facts, policy, kept))
+            ups.append(_Up(laid, resources, _passages(laid, facts, resources)))
         except TunctlError as error:
             impossible.append((intent.name, error))
             if intent.progress.worked:  # nothing of it is touched, and what goes through it must not go beside it
@@ -128,12 +130,12 @@ def _ups(
     return ups, impossible
 
 
-def _passages(laid: Lay, facts: Facts) -> tuple[Passage, ...]:
+def _passages(laid: Lay, facts: Facts, resources: Iterable[Resource]) -> tuple[Passage, ...]:
     if not laid.intent.tunnel.nat:
         return ()
     from reconciler.layout import passage
 
-    return passage.passages(laid, facts)
+    return passage.passages(laid, facts, next((r.mtu for r in resources if isinstance(r, Link)), None))
 
 
 def _engine(laid: Lay, facts: Facts, policy: Policy, kept: tuple[Connected, ...]) -> Iterator[Resource]:

@@ -59,9 +59,15 @@ def table(
 
 def _clamps(passage: Passage) -> Iterator[NatRule]:
     """Nobody beyond a tunnel learns its MTU where ICMP is filtered: connections are told when they begin. Before the
-    accepts, which end the chain."""
+    accepts, which end the chain. `rt mtu` looks the way back up without a source, a mark or an interface: where rules lead
+    into the tunnel by these, it finds another way, so what comes out of a tunnel is told the tunnel's own MTU as well."""
     for side in ("iifname", "oifname"):
         yield _rule(passage, f"{side} {_name(passage.dev)} tcp flags syn tcp option maxseg size set rt mtu")
+    if passage.mtu:
+        family, size = ("ipv4", passage.mtu - 40) if passage.words == "ip" else ("ipv6", passage.mtu - 60)
+        yield _rule(
+            passage, f"iifname {_name(passage.dev)} meta nfproto {family} tcp flags syn tcp option maxseg size set {size:#x}"
+        )
 
 
 def _accepts(passage: Passage) -> Iterator[NatRule]:

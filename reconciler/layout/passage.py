@@ -23,6 +23,7 @@ class Passage(NamedTuple):
     out: IfName
     masquerade: bool
     forward: bool
+    mtu: int | None = None  # of the tunnel's device, where it is known
 
     @property
     def words(self) -> str:
@@ -30,14 +31,16 @@ class Passage(NamedTuple):
         return "ip" if self.source.family == AF_INET else "ip6"
 
 
-def passages(lay: Lay, facts: Facts) -> tuple[Passage, ...]:
-    """Those of one tunnel. A family for which the host has no uplink has none, as long as another one of the entry has.
+def passages(lay: Lay, facts: Facts, mtu: int | None = None) -> tuple[Passage, ...]:
+    """Those of one tunnel, whose device is to have this MTU (None: the one it has). A family for which the host has no uplink
+    has none, as long as another one of the entry has.
 
     Unavailable when an entry needs an uplink and there never was one; InvalidFile for a source that contains its own
     outgoing side; NotObserved when the uplinks are not known.
     """
+    mtu = mtu or facts.forwarding.mtus.get(lay.dev)
     found = dict.fromkeys(
-        Passage(lay.intent.name, lay.dev, source, out, entry.masquerade, entry.forward)
+        Passage(lay.intent.name, lay.dev, source, out, entry.masquerade, entry.forward, mtu)
         for at, entry in enumerate(lay.intent.tunnel.nat)
         for source, out in _sides(lay, at, entry, facts)
     )

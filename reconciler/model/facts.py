@@ -53,6 +53,7 @@ class Forwarding(NamedTuple):
     """What letting packets through depends on; gathered only where a tunnel does so."""
 
     present: frozenset[IfName] = frozenset()  # all interfaces
+    mtus: Mapping[IfName, int] = {}  # of tunnels' interfaces that are there, bytes
     outs: Mapping[tuple[TunnelName, Prefix], tuple[IfName, ...]] = {}  # where our rules let a source out now
     rules: tuple[tuple[str, str, TunnelName], ...] = ()  # those that stand in our table now: chain, text, whose
     blind: str = ""  # why these rules could not be read

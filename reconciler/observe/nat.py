@@ -117,7 +117,7 @@ def _masked(value: Any) -> str:
 
 _LEFTS: Mapping[str, Callable[[Any], str]] = {
     "payload": lambda value: f"{value['protocol']} {value['field']}",
-    "meta": lambda value: f"meta {value['key']}" if value["key"] == "mark" else str(value["key"]),
+    "meta": lambda value: f"meta {value['key']}" if value["key"] in ("mark", "nfproto") else str(value["key"]),
     "ct": lambda value: f"ct {value['key']}",
     "tcp option": lambda value: f"tcp option {value['name']} {value['field']}",
     "rt": lambda value: f"rt {value['key']}",

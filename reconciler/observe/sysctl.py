@@ -63,6 +63,7 @@ def forwarding(intents: Iterable[Intent], found: Found, uplinks: Iterable[Uplink
     blind = next((u for u in found.unobserved if u.kind == "nat"), None)
     return Forwarding(
         frozenset(found.links),
+        {state.name: state.mtu for state in found.links.values() if state.mark},
         nat.outs(table) if table else {},
         tuple((chain.name, *rule) for chain in table.chains for rule in chain.rules) if table else (),
         blind.reason if blind else "",

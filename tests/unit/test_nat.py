@@ -104,7 +104,7 @@ def test_an_interface_that_is_not_there() -> None:
 
 
 def rules(*entries: Nat) -> list[str]:
-    found = table(passages(laid(*entries), FACTS), NUMBERS)
+    found = table(passages(laid(*entries), FACTS, 1420), NUMBERS)
     return [str(rule).removesuffix(' comment "tunctl:demo"') for rule in found.rules] if found else []
 
 
@@ -113,6 +113,8 @@ def test_rules() -> None:
         'ip saddr 10.70.0.0/24 oifname "cl0" masquerade',
         'iifname "tun0" tcp flags syn tcp option maxseg size set rt mtu',
         'oifname "tun0" tcp flags syn tcp option maxseg size set rt mtu',
+        'iifname "tun0" meta nfproto ipv4 tcp flags syn tcp option maxseg size set 0x564',
+        'iifname "tun0" meta nfproto ipv6 tcp flags syn tcp option maxseg size set 0x550',
         'ip saddr 10.70.0.0/24 oifname "cl0" accept',
         'ip daddr 10.70.0.0/24 iifname "cl0" ct state established,related accept',
         'ip6 saddr fd70::7 oifname "cl6" accept',
