@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from reconciler.errors import Foreign, NotObserved, TunctlError, Unavailable
 from reconciler.kinds.resolver import EVERYTHING, Resolver
 from reconciler.layout.lay import Lay
-from reconciler.model.facts import Connected, Facts
+from reconciler.model.facts import Connected, Facts, Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.nameservice import NameService, Resolvers
@@ -44,7 +44,7 @@ def resolvers(lays: Sequence[Lay], facts: Facts, kept: Sequence[Connected]) -> R
         if lay.intent.tunnel.dns is None:
             continue
         name = lay.intent.name
-        servers, unreachable = _reachable(lay.intent.tunnel.dns.servers, kept)
+        servers, unreachable = _reachable(lay, lay.intent.tunnel.dns.servers, kept, Ways(lays, facts))
         reasons += [(name, reason) for reason in unreachable]
         if not servers:
             continue
@@ -60,7 +60,7 @@ def resolvers(lays: Sequence[Lay], facts: Facts, kept: Sequence[Connected]) -> R
     losers = [claim for claim in claims if EVERYTHING in claim.domains and claim is not chief]
     reasons += [(claim.intent.name, f"dns owned by {chief.intent.name}") for claim in losers if chief]
     resources = tuple(resolver for claim in claims for resolver in _of_claim(claim, chief, service))
-    warnings = tuple(text for lay in lays for text in _beside(lay, claims, facts))
+    warnings = tuple(text for claim in claims for text in _beside(claim, Ways(lays, facts)))
     return Resolvers(resources, tuple(refused), tuple(reasons), warnings)
 
 
@@ -75,30 +75,53 @@ def clean(name: str) -> str:
     return name.rstrip(".").lower()
 
 
-def _reachable(servers: Iterable[bytes], kept: Sequence[Connected]) -> tuple[tuple[bytes, ...], list[str]]:
-    """A server inside a network that stays local would never be asked through the tunnel."""
+class Ways(NamedTuple):
+    """By which packets to a name server go."""
+
+    lays: Sequence[Lay]
+    facts: Facts
+
+    def of(self, server: bytes, tunnel: TunnelName) -> str | None:
+        """For people, seen from a tunnel: "" is by itself, or as rules say; None is by no route at all."""
+        host = Prefix(server, len(server) * 8)
+        for lay in sorted(self.lays, key=lambda lay: lay.intent.name != tunnel):
+            mine = lay.intent.name == tunnel
+            if mine and (lay.is_selected or lay.intent.tunnel.table is not None):
+                return ""
+            inside = (*lay.table_less(), *(prefix.network for prefix in lay.intent.tunnel.addresses))
+            if not lay.is_selected and any(prefix.covers(host) for prefix in inside):
+                return "" if mine else f"by tunnel {lay.intent.name}"
+        uplinks = self.facts.uplinks
+        if isinstance(uplinks, Unknown) or any(uplink.family == host.family for uplink in uplinks):
+            return "by the uplink"
+        return "by a route of the host's own" if server in self.facts.reached else None
+
+
+def _reachable(
+    lay: Lay, servers: Iterable[bytes], kept: Sequence[Connected], ways: Ways
+) -> tuple[tuple[bytes, ...], list[str]]:
+    """A server inside a network that stays local would never be asked through the tunnel, one by no route not at all. A tunnel
+    that worked keeps the latter: the uplink comes back, and nobody else answers meanwhile."""
     found, reasons = [], []
     for server in dict.fromkeys(servers):
         host = Prefix(server, len(server) * 8)
         network = next((one.prefix for one in kept if one.prefix.covers(host)), None)
-        if network is None:
-            found.append(server)
-        else:
+        if network is not None:
             reasons.append(f"UNREACHABLE: {ntop(server)} is inside local LAN {network}")
+        elif ways.of(server, lay.intent.name) is None and not lay.intent.progress.worked:
+            reasons.append(f"UNREACHABLE: {ntop(server)} is reached by no route")
+        else:
+            found.append(server)
     return tuple(found), reasons
 
 
-def _beside(lay: Lay, claims: Iterable[Claim], facts: Facts) -> Iterator[str]:
+def _beside(claim: Claim, ways: Ways) -> Iterator[str]:
     """Servers that the tunnel does not carry packets to: often meant, but nobody should have to find out."""
-    claim = next((claim for claim in claims if claim.intent is lay.intent), None)
-    if claim is None or lay.is_selected or lay.intent.tunnel.table is not None:
-        return
-    inside = (*lay.table_less(), *(prefix.network for prefix in lay.intent.tunnel.addresses))
     for server in claim.servers:
-        host = Prefix(server, len(server) * 8)
-        if not any(prefix.covers(host) for prefix in inside):
-            way = "by the uplink" if facts.uplinks else "by no route"
-            yield f"{lay.intent.name}: name server {ntop(server)} is not in the tunnel, it is reached {way}"
+        way = ways.of(server, claim.intent.name)
+        if way != "":
+            is_reached = f"it is reached {way or 'by no route'}"
+            yield f"{claim.intent.name}: name server {ntop(server)} is not in the tunnel, {is_reached}"
 
 
 def _claim(lay: Lay, dns: Dns, servers: tuple[bytes, ...], service: NameService) -> Claim:

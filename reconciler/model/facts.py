@@ -84,6 +84,7 @@ class Facts(NamedTuple):
     gateways: tuple[bytes, ...] = ()  # of the host's own routes now, packed
     pinned: tuple[bytes, ...] = ()  # addresses to which the host has a way of its own now, packed
     path_mtu: Mapping[bytes, int] = {}  # packed endpoint address → what the way to it carries, bytes
+    reached: frozenset[bytes] = frozenset()  # name servers that tunnels name, packed, to which the host has a way beside them
     ipv6: bool = True  # the kernel has it, and some link may use it
     forwarding: Forwarding = Forwarding()
     linked: frozenset[TunnelName] = frozenset()  # tunnels whose interface is there

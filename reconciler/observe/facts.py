@@ -37,6 +37,7 @@ def gather(
         connected=network.connected(found),
         pinned=_pinned(of_host),
         gateways=tuple(sorted({route.via for route in of_host if route.via})),
+        reached=frozenset(network.path_mtus(machine, found, _servers(intents), 0)),
         ipv6=network.has_ipv6(),
         forwarding=sysctl.forwarding(intents, found, uplinks),
         working_endpoints=_endpoints_set(machine, intents),
@@ -107,6 +108,11 @@ def _automatic(intents: Iterable[Intent], resolved: Mapping[str, tuple[bytes, ..
         for peer in tunnel.wireguard.peers if tunnel.wireguard and tunnel.mtu is None else ():
             packed = resolved.get(peer.endpoint.host, ()) if peer.endpoint else ()
             yield from packed if not isinstance(packed, Unknown) else ()
+
+
+def _servers(intents: Iterable[Intent]) -> Iterator[bytes]:
+    for intent in intents:
+        yield from intent.tunnel.dns.servers if intent.tunnel.dns else ()
 
 
 def _hosts(intents: Iterable[Intent]) -> Iterator[str]:

@@ -370,6 +370,21 @@ def test_a_server_beside_the_tunnel_is_named(cl: Host) -> None:
     assert "demo: name server 203.0.113.53 is not in the tunnel, it is reached by the uplink" in plan.stdout + plan.stderr
 
 
+def test_a_server_that_no_route_reaches_is_not_used(cl: Host) -> None:
+    """Told before anything is done; a route of the host's own is enough, and a tunnel that works keeps what it has."""
+    cl.ip("route del default")
+    far = desired(names.tunnel().replace('servers = ["10.50.0.1"]', 'servers = ["203.0.113.53"]'))
+    plan = cl.tunctl("plan", cl.write("d.toml", far), expect=2)
+    assert "UNREACHABLE: 203.0.113.53 is reached by no route" in plan.stdout + plan.stderr
+    assert "+ resolver" not in plan.stdout
+    cl.ip("route add 203.0.113.0/24 via 192.168.50.1")
+    cl.tunctl("apply", "d.toml")
+    assert "nameserver 203.0.113.53" in resolv_conf(cl)
+    cl.ip("route del 203.0.113.0/24")
+    assert "reached by no route" in cl.tunctl("reconcile").stdout
+    assert "nameserver 203.0.113.53" in resolv_conf(cl)
+
+
 def test_status_tells_who_was_chosen_and_why(cl: Host) -> None:
     up(cl)
     dns = verdict(cl)["dns"]

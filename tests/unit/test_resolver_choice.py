@@ -10,11 +10,11 @@ from reconciler.errors import TunctlError
 from reconciler.layout.lay import lay
 from reconciler.layout.resolvers import choose, domains_of, resolvers
 from reconciler.model.facts import Connected, Facts, Uplink
-from reconciler.model.intent import Intent
+from reconciler.model.intent import Intent, Progress
 from reconciler.model.marks import Mark, Numbers
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.nameservice import NameService, Resolvers
-from reconciler.model.prefix import AF_INET, parse_network, pton
+from reconciler.model.prefix import AF_INET, AF_INET6, parse_network, pton
 from reconciler.model.tunnel import Dns, Tun, Tunnel
 
 PLAIN = NameService()
@@ -87,15 +87,21 @@ def of(
     kept: tuple[Connected, ...] = (),
     linked: tuple[str, ...] = ("a", "b"),
     routes: str = "10.0.0.0/8",
+    others: str = "",
+    worked: bool = False,
+    **fields: Any,
 ) -> Resolvers:
+    """`routes` of the first tunnel, `others` of all others; `fields` of the facts."""
     lays = []
-    for slot, (name, fields) in enumerate(tunnels, 1):
-        dns = Dns(**{"servers": (pton("10.0.0.53"),), **fields})
+    for slot, (name, words) in enumerate(tunnels, 1):
+        dns = Dns(**{"servers": (pton("10.0.0.53"),), **words})
         made = Tunnel(TunnelName(name), "tun", IfName(f"tun-{name}"), tun=Tun(), dns=dns)
-        intent = Intent(made, Mark(made.name, "0000", f"000{slot}"), slot, "s", 1)
-        lays.append(lay(intent, IfName(f"tun-{name}"), [parse_network(routes)], kept, Numbers()))
+        intent = Intent(made, Mark(made.name, "0000", f"000{slot}"), slot, "s", 1, progress=Progress(worked=worked))
+        to = routes if slot == 1 or not others else others
+        lays.append(lay(intent, IfName(f"tun-{name}"), [parse_network(to)], kept, Numbers()))
     uplink = Uplink(AF_INET, IfName("eth0"), pton("192.0.2.1"), 0)
-    facts = Facts(uplinks=(uplink,), name_service=service, linked=frozenset(map(TunnelName, linked)))
+    known = {"uplinks": (uplink,), "name_service": service, "linked": frozenset(map(TunnelName, linked)), **fields}
+    facts = Facts(**known)
     return resolvers(lays, facts, kept)
 
 
@@ -160,6 +166,20 @@ def test_a_server_that_the_tunnel_does_not_carry_packets_to() -> None:
     assert of(("a", ALL), routes="10.1.0.0/16").warnings == (
         "a: name server 10.0.0.53 is not in the tunnel, it is reached by the uplink",
     )
+    seen = of(("a", ALL), ("b", {**ALL, "servers": (pton("192.0.2.1"),)}), routes="10.1.0.0/16", others="10.0.0.0/8")
+    assert seen.warnings[0] == "a: name server 10.0.0.53 is not in the tunnel, it is reached by tunnel b"
+
+
+def test_a_server_that_no_route_reaches_is_not_told() -> None:
+    """IPv6 has an uplink, and that is no help."""
+    ipv6_only = {"routes": "10.1.0.0/16", "uplinks": (Uplink(AF_INET6, IfName("eth0"), None, 0),)}
+    seen = of(("a", ALL), **ipv6_only)
+    assert seen.resources == ()
+    assert seen.reasons == ((A, "UNREACHABLE: 10.0.0.53 is reached by no route"),)
+    assert len(of(("a", ALL), **ipv6_only, reached=frozenset((pton("10.0.0.53"),))).resources) == 1
+    worked = of(("a", ALL), **ipv6_only, worked=True)
+    assert len(worked.resources) == 1
+    assert worked.warnings == ("a: name server 10.0.0.53 is not in the tunnel, it is reached by no route",)
 
 
 @pytest.mark.parametrize("service", [OURS, OPENRESOLV._replace(records=frozenset((A,)))], ids=["file", "resolvconf"])
