@@ -10,7 +10,7 @@ from reconciler.kinds import address, rule
 from reconciler.kinds.link import Link
 from reconciler.kinds.route import Route
 from reconciler.kinds.rule import Rule
-from reconciler.layout import begun, lan, overlaps, routes, rules, shared
+from reconciler.layout import lan, overlaps, routes, rules, shared
 from reconciler.layout.lay import Excluded, Lay, lay
 from reconciler.layout.overlaps import Overlaps
 from reconciler.layout.shared import Ground
@@ -168,8 +168,7 @@ def _filtered(ups: list[_Up], ground: Ground, *, unknown: Sequence[TunnelName], 
     """The packet filter of all tunnels."""
     full = [up.lay.intent.name for up in ups if up.lay.full]
     passages = [one for up in ups for one in up.passages]
-    is_judged = ground.answers_ipv6 and begun.judged_for(ground.lays, ground.facts) is not None
-    if full or passages or is_judged or ground.facts.forwarding.rules:
+    if full or passages or ground.judged_for or ground.facts.forwarding.rules:
         from reconciler.layout import nat
 
         yield from nat.filtered(passages, full, ground, unknown=unknown, keeps=keeps)

@@ -32,12 +32,11 @@ def _has_ipv6(lay: Lay, facts: Facts) -> bool:
     return listed or AF_INET6 in families(lay, facts)
 
 
-def narrowed(rules: Iterable[Rule], lays: Sequence[Lay], facts: Facts) -> Iterator[Rule]:
-    """The way back from addresses, where a filter judges who takes it: without a mark, and of no user whose packets a tunnel
-    selects (the filter asks as root)."""
-    is_judged = judged_for(lays, facts) is not None
+def narrowed(rules: Iterable[Rule], lays: Sequence[Lay]) -> Iterator[Rule]:
+    """The way back from IPv6 addresses, where a filter judges who takes it: without a mark, and of no user whose packets a
+    tunnel selects (the filter asks as root)."""
     for rule in rules:
-        if is_judged and rule.family == AF_INET6 and rule.from_ and rule.fwmark is None:
+        if rule.from_ and rule.fwmark is None:
             yield from (rule._replace(fwmark=UNMARKED, uid_range=users) for users in _other_users(lays))
         else:
             yield rule

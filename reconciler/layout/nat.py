@@ -54,9 +54,9 @@ def filtered(
 
 def _begun(ground: Ground, *, keeps: bool) -> list[tuple[str, NatRule]]:
     """What judges who takes the way back of IPv6."""
-    if ground.answers_ipv6:
+    name = ground.judged_for
+    if name:
         ours = [lay.dev for lay in ground.lays if passage.is_speakable(lay.dev)]
-        name = begun.judged_for(ground.lays, ground.facts)
-        return [(filter.BEGUN, NatRule(text, name)) for text in begun.words(ours, ground.policy.numbers) if name]
-    rules = ground.facts.forwarding.rules if keeps else ()
+        return [(filter.BEGUN, NatRule(text, name)) for text in begun.words(ours, ground.policy.numbers)]
+    rules = ground.facts.forwarding.rules if keeps and not ground.answers_ipv6 else ()
     return [(chain, NatRule(text, name)) for chain, text, name in rules if chain == filter.BEGUN]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
 from reconciler.kinds.rule import MAIN, Rule
-from reconciler.layout import begun, overlaps, ways
+from reconciler.layout import overlaps, ways
 from reconciler.layout.cover import Cover
 from reconciler.layout.lan import is_believed
 from reconciler.layout.lay import UNICAST, Lay
@@ -60,6 +60,15 @@ class Ground(NamedTuple):
         """There is an uplink by whose addresses IPv6 may be answered."""
         uplinks = () if isinstance(self.facts.uplinks, Unknown) else self.facts.uplinks
         return any(uplink.family == AF_INET6 and uplink.addresses for uplink in uplinks)
+
+    @property
+    def judged_for(self) -> TunnelName | None:
+        """The tunnel for whose sake a filter judges who takes the way back of IPv6."""
+        if not (self.answers_ipv6 and any(lay.owns_table for lay in self.lays)):
+            return None
+        from reconciler.layout import begun  # not where nothing of it is needed
+
+        return begun.judged_for(self.lays, self.facts)
 
     @property
     def is_full(self) -> bool:
@@ -217,7 +226,7 @@ def _rules(ground: Ground, tables: set[tuple[int, int]]) -> Iterator[Rule]:
             yield Rule(HOST, family, base + MARKED_ELSE, 0, fwmark=mark, action="unreachable")
         if (family, table) in tables:
             yield Rule(HOST, family, base + SHARED, table, suppress_length=0)
-        yield from begun.narrowed(_way_back(ground, family), ground.lays, ground.facts)
+        yield from _narrowed(ground, _way_back(ground, family), family)
         if (family, numbers.overlaps) in tables:
             yield Rule(HOST, family, base + OVERLAPS, numbers.overlaps)
         if ground.is_full:
@@ -255,6 +264,14 @@ def _way_back(ground: Ground, family: int) -> Iterator[Rule]:
         yield Rule(HOST, family, numbers.priority_base + WAY_BACK, MAIN, address, suppress_group=group)
         if group is not None:
             yield Rule(HOST, family, numbers.priority_base + WAY_BACK_DEFAULT, numbers.table_base, address)
+
+
+def _narrowed(ground: Ground, rules: Iterator[Rule], family: int) -> Iterator[Rule]:
+    if family == AF_INET or ground.judged_for is None:
+        return rules
+    from reconciler.layout import begun
+
+    return begun.narrowed(rules, ground.lays)
 
 
 def served(ground: Ground, one: Route | Rule) -> frozenset[TunnelName]:
