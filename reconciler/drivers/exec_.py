@@ -13,7 +13,7 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
-from reconciler.model.tunnel import Tunnel
+from reconciler.model.tunnel import Exec, Tunnel
 
 DEFAULT_MTU = 1500  # of a TUN, drivers/net/tun.c
 
@@ -23,8 +23,9 @@ def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
     assert settings is not None
     ours = settings.device == "tunctl"
     user = user_id(facts, settings.user) if settings.user else ROOT  # the kernel lets everybody attach to a TUN of nobody
+    mtu = intent.tunnel.mtu or (_by_way(intent, settings, facts) if ours else None)
     return Link(
-        intent.name, dev, "tun", intent.tunnel.mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,
+        intent.name, dev, "tun", mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,
         uid=user if ours else None, by_program=not ours,
     )  # fmt: skip
 
@@ -34,7 +35,7 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
     assert settings is not None
     values = {
         "interface": dev,
-        "mtu": str(intent.tunnel.mtu or DEFAULT_MTU),
+        "mtu": str(_mtu(intent, settings, facts, dev)),
         "run_dir": f"{facts.run_dir}/tunnels/{intent.name}",
     }
     if settings.user:
@@ -45,6 +46,22 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
         restart_digest=settings.restart_digest,
         ready_timeout_s=settings.ready_timeout_s, stop_grace_s=settings.stop_grace_s,
     )  # fmt: skip
+
+
+def _mtu(intent: Intent, settings: Exec, facts: Facts, dev: IfName) -> int:
+    """What a program is told; one that is told another one has to be started again. Of a device that it makes itself it
+    decides more than we do. While no way is known, nothing changes."""
+    if intent.tunnel.mtu or settings.device != "tunctl" or not settings.remote:
+        return intent.tunnel.mtu or DEFAULT_MTU
+    return _by_way(intent, settings, facts) or facts.forwarding.mtus.get(dev) or DEFAULT_MTU
+
+
+def _by_way(intent: Intent, settings: Exec, facts: Facts) -> int | None:
+    if not settings.remote:
+        return None
+    from reconciler.drivers import way  # only for who has such a tunnel
+
+    return way.mtu(intent.tunnel, settings.remote, facts)
 
 
 def engine(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterator[Resource]:

@@ -16,13 +16,11 @@ from reconciler.model.facts import Facts, Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
-from reconciler.model.prefix import AF_INET6, Prefix
+from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import PeerSettings, Tunnel, WireGuard
 
-OVERHEAD = 80  # bytes: an IPv6 and a UDP header and WireGuard's own 32, as wg-quick; an endpoint may change its family
-DEFAULT_MTU = 1500 - OVERHEAD
-LEAST_MTU, LEAST_MTU_IPV6 = 576, 1280  # as in the file; RFC 8200: below it there is no IPv6
+DEFAULT_MTU = 1420  # what an Ethernet carries, less the overhead of drivers.way
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
@@ -33,19 +31,11 @@ def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
 
 
 def _mtu(intent: Intent, facts: Facts) -> int | None:
-    """What the narrowest way to an endpoint carries, less the overhead: 1420 on an Ethernet. While no way is known, a device
-    that is there keeps what it has."""
-    known = (facts.resolved.get(host, ()) for host in endpoints(intent.tunnel))
-    packed = [one for addresses in known if not isinstance(addresses, Unknown) for one in addresses]
-    ways = [facts.path_mtu[one] for one in packed if one in facts.path_mtu]
-    if not ways:
-        return None if intent.name in facts.linked else DEFAULT_MTU
-    return max(min(ways) - OVERHEAD, LEAST_MTU_IPV6 if _has_ipv6(intent.tunnel) else LEAST_MTU)
+    """While no way is known, a device that is there keeps what it has."""
+    from reconciler.drivers import way  # only for who has such a tunnel
 
-
-def _has_ipv6(tunnel: Tunnel) -> bool:
-    routed = (prefix for entry in tunnel.routes for prefix in entry.to)
-    return any(prefix.family == AF_INET6 for prefix in (*tunnel.addresses, *prefixes(tunnel), *routed))
+    found = way.mtu(intent.tunnel, endpoints(intent.tunnel), facts)
+    return found or (None if intent.name in facts.linked else DEFAULT_MTU)
 
 
 def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:

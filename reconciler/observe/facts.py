@@ -104,9 +104,8 @@ def _pinned(routes: Iterable[Route]) -> tuple[bytes, ...]:
 def _automatic(intents: Iterable[Intent], resolved: Mapping[str, tuple[bytes, ...] | Unknown]) -> Iterator[bytes]:
     """Endpoints of tunnels whose MTU follows from the way to them."""
     for intent in intents:
-        tunnel = intent.tunnel
-        for peer in tunnel.wireguard.peers if tunnel.wireguard and tunnel.mtu is None else ():
-            packed = resolved.get(peer.endpoint.host, ()) if peer.endpoint else ()
+        for host in _hosts((intent,)) if intent.tunnel.mtu is None else ():
+            packed = resolved.get(host, ())
             yield from packed if not isinstance(packed, Unknown) else ()
 
 
