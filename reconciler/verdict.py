@@ -151,11 +151,12 @@ def _peers(intent: Intent, found: Iterable[Resource], facts: Facts) -> list[str]
     reasons = []
     for peer in settings.peers:
         seen = there.get(peer.public_key)
-        if seen is None or peer.endpoint is None:
+        endpoint = facts.endpoint(intent.name, peer)
+        if seen is None or endpoint is None:
             continue
         label = f"peer {peer.name or peer.public_key}"
         if not seen.endpoints:
-            reasons.append(f"{label}: endpoint {peer.endpoint} could not be resolved")
+            reasons.append(f"{label}: endpoint {endpoint} could not be resolved")
         elif peer.keepalive_s and up_s >= HANDSHAKE_GRACE_S:
             reasons += _handshake(label, seen.latest_handshake_s, facts.now_us // 1_000_000)
     return reasons

@@ -80,13 +80,14 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         ground = ground._replace(lays=[up.lay for up in ups], publishing=_publishing(ups, facts))
     given = overlaps.overlaps(ground.lays, facts, policy.numbers)
     names = _resolvers(ground.lays, facts, kept)
-    degraded = (*_degraded(ups, [up.lay for up in stranded], ground), *names.reasons)
+    vouched = _vouched(due, facts)
+    degraded = (*_degraded(ups, [up.lay for up in stranded], ground), *names.reasons, *vouched.expired)
     keeps = isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh)
     filtered = _filtered(ups, ground, unknown=[name for name, _ in impossible], keeps=keeps)
     return Wanted(
         (*_resources(ups, ground, given), *filtered, *names.resources),
         tuple(impossible),
-        names.refused,
+        (*names.refused, *vouched.refused),
         _HOST_KINDS if keeps else frozenset(),
         {up.lay.intent.name: up.lay.excluded for up in ups if up.lay.excluded},
         degraded,
@@ -95,6 +96,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
             *overlaps.told(given, ground.lays),
             *(f"{name}: {reason}" for name, reason in degraded),
             *names.warnings,
+            *vouched.warnings,
         ),
         frozenset(up.lay.intent.name for up in ups if up.lay.blocks and up.lay.intent.progress.worked),
         ground,
@@ -182,6 +184,22 @@ def _resolvers(lays: Sequence[Lay], facts: Facts, kept: Sequence[Connected]) -> 
     return resolvers(lays, facts, kept)
 
 
+class _Vouched(NamedTuple):
+    """What is to be said of endpoints that manifests vouch for."""
+
+    refused: tuple[tuple[TunnelName, TunctlError], ...] = ()
+    expired: tuple[tuple[TunnelName, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def _vouched(due: Sequence[Intent], facts: Facts) -> _Vouched:
+    if not facts.whereabouts:
+        return _Vouched()
+    from reconciler.layout import whereabouts as told
+
+    return _Vouched(tuple(told.refused(due, facts)), tuple(told.expired(due, facts)), tuple(told.warnings(due, facts)))
+
+
 def _unpassable(ups: Iterable[_Up], facts: Facts) -> Iterator[tuple[TunnelName, str]]:
     """Why not all of what `nat` entries say can be."""
     ways = [(up.lay, up.passages) for up in ups if up.lay.intent.tunnel.nat]
@@ -204,7 +222,7 @@ def _endpoints(ups: Iterable[_Up], facts: Facts) -> dict[TunnelName, tuple[bytes
     found = {}
     for up in ups:
         packed: list[bytes] = []
-        for host in drivers.of(up.lay.intent.tunnel).endpoints(up.lay.intent.tunnel):
+        for host in drivers.of(up.lay.intent.tunnel).endpoints(up.lay.intent.tunnel, facts):
             addresses = facts.resolved.get(host, ())
             # a name that cannot be looked up now: its pin is one of these, and none of them may go
             packed += facts.pinned if isinstance(addresses, Unknown) else addresses

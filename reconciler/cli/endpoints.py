@@ -11,8 +11,8 @@ from reconciler.cli.options import Context, global_options
 from reconciler.cli.reserved import reserved
 from reconciler.errors import InvalidFile, UsageError
 from reconciler.model.manifest import TRANSPORTS, Manifest, Ports
+from reconciler.model.moment import rfc3339
 from reconciler.model.names import TunnelName, is_tunnel_name
-from reconciler.report.moment import rfc3339
 
 _LONGEST_TTL_S = 3650 * 86400.0
 _PORT = re.compile(r"(\w+)=(\d{1,5})", re.ASCII)

@@ -59,7 +59,7 @@ class Output:
 
     def _log(self, level: str, message: str, tunnel: str | None) -> None:
         """One JSON object on one line; the time is RFC 3339, UTC."""
-        from reconciler.report.moment import rfc3339
+        from reconciler.model.moment import rfc3339
 
         readable = message.encode(errors="backslashreplace").decode()  # half a surrogate is no JSON for many
         entry = {"time": rfc3339(time.time_ns() // 1000), "level": level, "tunnel": tunnel, "message": readable}

@@ -7,6 +7,7 @@ from reconciler.config.references import References, absolute
 from reconciler.config.schema import (
     ExecTable,
     HostTable,
+    ManifestTable,
     NatTable,
     PeerTable,
     RouteTable,
@@ -15,9 +16,11 @@ from reconciler.config.schema import (
     TunTable,
     WireGuardTable,
 )
+from reconciler.model.names import TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.tunnel import (
     Dns,
+    EndpointManifest,
     Exec,
     Host,
     Nat,
@@ -101,6 +104,19 @@ def _peer(declared: Declared, table: PeerTable) -> PeerSettings:
         preshared_key_file=_secret(declared, table.preshared_key_file) if table.preshared_key_file else None,
         endpoint=table.endpoint,
         keepalive_s=table.keepalive,
+        manifest=_manifest(declared, table.endpoint_manifest),
+    )
+
+
+def _manifest(declared: Declared, table: ManifestTable | None) -> EndpointManifest | None:
+    if table is None:
+        return None
+    return EndpointManifest(
+        file=absolute(declared, table.file),
+        public_key_file=absolute(declared, table.public_key_file),
+        tunnel=None if table.tunnel is None else TunnelName(table.tunnel),
+        transport=table.transport,
+        refresh_s=table.refresh,
     )
 
 
@@ -115,6 +131,7 @@ def _exec(declared: Declared, table: ExecTable, references: References) -> Exec:
         restart_digest=references.restart_digest,
         ready_timeout_s=table.ready_timeout,
         stop_grace_s=table.stop_grace,
+        manifest=_manifest(declared, table.endpoint_manifest),
     )
 
 

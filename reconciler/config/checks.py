@@ -9,7 +9,7 @@ from reconciler.config.declared import Declared
 from reconciler.config.lines import Path
 from reconciler.config.placeholders import KNOWN, LISTEN, REFUSED, placeholders
 from reconciler.config.routechecks import check_routes, check_rules
-from reconciler.config.schema import ExecTable, ListenTable, WireGuardTable
+from reconciler.config.schema import ExecTable, ListenTable, ManifestTable, WireGuardTable
 from reconciler.config.values import MTU_IPV6, did_you_mean, duration_text, shown
 from reconciler.model.names import ifname_problem, is_tunnel_name
 from reconciler.model.prefix import Prefix
@@ -114,6 +114,15 @@ def _peers(tunnel: Declared, table: WireGuardTable) -> None:
                 tunnel.error((*path, "allowed_ips", index), f"{prefix} is an allowed prefix of peers[{first}] too ({place})")
         if peer.endpoint is not None and peer.endpoint_manifest is not None:
             tunnel.error((*path, "endpoint"), "stands beside endpoint_manifest: only one of them can say where the peer is")
+        if peer.endpoint_manifest is not None:
+            _manifest(tunnel, (*path, "endpoint_manifest"), peer.endpoint_manifest)
+            if peer.endpoint_manifest.transport == "tcp":
+                tunnel.error((*path, "endpoint_manifest", "transport"), "WireGuard speaks UDP: udp, or quic, which is UDP too")
+
+
+def _manifest(tunnel: Declared, path: Path, table: ManifestTable) -> None:
+    if table.tunnel is not None and not is_tunnel_name(table.tunnel):
+        tunnel.error((*path, "tunnel"), f"{shown(table.tunnel)} is no name of a tunnel")
 
 
 def _exec(tunnel: Declared) -> None:
@@ -124,7 +133,13 @@ def _exec(tunnel: Declared) -> None:
         tunnel.error(("exec", "command"), "must not be empty")
     elif not table.command[0].startswith("/"):
         tunnel.error(("exec", "command", 0), f"expected the absolute path of a program, got {shown(table.command[0])}")
-    _placeholders(tunnel, ("exec", "command"), table.command, KNOWN)
+    used = _placeholders(tunnel, ("exec", "command"), table.command, KNOWN)
+    if table.endpoint_manifest is not None:
+        _manifest(tunnel, ("exec", "endpoint_manifest"), table.endpoint_manifest)
+        if "endpoint" not in used:
+            tunnel.error(("exec", "endpoint_manifest"), "{endpoint} does not stand in the command: nobody would be told")
+    elif "endpoint" in used:
+        tunnel.error(("exec", "command"), f"{{endpoint}} is what [tunnels.{tunnel.name}.exec.endpoint_manifest] says: missing")
     _environment(tunnel, table)
 
 

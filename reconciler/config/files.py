@@ -12,6 +12,7 @@ TOML_BYTES = 16 << 20
 PREFIX_FILE_BYTES = 64 << 20
 WATCHED_BYTES = 16 << 20  # each file of restart_on
 SECRET_BYTES = 4096
+PUBLIC_KEY_BYTES = 16384
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -126,12 +127,36 @@ def secret_problem(path: str, *, check_owner: bool, is_wireguard_key: bool) -> s
     ]
     if reasons:
         return f"{path} has mode {mode:04o}: {' and '.join(reasons)}; run: chmod 600 {_quoted(path)}"
-    if check_owner and found.st_uid not in (0, os.geteuid()):
-        return f"{path} belongs to user id {found.st_uid}, not to root or to you; run: chown root {_quoted(path)}"
+    if check_owner and (foreign := _foreign(path, found)):
+        return foreign
     content = read(path, SECRET_BYTES)
     if is_wireguard_key and not _is_key(content.decode("latin-1").strip()):
         return f"{path} does not hold a WireGuard key (32 bytes in base64, 44 characters)"
     return None
+
+
+def public_key_problem(path: str, *, check_owner: bool) -> str | None:
+    """Why a public key that manifests must be signed with cannot be trusted as it is, or is none."""
+    found = status(path)
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"{path} has mode {mode:04o}: others could say whom to believe; run: chmod go-w {_quoted(path)}"
+    if check_owner and (foreign := _foreign(path, found)):
+        return foreign
+    content = read(path, PUBLIC_KEY_BYTES)
+    from reconciler.host import keyfile  # with cryptography
+
+    try:
+        keyfile.verifying_key(content)
+    except ValueError as error:
+        return f"{path} {error}"
+    return None
+
+
+def _foreign(path: str, found: os.stat_result) -> str | None:
+    if found.st_uid in (0, os.geteuid()):
+        return None
+    return f"{path} belongs to user id {found.st_uid}, not to root or to you; run: chown root {_quoted(path)}"
 
 
 def _is_key(text: str) -> bool:

@@ -13,6 +13,7 @@ from reconciler.config.lines import Path
 from reconciler.config.prefixfile import Listed
 from reconciler.config.problems import escaped, path_text, printable
 from reconciler.config.routechecks import check_families
+from reconciler.config.schema import ManifestTable
 from reconciler.errors import Problem
 from reconciler.host import accounts
 from reconciler.model.prefix import Prefix
@@ -50,6 +51,7 @@ class Shelf:
 def resolve(tunnel: Declared, shelf: Shelf) -> References:
     """Looks at everything that the tunnel names; errors and warnings go to its findings."""
     _secrets(tunnel)
+    _manifests(tunnel)
     _not_built_yet(tunnel)
     _users(tunnel)
     found = {}
@@ -104,6 +106,39 @@ def _secret(tunnel: Declared, path: Path, reference: str, *, is_key: bool) -> No
         return
     if problem:
         tunnel.error(path, problem)
+
+
+def _manifests(tunnel: Declared) -> None:
+    """The keys that decide whom to believe. What a manifest says is looked at in every pass, beside the last good one."""
+    wireguard, exec_ = tunnel.table.wireguard, tunnel.table.exec
+    tables: list[tuple[Path, ManifestTable | None]] = [
+        (("exec", "endpoint_manifest"), exec_.endpoint_manifest if exec_ else None)
+    ]
+    for at, peer in enumerate(wireguard.peers if wireguard else ()):
+        tables.append((("wireguard", "peers", at, "endpoint_manifest"), peer.endpoint_manifest))
+    for path, table in tables:
+        if table is not None:
+            _public_key(tunnel, (*path, "public_key_file"), absolute(tunnel, table.public_key_file))
+            _is_there(tunnel, (*path, "file"), absolute(tunnel, table.file))
+
+
+def _public_key(tunnel: Declared, path: Path, place: str) -> None:
+    try:
+        problem = files.public_key_problem(place, check_owner=not tunnel.manner.lenient)
+    except Unreadable as error:
+        _unreadable(tunnel, path, place, error, forgive_denied=True)
+        return
+    if problem:
+        tunnel.error(path, problem)
+
+
+def _is_there(tunnel: Declared, path: Path, place: str) -> None:
+    """`check` has nothing to compare with; elsewhere the last good one may do."""
+    if tunnel.manner.lenient:
+        try:
+            files.status(place)
+        except Unreadable as error:
+            tunnel.warn(path, f"{place}: {error}")
 
 
 def _unreadable(tunnel: Declared, path: Path, place: str, error: Unreadable, *, forgive_denied: bool) -> None:

@@ -37,9 +37,6 @@ def _keys(table: TunnelTable) -> Iterable[tuple[Path, str]]:
     for key in _SECTIONS:
         if getattr(table, key) not in (None, []):
             yield (key,), f"`{key}`"
-    for at, peer in enumerate(table.wireguard.peers if table.wireguard else ()):
-        if peer.endpoint_manifest is not None:
-            yield ("wireguard", "peers", at, "endpoint_manifest"), "endpoint_manifest"
 
 
 def is_full(tunnel: Declared, routed: Sequence[Routed]) -> bool:

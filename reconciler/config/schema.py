@@ -88,6 +88,7 @@ class ExecTable(Table):
     restart_on: list[s.File] = Field([], description="Restarted when the content of one of these differs at apply")
     ready_timeout: s.Patience = Field(12.0, description="Until the interface is there and has carrier")
     stop_grace: s.Patience = Field(5.0, description="From SIGTERM to SIGKILL")
+    endpoint_manifest: ManifestTable | None = Field(None, description="What {endpoint} in the command stands for")
 
 
 class TunTable(Table):

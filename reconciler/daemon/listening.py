@@ -63,10 +63,10 @@ class Ears:
             self._selector.register(self._files, selectors.EVENT_READ, self._file)
 
     def know(self, report: Report) -> None:
-        """What a pass found out: the links, the owners, where names are configured."""
+        """What a pass found out: the links, the owners, the manifests, where names are configured."""
         self._known = report.known
         if self._files is not None:
-            self._files.watch({PATH, os.path.realpath(PATH)})
+            self._files.watch({PATH, os.path.realpath(PATH), *report.files})
         owners = {(pid, ticks) for _, pid, ticks in report.owners}
         for key in self._owners.keys() - owners:
             self._forget(key)

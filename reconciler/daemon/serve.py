@@ -51,6 +51,7 @@ class Daemon:
         self._apart: set[TunnelName] = set()  # due for a pass of their own
         self._settings: dict[TunnelName, tuple[int, Restart]] = {}
         self._told: dict[TunnelName, str] = {}  # errors that were said
+        self._warned: frozenset[str] = frozenset()  # that still hold
         self._undone: dict[str, str] = {}  # who was the last to change objects of a kind
         self._tally = Tally(session.run_dir)
         self._ends = False
@@ -173,8 +174,9 @@ class Daemon:
         self._ears.know(report)
         self._count(report, now_s)
         self._tell(dict(report.errors), about=one.names)
-        for note in report.notes:
-            self._say("warning", note, None)
+        for note in (*report.notes, *(text for text in report.warnings if text not in self._warned)):
+            self._warn(note)
+        self._warned = frozenset(report.warnings)
         self._due.at(now_s + report.interval_s)
         if report.retry_s is not None:
             self._due.at(now_s + max(report.retry_s, 0.0))
@@ -198,6 +200,11 @@ class Daemon:
             with suppress(OSError):  # a full disk: it is in the log
                 board.show(self._session.run_dir, fights)
                 self._shown = fights
+
+    def _warn(self, note: str) -> None:
+        name, _colon, text = note.partition(": ")
+        about = TunnelName(name) if name in self._settings else None
+        self._say("warning", text if about else note, about)
 
     def _tell(self, errors: dict[TunnelName, str], about: frozenset[TunnelName] | None = None) -> None:
         """Each error once, until it is another one."""

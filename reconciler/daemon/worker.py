@@ -8,7 +8,7 @@ import pickle
 import signal
 import socket
 import struct
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -20,7 +20,9 @@ from reconciler.kinds.nat import Table
 from reconciler.loop import commands, interrupt
 from reconciler.loop.commands import Session
 from reconciler.loop.reconcile import Pass, Request, Watcher
+from reconciler.loop.survey import Survey
 from reconciler.loop.watch import Known
+from reconciler.model.intent import Intent
 from reconciler.model.meter import Work
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Outcome
@@ -57,6 +59,8 @@ class Report(NamedTuple):
     restarts: tuple[tuple[TunnelName, int, Restart], ...] = ()  # name, generation, how patient
     retry_s: float | None = None  # from now: the next attempt that some tunnel waits for
     interval_s: float = INTERVAL_S
+    warnings: tuple[str, ...] = ()  # of manifests, also those that were said before
+    files: frozenset[str] = frozenset()  # a change of one of these is a reason to look
     failure: str = ""
     locked: bool = False  # another tunctl was at work
 
@@ -190,5 +194,30 @@ def _report(passed: Pass) -> Report:
         tuple((name, pid, ticks) for name, pid, ticks in owners if pid and ticks),
         tuple((i.name, i.generation, i.tunnel.restart) for i in up),
         (min(retries) - seen.facts.now_us) / 1e6 if retries else None,
-        policy_of(source.host for source in stored.sources).interval_s,
+        min((policy_of(source.host for source in stored.sources).interval_s, *_refreshes_s(up))),
+        _warnings(seen),
+        _files(up),
     )
+
+
+def _refreshes_s(up: Iterable[Intent]) -> Iterator[float]:
+    """How often manifests are read again, whether their files tell of a change or not."""
+    return (one.refresh_s for intent in up for one in intent.tunnel.manifests.values())
+
+
+def _warnings(seen: Survey) -> tuple[str, ...]:
+    if not seen.facts.whereabouts:
+        return ()
+    from reconciler.layout import whereabouts
+
+    intents = seen.stored.intents
+    expired = (f"{name}: {reason}" for name, reason in whereabouts.expired(intents, seen.facts))
+    return (*whereabouts.warnings(intents, seen.facts), *expired)
+
+
+def _files(up: list[Intent]) -> frozenset[str]:
+    if not any(intent.tunnel.manifests for intent in up):
+        return frozenset()
+    from reconciler.observe import manifest
+
+    return manifest.paths(up)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reconciler.drivers.tun import ROOT, user_id
+from reconciler.errors import InvalidFile, NotObserved
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
-from reconciler.model.facts import Facts
+from reconciler.model.facts import Facts, Whereabouts
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
@@ -23,7 +24,7 @@ def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
     assert settings is not None
     ours = settings.device == "tunctl"
     user = user_id(facts, settings.user) if settings.user else ROOT  # the kernel lets everybody attach to a TUN of nobody
-    mtu = intent.tunnel.mtu or (_by_way(intent, settings, facts) if ours else None)
+    mtu = intent.tunnel.mtu or (_by_way(intent, facts) if ours else None)
     return Link(
         intent.name, dev, "tun", mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,
         uid=user if ours else None, by_program=not ours,
@@ -38,6 +39,8 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
         "mtu": str(_mtu(intent, settings, facts, dev)),
         "run_dir": f"{facts.run_dir}/tunnels/{intent.name}",
     }
+    if settings.manifest:
+        values["endpoint"] = _endpoint(intent, facts)
     if settings.user:
         user_id(facts, settings.user)  # a user that does not exist is said before anything is done
     return Owner(
@@ -51,17 +54,27 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
 def _mtu(intent: Intent, settings: Exec, facts: Facts, dev: IfName) -> int:
     """What a program is told; one that is told another one has to be started again. Of a device that it makes itself it
     decides more than we do. While no way is known, nothing changes."""
-    if intent.tunnel.mtu or settings.device != "tunctl" or not settings.remote:
+    if intent.tunnel.mtu or settings.device != "tunctl" or not any(endpoints(intent.tunnel, facts)):
         return intent.tunnel.mtu or DEFAULT_MTU
-    return _by_way(intent, settings, facts) or facts.forwarding.mtus.get(dev) or DEFAULT_MTU
+    return _by_way(intent, facts) or facts.forwarding.mtus.get(dev) or DEFAULT_MTU
 
 
-def _by_way(intent: Intent, settings: Exec, facts: Facts) -> int | None:
-    if not settings.remote:
+def _by_way(intent: Intent, facts: Facts) -> int | None:
+    hosts = tuple(endpoints(intent.tunnel, facts))
+    if not hosts:
         return None
     from reconciler.drivers import way  # only for who has such a tunnel
 
-    return way.mtu(intent.tunnel, settings.remote, facts)
+    return way.mtu(intent.tunnel, hosts, facts)
+
+
+def _endpoint(intent: Intent, facts: Facts) -> str:
+    """What a manifest says; without any there is nothing to start the program with."""
+    vouched = facts.vouched(intent.name)
+    if vouched is None:
+        known = facts.whereabouts.get((intent.name, ""), Whereabouts(None, "not looked up"))
+        raise (NotObserved if known.unread else InvalidFile)(f"no endpoint is known: {known.trouble}")
+    return str(vouched)
 
 
 def engine(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterator[Resource]:
@@ -72,9 +85,12 @@ def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
     return iter(())
 
 
-def endpoints(tunnel: Tunnel) -> Iterator[str]:
+def endpoints(tunnel: Tunnel, facts: Facts) -> Iterator[str]:
     assert tunnel.exec_ is not None
-    return iter(tunnel.exec_.remote)
+    yield from tunnel.exec_.remote
+    vouched = facts.vouched(tunnel.name)
+    if vouched is not None:
+        yield vouched.host
 
 
 def expand(command: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]:

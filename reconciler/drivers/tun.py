@@ -41,7 +41,7 @@ def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
     return iter(())
 
 
-def endpoints(tunnel: Tunnel) -> Iterator[str]:
+def endpoints(tunnel: Tunnel, facts: Facts) -> Iterator[str]:
     return iter(())
 
 

@@ -34,7 +34,7 @@ def _mtu(intent: Intent, facts: Facts) -> int | None:
     """While no way is known, a device that is there keeps what it has."""
     from reconciler.drivers import way  # only for who has such a tunnel
 
-    found = way.mtu(intent.tunnel, endpoints(intent.tunnel), facts)
+    found = way.mtu(intent.tunnel, endpoints(intent.tunnel, facts), facts)
     return found or (None if intent.name in facts.linked else DEFAULT_MTU)
 
 
@@ -67,8 +67,9 @@ def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
             yield from peer.allowed_ips
 
 
-def endpoints(tunnel: Tunnel) -> Iterator[str]:
-    return (peer.endpoint.host for peer in _settings(tunnel).peers if peer.endpoint)
+def endpoints(tunnel: Tunnel, facts: Facts) -> Iterator[str]:
+    known = (facts.endpoint(tunnel.name, peer) for peer in _settings(tunnel).peers)
+    return (endpoint.host for endpoint in known if endpoint)
 
 
 def is_userspace(tunnel: Tunnel, facts: Facts) -> bool:
@@ -91,14 +92,15 @@ def _settings(tunnel: Tunnel) -> WireGuard:
 def _endpoints(intent: Intent, peer: PeerSettings, facts: Facts) -> tuple[Address, ...] | None:
     """Where the peer may be; None is no opinion: no endpoint, a name that is not known now, or a peer that talks
     to us from where it has roamed to since this very endpoint was set."""
-    if peer.endpoint is None:
+    endpoint = facts.endpoint(intent.name, peer)
+    if endpoint is None:
         return None
-    if facts.working_endpoints.get(f"{intent.name} {peer.public_key}") == str(peer.endpoint):
+    if facts.working_endpoints.get(f"{intent.name} {peer.public_key}") == str(endpoint):
         return None
-    packed = facts.resolved.get(peer.endpoint.host, Unknown("not looked up"))
+    packed = facts.resolved.get(endpoint.host, Unknown("not looked up"))
     if isinstance(packed, Unknown):
         return None
-    return tuple(Address(one, peer.endpoint.port) for one in packed)
+    return tuple(Address(one, endpoint.port) for one in packed)
 
 
 def _preshared(peer: PeerSettings, facts: Facts) -> str | None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from reconciler.host import jws
 from reconciler.host.jws import Refused, shown
 from reconciler.model.manifest import TRANSPORTS, Manifest, Ports
+from reconciler.model.moment import rfc3339
 from reconciler.model.names import TunnelName, is_host_name, is_tunnel_name
 from reconciler.model.prefix import pton
 
@@ -33,8 +34,8 @@ def signed(manifest: Manifest, key: Ed25519PrivateKey) -> bytes:
     document = {
         "version": VERSION,
         "host": manifest.host,
-        "issued_at": as_text(manifest.issued_us),
-        "expires_at": as_text(manifest.expires_us),
+        "issued_at": rfc3339(manifest.issued_us),
+        "expires_at": rfc3339(manifest.expires_us),
         "endpoints": {name: dict(sorted(ports.items())) for name, ports in sorted(manifest.ports.items())},
         "bridges": manifest.bridges,
     }
@@ -56,25 +57,20 @@ def verified(content: bytes, key: Ed25519PublicKey) -> Manifest:
         raise Refused(f"its host {shown(host)} is neither an address nor a name")
     issued_us, expires_us = (_time(document, name) for name in ("issued_at", "expires_at"))
     if expires_us <= issued_us:
-        raise Refused(f"it expires ({as_text(expires_us)}) before it is issued ({as_text(issued_us)})")
+        raise Refused(f"it expires ({rfc3339(expires_us)}) before it is issued ({rfc3339(issued_us)})")
     return Manifest(host, issued_us, expires_us, _ports(document.get("endpoints")))
 
 
-def early(manifest: Manifest, now_us: int) -> str:
-    """Why it does not count yet; "" when it does."""
-    if manifest.issued_us <= now_us + SKEW_US:
+def early(issued_us: int, now_us: int) -> str:
+    """Why one that was issued then does not count yet; "" when it does."""
+    if issued_us <= now_us + SKEW_US:
         return ""
-    return f"it is not valid yet: issued at {as_text(manifest.issued_us)}, and here it is {as_text(now_us)}"
+    return f"it is not valid yet: issued at {rfc3339(issued_us)}, and here it is {rfc3339(now_us)}"
 
 
-def late(manifest: Manifest, now_us: int) -> str:
-    """Why it does not count any more; "" when it does."""
-    return "" if now_us < manifest.expires_us else f"it expired at {as_text(manifest.expires_us)}"
-
-
-def as_text(us: int) -> str:
-    """Microseconds since the epoch → RFC 3339, UTC."""
-    return (_EPOCH + us * _ONE_US).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+def late(expires_us: int, now_us: int) -> str:
+    """Why one that expires then does not count any more; "" when it does."""
+    return "" if now_us < expires_us else f"it expired at {rfc3339(expires_us)}"
 
 
 def is_host(text: str) -> bool:
@@ -91,10 +87,12 @@ def _time(document: dict[str, Any], name: str) -> int:
     try:
         if match is None:
             raise ValueError
-        whole = datetime.fromisoformat(match[1] + "+00:00")
+        whole_us = (datetime.fromisoformat(match[1] + "+00:00") - _EPOCH) // _ONE_US
+        if whole_us < 0:
+            raise ValueError
     except ValueError:
         raise Refused(f"its {name} {shown(text)} is no time (RFC 3339, UTC)") from None
-    return (whole - _EPOCH) // _ONE_US + int((match[2] or "").ljust(6, "0")[:6])
+    return whole_us + int((match[2] or "").ljust(6, "0")[:6])
 
 
 def _ports(endpoints: object) -> Ports:

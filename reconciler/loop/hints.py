@@ -1,4 +1,4 @@
-"""Handles, as the kernel says they should be: what the next pass is saved by, and could do without."""
+"""What is to be remembered after a pass: handles, as the kernel says they should be, and what manifests vouch for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from reconciler.host.machine import Machine
 from reconciler.kinds.owner import fingerprint as fingerprint_of
 from reconciler.kinds.resolver import Resolver
 from reconciler.loop.survey import Survey
-from reconciler.model.intent import Intent
+from reconciler.model.intent import Intent, Vouched
 from reconciler.model.names import TunnelName
 
 
@@ -22,7 +22,7 @@ def handle(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bo
     return Handle(
         name, intent.mark.id, now.facts.boot_id, link.name if link else None, link.ifindex if link else None,
         owner.pid if owner else None, owner.start_ticks if owner else None, fingerprint,
-        _endpoints(intent) if peers_are_set else known.endpoints if known else {},
+        _endpoints(now, intent) if peers_are_set else known.endpoints if known else {},
         known.bound if known else {},
         _is_resolved(now, name, known),
     )  # fmt: skip
@@ -35,7 +35,16 @@ def _is_resolved(now: Survey, name: TunnelName, known: Handle | None) -> bool:
     return any(isinstance(r, Resolver) and r.backend == "resolved" for r in now.found_of(name))
 
 
-def _endpoints(intent: Intent) -> dict[str, str]:
+def _endpoints(now: Survey, intent: Intent) -> dict[str, str]:
     """The endpoint texts that stand in the engine after a pass without errors."""
     peers = intent.tunnel.wireguard.peers if intent.tunnel.wireguard else ()
-    return {peer.public_key: str(peer.endpoint) for peer in peers if peer.endpoint}
+    known = {peer.public_key: now.facts.endpoint(intent.name, peer) for peer in peers}
+    return {public_key: str(endpoint) for public_key, endpoint in known.items() if endpoint}
+
+
+def vouched(now: Survey, intent: Intent) -> tuple[Vouched, ...]:
+    """What the store is to remember of its manifests. Of a tunnel that is to be down nobody looked at them: as it was."""
+    places = [(intent.name, of) for of in intent.tunnel.manifests]
+    if intent.withdrawn or not all(place in now.facts.whereabouts for place in places):
+        return intent.vouched
+    return tuple(best for place in places if (best := now.facts.whereabouts[place].best))

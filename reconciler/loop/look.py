@@ -49,8 +49,17 @@ def look(state_dir: str | Path, run_dir: str | Path, names: Sequence[str] = ()) 
         return HostStatus(
             (*tunnels, *unknown), _unmanaged(seen), _orphans(seen), seen.facts.now_us,
             worst((t.judgement for t in (*tunnels, *unknown)), named=bool(names)),
-            (*seen.found.warnings, *machine.handles.warnings()), bool(seen.stored.intents), keeper,
+            (*seen.found.warnings, *machine.handles.warnings(), *_unbelieved(seen)), bool(seen.stored.intents), keeper,
         )  # fmt: skip
+
+
+def _unbelieved(seen: Survey) -> tuple[str, ...]:
+    """Manifests that are there and do not count, while what an earlier one said does: nothing is wrong yet."""
+    if not seen.facts.whereabouts:
+        return ()
+    from reconciler.layout import whereabouts
+
+    return tuple(whereabouts.warnings(seen.stored.intents, seen.facts))
 
 
 def _undeclared(name: str) -> TunnelStatus:

@@ -12,6 +12,7 @@ from reconciler.host import files, keyfile, keys, manifest
 from reconciler.host.bound import Bound
 from reconciler.host.jws import Refused
 from reconciler.model.manifest import Manifest, Ports
+from reconciler.model.moment import rfc3339
 from reconciler.model.names import TunnelName
 from reconciler.model.prefix import pton
 
@@ -52,14 +53,14 @@ def sign(key: str, host: str, ports: Ports, *, ttl_s: float, out: str) -> Signed
     return Signed(made, tuple(later))
 
 
-def _issued_later(path: str, key: Ed25519PublicKey, now_us: int) -> Iterator[str]:
+def _issued_later(path: str, key: Ed25519PublicKey, now_us: int) -> Iterator[str | None]:
     """When, if the clock was ahead at that time, or is behind now."""
     try:
         old = manifest.verified(files.read_of_anybody(path, manifest.LIMIT), key)
     except (OSError, Refused):
         return
     if old.issued_us > now_us:
-        yield manifest.as_text(old.issued_us)
+        yield rfc3339(old.issued_us)
 
 
 def reachable(bound: Bound) -> tuple[Ports, tuple[str, ...]]:
@@ -94,7 +95,7 @@ def verify(path: str, public_key: str) -> Manifest:
         found = manifest.verified(content, key)
     except Refused as error:
         raise InvalidFile(f"{path}: refused: {error}") from None
-    untimely = manifest.early(found, now_us) or manifest.late(found, now_us)
+    untimely = manifest.early(found.issued_us, now_us) or manifest.late(found.expires_us, now_us)
     if untimely:
         raise InvalidFile(f"{path}: refused: {untimely}")
     return found

@@ -87,6 +87,9 @@ def _not_compared(seen: Survey) -> Iterator[str]:
     for path, key in (*seen.facts.public_keys.items(), *seen.facts.preshared.items()):
         if isinstance(key, Unknown):
             yield f"{path}: not compared: {key.reason}"
+    for (name, _), known in seen.facts.whereabouts.items():
+        if known.unread:
+            yield f"{name}: {known.trouble}: not compared"
 
 
 def _blind(seen: Survey, left: Plan) -> Iterator[tuple[TunnelName, TunctlError]]:

@@ -82,6 +82,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     watch.planned(first)
     if first.steps:
         store.ensure_writable()
+    remember.vouched(store, before)
     point(fault, "observed")
     remember.owners(machine, before)
     remember.rests(store, before, (wide - scope - apart) & request.resting.keys(), request.resting)
@@ -108,6 +109,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     acted = frozenset(outcome.step.tunnel for outcome in outcomes if not outcome.skipped)
     passed = remember.Passed(now, scope, acted, _made_anew(outcomes), dict(errors), request.requested, request.cause)
     remember.handles(machine, passed)
+    remember.vouched(store, now)
     remember.progress(store, passed)
     point(fault, "recorded")
     remarks = tuple(_remarks(before, outcomes))

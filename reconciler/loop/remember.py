@@ -47,6 +47,14 @@ def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool
         raise StepFailed(f"{machine.run_dir}: handles of {name} could not be written: {error.strerror}") from error
 
 
+def vouched(store: Store, now: Survey) -> None:
+    """What manifests vouch for is kept: a newer one may be damaged or gone tomorrow, or after a reboot."""
+    best = {intent.name: hints.vouched(now, intent) for intent in now.stored.intents}
+    found = {intent.name: best[intent.name] for intent in now.stored.intents if best[intent.name] != intent.vouched}
+    if found:
+        store.vouch(found)
+
+
 def _bound_log(machine: Machine, name: TunnelName) -> None:
     """A program that talks much must not fill the disk."""
     if machine.handles.get(name):

@@ -10,7 +10,7 @@ from reconciler.host import ownerlog
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import has_net_admin
-from reconciler.loop.hints import handle
+from reconciler.loop.hints import handle, vouched
 from reconciler.loop.planning import terms
 from reconciler.loop.survey import Survey, survey
 from reconciler.loop.unchanged import unchanged
@@ -79,7 +79,7 @@ def _is_kept(machine: Machine, now: Survey, intent: Intent) -> bool:
     """All that a pass remembers of a tunnel is remembered."""
     name = intent.name
     there = name in now.found_by_tunnel
-    if intent.withdrawn or not is_steady(now, intent, there=there):
+    if intent.withdrawn or not is_steady(now, intent, there=there) or intent.vouched != vouched(now, intent):
         return False
     directory = os.path.join(os.fspath(machine.run_dir), "tunnels", name)
     if not there:

@@ -11,6 +11,7 @@ import os
 from reconciler import __version__
 from reconciler.config import files
 from reconciler.model.digest import sha256_hex
+from reconciler.model.intent import Intent
 from reconciler.model.tunnel import Desired, Input, Tunnel
 from reconciler.store.stored import Source, Stored
 
@@ -32,6 +33,8 @@ def _desired(source: Source, stored: Stored) -> Desired | None:
     if len(tunnels) != source.tunnels or not all(_is_same(one) for one in source.inputs):
         return None
     if any(_secret_problem(path) for tunnel in tunnels for path in _secrets(tunnel)):
+        return None
+    if not all(_are_trusted(intent) for intent in stored.intents if intent.source == source.name and not intent.withdrawn):
         return None
     return Desired(source.name, source.path, source.host, tunnels, (), source.warnings, source.inputs)
 
@@ -58,6 +61,16 @@ def _secrets(tunnel: Tunnel) -> list[str]:
         return []
     preshared = [peer.preshared_key_file for peer in tunnel.wireguard.peers if peer.preshared_key_file]
     return [tunnel.wireguard.private_key_file, *preshared]
+
+
+def _are_trusted(intent: Intent) -> bool:
+    """Are the keys that its manifests must be signed with those that they were last verified with?"""
+    known = {one.of: one.key_digest for one in intent.vouched}
+    for of, settings in intent.tunnel.manifests.items():
+        mode = files.status(settings.public_key_file).st_mode & 0o022
+        if mode or known.get(of) != sha256_hex(files.read(settings.public_key_file, files.PUBLIC_KEY_BYTES)):
+            return False
+    return True
 
 
 def _secret_problem(path: str) -> str | None:

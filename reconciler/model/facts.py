@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reconciler.model.intent import Vouched
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.nameservice import NameService
 from reconciler.model.prefix import Prefix
 from reconciler.model.publickey import PublicKey
+from reconciler.model.tunnel import Endpoint, PeerSettings
 from reconciler.typed import NamedTuple
 
 
@@ -65,6 +67,15 @@ class Forwarding(NamedTuple):
     publishes: bool = False  # somebody sends connections on to other addresses (DNAT)
 
 
+class Whereabouts(NamedTuple):
+    """Where an endpoint is by its manifest, as far as that can be believed."""
+
+    best: Vouched | None  # None: no manifest has ever vouched for any
+    trouble: str = ""  # why the manifest that is there now is not the best one, or cannot be read
+    expired: bool = False  # the best one is, and there is no better
+    unread: bool = False  # only because we may not
+
+
 class Facts(NamedTuple):
     """Gathered once per pass by observe.facts."""
 
@@ -90,3 +101,13 @@ class Facts(NamedTuple):
     linked: frozenset[TunnelName] = frozenset()  # tunnels whose interface is there
     name_service: NameService | None = None  # None: no tunnel has `dns`
     working_endpoints: Mapping[str, str] = {}  # "tunnel public_key" → the endpoint text that was last set there
+    whereabouts: Mapping[tuple[TunnelName, str], Whereabouts] = {}  # tunnel, public key ("" for a program)
+
+    def endpoint(self, tunnel: TunnelName, peer: PeerSettings) -> Endpoint | None:
+        """Where a WireGuard peer is: as the desired file says, or its manifest."""
+        return peer.endpoint if peer.manifest is None else self.vouched(tunnel, peer.public_key)
+
+    def vouched(self, tunnel: TunnelName, of: str = "") -> Endpoint | None:
+        """What a manifest says of a peer, or of the endpoint of a program."""
+        known = self.whereabouts.get((tunnel, of))
+        return known.best.endpoint if known and known.best else None

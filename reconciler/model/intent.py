@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
-from reconciler.model.tunnel import Tunnel
+from reconciler.model.tunnel import Endpoint, Tunnel
 from reconciler.typed import NamedTuple
 
 
@@ -21,6 +21,26 @@ class Progress(NamedTuple):
     last_addresses: tuple[str, ...] = ()  # as text, of the last time it was up
 
 
+class Vouched(NamedTuple):
+    """An endpoint that a manifest vouched for: the best one so far. It is kept, because a newer one may be damaged or
+    gone, and because no older one may take its place. Times: microseconds since the epoch, UTC."""
+
+    of: str  # the peer's public key, "" for the program of exec
+    host: str
+    port: int
+    issued_us: int
+    expires_us: int
+    file: str  # where the manifest was, and by which of its entries
+    tunnel: TunnelName | None
+    transport: str
+    digest: str  # sha256 of the manifest and of the public key file it was verified with, hex
+    key_digest: str
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(self.host, self.port)
+
+
 class Intent(NamedTuple):
     """A row of the store."""
 
@@ -33,6 +53,7 @@ class Intent(NamedTuple):
     withdrawn: bool = False  # its source no longer declares it; kept until nothing of it is left
     started_boot: str | None = None  # boot id in which `up` asked for a tunnel without autostart
     progress: Progress = Progress()
+    vouched: tuple[Vouched, ...] = ()
 
     @property
     def name(self) -> TunnelName:

@@ -17,6 +17,16 @@ class Endpoint(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class EndpointManifest(NamedTuple):
+    """An `endpoint_manifest`: a signed file of the server says where it is."""
+
+    file: str
+    public_key_file: str  # PEM: what it must be signed with
+    tunnel: TunnelName | None = None  # its name on the server; None: the manifest has one only
+    transport: str = "udp"  # udp · tcp · quic
+    refresh_s: float = 300.0
+
+
 class PeerSettings(NamedTuple):
     """One `[[tunnels.X.wireguard.peers]]`. Keys are base64 as `wg` prints them; secrets are paths."""
 
@@ -26,6 +36,7 @@ class PeerSettings(NamedTuple):
     preshared_key_file: str | None = None
     endpoint: Endpoint | None = None
     keepalive_s: int | None = None
+    manifest: EndpointManifest | None = None  # instead of endpoint
 
 
 class WireGuard(NamedTuple):
@@ -51,6 +62,7 @@ class Exec(NamedTuple):
     restart_digest: str = ""  # over the contents of restart_on, as they were at apply
     ready_timeout_s: float = 12.0
     stop_grace_s: float = 5.0
+    manifest: EndpointManifest | None = None  # what {endpoint} stands for
 
 
 class Tun(NamedTuple):
@@ -159,6 +171,13 @@ class Tunnel(NamedTuple):
     split: Split | None = None
     dns: Dns | None = None
     nat: tuple[Nat, ...] = ()
+
+    @property
+    def manifests(self) -> dict[str, EndpointManifest]:
+        """Whose endpoints signed files say: by the peer's public key, "" for the program of exec."""
+        peers = self.wireguard.peers if self.wireguard else ()
+        found = {peer.public_key: peer.manifest for peer in peers if peer.manifest}
+        return {"": self.exec_.manifest} if self.exec_ and self.exec_.manifest else found
 
     @property
     def has_own_table(self) -> bool:

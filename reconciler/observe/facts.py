@@ -43,6 +43,7 @@ def gather(
         working_endpoints=_endpoints_set(machine, intents),
     )
     facts = _with_engines(facts, intents, links, privileged=privileged)
+    facts = _with_manifests(facts, intents, privileged=privileged)
     facts = _with_endpoints(facts, machine, intents, found, policy, names=resolve)
     return _with_accounts(facts, intents, patient=resolve)
 
@@ -60,16 +61,25 @@ def _with_engines(facts: Facts, intents: Iterable[Intent], links: Mapping[IfName
     )
 
 
+def _with_manifests(facts: Facts, intents: Iterable[Intent], *, privileged: bool) -> Facts:
+    vouched_for = [intent for intent in intents if intent.tunnel.manifests and intent.is_wanted_up(facts.boot_id)]
+    if not vouched_for:
+        return facts
+    from reconciler.observe import manifest
+
+    return facts._replace(whereabouts=manifest.gather(vouched_for, facts.now_us, privileged=privileged))
+
+
 def _with_endpoints(
     facts: Facts, machine: Machine, intents: Sequence[Intent], found: Found, policy: Policy, *, names: bool
 ) -> Facts:
-    hosts = tuple(_hosts(intents))
+    hosts = tuple(_hosts(intents, facts))
     if not hosts:
         return facts
     from reconciler.host.resolve import resolve
 
     resolved = _addresses(machine, hosts, found, facts.uplinks, policy.numbers.fwmark) if names else resolve(hosts, names=False)
-    mtus = network.path_mtus(machine, found, _automatic(intents, resolved), policy.numbers.fwmark)
+    mtus = network.path_mtus(machine, found, _automatic(intents, resolved, facts), policy.numbers.fwmark)
     return facts._replace(resolved=resolved, path_mtu=mtus)
 
 
@@ -101,10 +111,10 @@ def _pinned(routes: Iterable[Route]) -> tuple[bytes, ...]:
     return tuple(sorted({route.packed for route in blocks if route.length == len(route.packed) * 8}))
 
 
-def _automatic(intents: Iterable[Intent], resolved: Mapping[str, tuple[bytes, ...] | Unknown]) -> Iterator[bytes]:
+def _automatic(intents: Iterable[Intent], resolved: Mapping[str, tuple[bytes, ...] | Unknown], facts: Facts) -> Iterator[bytes]:
     """Endpoints of tunnels whose MTU follows from the way to them."""
     for intent in intents:
-        for host in _hosts((intent,)) if intent.tunnel.mtu is None else ():
+        for host in _hosts((intent,), facts) if intent.tunnel.mtu is None else ():
             packed = resolved.get(host, ())
             yield from packed if not isinstance(packed, Unknown) else ()
 
@@ -114,14 +124,16 @@ def _servers(intents: Iterable[Intent]) -> Iterator[bytes]:
         yield from intent.tunnel.dns.servers if intent.tunnel.dns else ()
 
 
-def _hosts(intents: Iterable[Intent]) -> Iterator[str]:
+def _hosts(intents: Iterable[Intent], facts: Facts) -> Iterator[str]:
     """Where the engines of all tunnels talk to."""
     for intent in intents:
         tunnel = intent.tunnel
         if tunnel.wireguard:
-            yield from (peer.endpoint.host for peer in tunnel.wireguard.peers if peer.endpoint)
+            known = (facts.endpoint(tunnel.name, peer) for peer in tunnel.wireguard.peers)
+            yield from (endpoint.host for endpoint in known if endpoint)
         if tunnel.exec_:
-            yield from tunnel.exec_.remote
+            vouched = facts.vouched(tunnel.name)
+            yield from (*tunnel.exec_.remote, *((vouched.host,) if vouched else ()))
 
 
 def _users(intents: Iterable[Intent]) -> Iterator[str]:

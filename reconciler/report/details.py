@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from reconciler.model.intent import Intent
+from reconciler.model.intent import Intent, Vouched
 from reconciler.model.ledger import Entry
+from reconciler.model.moment import rfc3339
 from reconciler.model.plan import Plan
 from reconciler.model.resource import Resource
 from reconciler.report.changes import plan_json, step_line
-from reconciler.report.moment import rfc3339
 from reconciler.report.plain import VERSION, plain, resource
 
 LINES = 200  # of wanted and found for people; JSON has all
@@ -41,12 +41,24 @@ def document(seen: Details) -> dict[str, Any]:
             "held": intent.held,
             "withdrawn": intent.withdrawn,
             "progress": plain(intent.progress._asdict()),
+            "vouched": [_vouched(one) for one in intent.vouched],
         },
         "wanted": [{"kind": r.kind, "text": str(r), **(resource(r) or {})} for r in seen.wanted],
         "found": [{"kind": r.kind, "text": str(r), **(resource(r) or {})} for r in seen.found],
         "handles": plain(seen.handle._asdict()) if seen.handle else None,
         "ledger": [{"key": e.key, "previous": _decoded(e.previous), "value": _decoded(e.value)} for e in seen.ledger],
         "pending": plan_json(seen.left, ())["steps"],
+    }
+
+
+def _vouched(one: Vouched) -> dict[str, Any]:
+    """The best that a manifest ever said of an endpoint."""
+    return {
+        "public_key": one.of or None,
+        "endpoint": str(one.endpoint),
+        "issued_at": rfc3339(one.issued_us),
+        "expires_at": rfc3339(one.expires_us),
+        "file": one.file,
     }
 
 
@@ -80,6 +92,8 @@ def text(seen: Details) -> Iterator[str]:
         yield f"  since {rfc3339(progress.since_us)}{f', attempt {progress.attempt}' if progress.attempt else ''}"
     if progress.error:
         yield f"  last error: {progress.error}"
+    for one in intent.vouched:
+        yield f"  endpoint {one.endpoint} by {one.file}, issued {rfc3339(one.issued_us)}, expires {rfc3339(one.expires_us)}"
     yield from _lines("wanted", seen.wanted)
     yield from _lines("found", seen.found)
     yield "left to do:" if seen.left.steps else "left to do: nothing"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from reconciler.report.moment import rfc3339
+from reconciler.model.moment import rfc3339
 from reconciler.report.plain import VERSION
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from reconciler.kinds.nat import Let
 from reconciler.model.found import Counters
 from reconciler.model.intent import Intent
+from reconciler.model.moment import duration, rfc3339, size
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Step
 from reconciler.model.prefix import parse_prefix
 from reconciler.model.text import one_line
 from reconciler.model.verdict import Judgement, Verdict
-from reconciler.report.moment import duration, rfc3339, size
 from reconciler.report.paint import PLAIN, Paint
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 

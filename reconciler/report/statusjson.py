@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reconciler.kinds.nat import Let
+from reconciler.model.moment import rfc3339
 from reconciler.report.changes import step_json
-from reconciler.report.moment import rfc3339
 from reconciler.report.names import dns_json
 from reconciler.report.plain import VERSION
 from reconciler.report.status import HostStatus, PeerLine, TunnelStatus, since

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from reconciler.model.intent import Intent, Progress
+from reconciler.model.intent import Intent, Progress, Vouched
 from reconciler.model.names import TunnelName
 from reconciler.store.stored import Actor
 from reconciler.typed import NamedTuple
@@ -67,6 +67,11 @@ def moved(moves: Mapping[TunnelName, tuple[Progress, str]]) -> Callable[[Intent]
         return intent._replace(progress=progress._replace(error=plain(progress.error)))
 
     return change
+
+
+def vouched(found: Mapping[TunnelName, tuple[Vouched, ...]]) -> Callable[[Intent], Intent]:
+    """What manifests vouch for."""
+    return lambda intent: intent._replace(vouched=found[intent.name])
 
 
 def plain(text: str) -> str:

@@ -81,6 +81,15 @@ class Commit:
                     notes += _notes_of([intent], now.state, who, outcome=now.error)
             write_notes(connection, notes)
 
+    def vouch(self, change: Change) -> None:
+        with self.begin() as connection:
+            before = {i.name: {v.of: v.endpoint for v in i.vouched} for i in self._now(connection, change.names).intents}
+            for intent in self._write(connection, change):
+                was = before[intent.name]
+                moved = [f"{was[v.of]} → {v.endpoint}" for v in intent.vouched if was.get(v.of, v.endpoint) != v.endpoint]
+                if moved:
+                    write_notes(connection, _notes_of([intent], change.event, Who(TUNCTL, f"manifest: {', '.join(moved)}")))
+
     def record(self, generation: int, outcome: str, tunnels: Mapping[TunnelName, str]) -> None:
         with self.begin() as connection:
             write_outcome(connection, generation, outcome, tunnels)

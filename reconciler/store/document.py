@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from reconciler.host.jsontext import loads
+from reconciler.model.intent import Vouched
 from reconciler.model.names import TunnelName
 from reconciler.model.prefix import Prefix, ntop, parse_prefix, pton
 from reconciler.model.tunnel import (
     Dns,
     Endpoint,
+    EndpointManifest,
     Exec,
     Host,
     Nat,
@@ -86,7 +88,18 @@ def decode_host(text: str) -> Host:
         return _decode(Host, loads(text))
 
 
-def _dumps(document: dict[str, Any]) -> str:
+def encode_vouched(vouched: Iterable[Vouched]) -> str:
+    """What manifests vouched for → document."""
+    return _dumps([_encode(one) for one in vouched])
+
+
+def decode_vouched(text: str) -> tuple[Vouched, ...]:
+    """Document → what manifests vouched for. ValueError when it is damaged."""
+    with _damage():
+        return tuple([_decode(Vouched, one) for one in loads(text)])
+
+
+def _dumps(document: Any) -> str:
     import json  # only who writes needs it
 
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -150,7 +163,8 @@ _FLOAT = (float, float)  # 5 and 5.0 are the same wish
 
 _FIELDS = {"from": "from_", "exec": "exec_"}  # key → field, where the key is a word of Python
 _FORMS: dict[type[Any], _Form] = {
-    PeerSettings: {"allowed_ips": _PREFIXES, "endpoint": _nested(Endpoint)},
+    EndpointManifest: {"refresh_s": _FLOAT},
+    PeerSettings: {"allowed_ips": _PREFIXES, "endpoint": _nested(Endpoint), "manifest": _nested(EndpointManifest)},
     WireGuard: {"userspace_command": _TUPLE, "peers": _many(*_nested(PeerSettings))},
     Exec: {
         "command": _TUPLE,
@@ -159,6 +173,7 @@ _FORMS: dict[type[Any], _Form] = {
         "restart_on": _TUPLE,
         "ready_timeout_s": _FLOAT,
         "stop_grace_s": _FLOAT,
+        "manifest": _nested(EndpointManifest),
     },
     RouteSettings: {
         "to": _PREFIXES,

@@ -14,7 +14,7 @@ from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Input
 from reconciler.store import failure, place
-from reconciler.store.document import decode_host, decode_tunnel
+from reconciler.store.document import decode_host, decode_tunnel, decode_vouched
 from reconciler.store.stored import SCHEMA, Event, Source, Stored
 from reconciler.typed import TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +31,7 @@ _UNFINISHED_S = 0.2  # a journal that outlives this has no writer
 _SOURCES = "SELECT name, path, host, generation, applied_us, tunnels, inputs, warnings, forgotten FROM source ORDER BY name"
 _INTENTS = """
     SELECT name, source, slot, tunnel_id, generation, document, held, withdrawn, started_boot,
-           state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses
+           state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses, vouched
     FROM intent ORDER BY slot"""
 _HISTORY = """
     SELECT at_us, tunnel, source, generation, uid, actor, event, cause, outcome FROM history
@@ -128,14 +128,15 @@ def _source(row: tuple[Any, ...]) -> Source:
 
 def _intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Intent:
     name, source, slot, tunnel_id, generation, document, held, withdrawn, started_boot, *rest = row
-    state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses = rest
+    state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses, vouched = rest
     tunnel = decode_tunnel(document, lists)
     if tunnel.name != name:
         raise ValueError(f"the document of {name!r} is that of {tunnel.name!r}")
     addresses = tuple(loads(last_addresses))
     progress = Progress(state, since_us, up_since_us, attempt, next_retry_us, error, bool(worked), addresses)
     mark = Mark(tunnel.name, store_id, tunnel_id)
-    return Intent(tunnel, mark, slot, source, generation, bool(held), bool(withdrawn), started_boot, progress)
+    known = decode_vouched(vouched) if vouched != "[]" else ()
+    return Intent(tunnel, mark, slot, source, generation, bool(held), bool(withdrawn), started_boot, progress, known)
 
 
 def _look(state_dir: str | Path, timeout_s: float, question: Callable[[sqlite3.Connection], T]) -> T | None:

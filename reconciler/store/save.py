@@ -12,7 +12,7 @@ from reconciler.model.intent import Intent
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Host
 from reconciler.store import tables as t
-from reconciler.store.document import encode_host, encode_tunnel, prefix_lists
+from reconciler.store.document import encode_host, encode_tunnel, encode_vouched, prefix_lists
 from reconciler.store.stored import Source
 
 
@@ -75,6 +75,7 @@ def _row(intent: Intent) -> dict[str, Any]:
         **progress._asdict(),
         "worked": int(progress.worked),
         "last_addresses": json.dumps(progress.last_addresses),
+        "vouched": encode_vouched(intent.vouched),
     }
 
 

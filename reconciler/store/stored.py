@@ -8,7 +8,7 @@ from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Host, Input
 from reconciler.typed import NamedTuple
 
-SCHEMA = "0001"  # the revision of migrations/versions that this version reads and writes; they sort as text
+SCHEMA = "0002"  # the revision of migrations/versions that this version reads and writes; they sort as text
 
 
 class Source(NamedTuple):
@@ -44,7 +44,9 @@ class Event(NamedTuple):
     generation: int | None
     uid: int | None  # None: tunctl by itself
     actor: str
-    event: str  # saved · created · changed · withdrawn · held · released · forgotten · deleted, or the state that was entered
+    event: (
+        str  # saved · created · changed · withdrawn · held · released · moved (its endpoint) · forgotten · deleted, or a state
+    )
     cause: str
     outcome: str  # "" while it is not known
 

@@ -82,6 +82,9 @@ intent = Table(
     Column("error", Text, nullable=False),
     Column("worked", Integer, CheckConstraint("worked IN (0, 1)", name="worked"), nullable=False),
     Column("last_addresses", Text, CheckConstraint("last_addresses GLOB '[[]*]'", name="addresses"), nullable=False),
+    Column(
+        "vouched", Text, CheckConstraint("vouched GLOB '[[]*]'", name="vouched"), nullable=False, server_default=text("'[]'")
+    ),
     CheckConstraint("length(name) BETWEEN 1 AND 32", name="name_length"),
     CheckConstraint("name GLOB '[a-z0-9]*' AND name NOT GLOB '*[^a-z0-9_-]*'", name="name_letters"),
     UniqueConstraint("slot"),

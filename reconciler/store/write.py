@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from reconciler.errors import Bug
-from reconciler.model.intent import Progress
+from reconciler.model.intent import Progress, Vouched
 from reconciler.model.ledger import Entry, is_ledger_key
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Desired
@@ -157,6 +157,13 @@ class Store:
         change_ = Change(frozenset(moves), change.moved(moves), "")
         if self._differs(change_):
             self._commit.progress(change_, moves)
+
+    @_in_turn
+    def vouch(self, found: Mapping[TunnelName, tuple[Vouched, ...]]) -> None:
+        """The endpoints that manifests vouch for, to outlive these. One that has moved is a line of the history."""
+        change_ = Change(frozenset(found), change.vouched(found), "moved")
+        if self._differs(change_):
+            self._commit.vouch(change_)
 
     @_in_turn
     def record(self, generation: int | None, outcome: str, tunnels: Mapping[TunnelName, str] | None = None) -> None:

@@ -18,19 +18,20 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from reconciler.errors import StoreError
+from reconciler.model.names import TunnelName
 from reconciler.store import read, schema
 from reconciler.store.stored import SCHEMA
 from reconciler.store.write import Store
 from tests.unit.store_of import put, routed_by_file
 
-NEXT = "0002"
+NEXT = "0003"
 NEXT_REVISION = """
 import os
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade():
@@ -39,11 +40,12 @@ def upgrade():
     op.execute("UPDATE source SET path = '/moved'")
     {then}
 """
+_TABLES = ("meta", "source", "prefix_list", "intent", "intent_prefix_list", "ledger", "ledger_user")
 MIGRATE = """
 import sys
 from pathlib import Path
 from reconciler.store import schema
-schema.migrate(sys.argv[1], "0001", "0002", Path(sys.argv[2]))
+schema.migrate(sys.argv[1], "0002", "0003", Path(sys.argv[2]))
 """
 
 
@@ -78,7 +80,7 @@ def revisions(tmp_path: Path, then: str = "pass") -> Path:
     """The migrations, and one more, which ends with this statement."""
     directory = tmp_path / "migrations 100%"
     shutil.copytree(schema.migrations(), directory, ignore=shutil.ignore_patterns("__pycache__"))
-    (directory / "versions" / "0002_next.py").write_text(NEXT_REVISION.format(then=then))
+    (directory / "versions" / "0003_next.py").write_text(NEXT_REVISION.format(then=then))
     return directory
 
 
@@ -186,3 +188,46 @@ def test_alembic_is_not_needed_when_nothing_is_to_be_migrated(database: Path) ->
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert told.stdout == "False\n"
+
+
+def test_the_first_schema_becomes_ours_with_all_that_is_in_it(tmp_path: Path) -> None:
+    """Intents, their prefix files and the ledger; what later columns say is their default."""
+    directory, path = tmp_path / "migrations", tmp_path / "state" / "intent.db"
+    shutil.copytree(schema.migrations(), directory, ignore=shutil.ignore_patterns("__pycache__"))
+    with Store.open(path.parent) as store:
+        put(store, "a", routed_by_file("b", "10.0.0.0/8"))
+        store.ledger_put("file:/etc/resolv.conf", TunnelName("a"), b"old", b"new")
+    wanted = read.read(path.parent)
+    rows = {name: _rows(path, name) for name in _TABLES}
+    path.unlink()
+    path.touch()
+    config = Config()
+    config.set_main_option("script_location", str(directory))
+    with schema.transaction(schema.engine(str(path)), str(path)) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    for name, (columns, values) in rows.items():
+        _insert(path, name, columns, values)
+    with Store.open(path.parent) as store:
+        assert store.stored() == wanted
+    assert rows_of(path)[0] == (SCHEMA,)
+
+
+def _rows(path: Path, table: str) -> tuple[list[str], list[tuple[object, ...]]]:
+    connection = sqlite3.connect(path)
+    found = connection.execute(f"SELECT * FROM {table}")
+    result = [column[0] for column in found.description], found.fetchall()
+    connection.close()
+    return result
+
+
+def _insert(path: Path, table: str, columns: list[str], rows: list[tuple[object, ...]]) -> None:
+    """What of it an older table has a place for."""
+    connection = sqlite3.connect(path)
+    known = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    kept = [at for at, name in enumerate(columns) if name in known]
+    names, marks = ", ".join(f'"{columns[at]}"' for at in kept), ", ".join("?" * len(kept))
+    for row in rows:
+        connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", [row[at] for at in kept])
+    connection.commit()
+    connection.close()

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.config_of import EXEC, KEY, PEER, PEER2, TUN, WG, judge
+from reconciler.config.load import load
+from reconciler.model.names import TunnelName
+from reconciler.model.tunnel import EndpointManifest
+from tests.unit.config_of import EXEC, KEY, PEER, PEER2, TUN, WG, judge, write
+from tests.unit.manifest_of import public_pem
 
 # id, text (line 1 is `version = 1`, line 2 empty), what is said
+MANIFEST = '[tunnels.office.wireguard.peers.endpoint_manifest]\nfile = "x"\npublic_key_file = "pub"\n'
+EXEC_MANIFEST = '[tunnels.lab.exec.endpoint_manifest]\nfile = "x"\npublic_key_file = "pub"\n'
 TABLE = [
     # addresses
     (
@@ -113,9 +119,24 @@ TABLE = [
     ("keepalive-part", WG + PEER + 'keepalive = "1500ms"', ["must be whole seconds, not '1500ms'"]),
     (
         "endpoint-and-manifest",
-        WG + PEER + 'endpoint = "a:1"\nendpoint_manifest = { file = "x", public_key_file = "y" }',
+        WG + PEER + 'endpoint = "a:1"\nendpoint_manifest = { file = "x", public_key_file = "pub" }',
         ["d.toml:10: tunnels.office.wireguard.peers[0].endpoint: stands beside endpoint_manifest"],
     ),
+    (
+        "manifest-key-absent",
+        WG + PEER + MANIFEST.replace('"pub"', '"nix"'),
+        ["public_key_file: nix: no such file"],
+    ),
+    ("manifest-key-private", WG + PEER + MANIFEST.replace('"pub"', '"k"'), ["public_key_file: k is not a public key (PEM)"]),
+    (
+        "manifest-key-open",
+        WG + PEER + MANIFEST.replace('"pub"', '"open.pub"'),
+        ["has mode 0664: others could say"],
+    ),
+    ("manifest-tunnel", WG + PEER + MANIFEST + 'tunnel = "Hub"', ["endpoint_manifest.tunnel: 'Hub' is no name of a tunnel"]),
+    ("manifest-tcp", WG + PEER + MANIFEST + 'transport = "tcp"', ["endpoint_manifest.transport: WireGuard speaks UDP"]),
+    ("manifest-refresh", WG + PEER + MANIFEST + 'refresh = "1ms"', ["endpoint_manifest.refresh: must be from"]),
+    ("manifest-no-key", WG + PEER + MANIFEST.replace("public_key_file", "#"), ["public_key_file: missing, it is required"]),
     (
         "listen_port-and-listen",
         WG + 'listen_port = 5\n[[tunnels.office.listen]]\ntransport = "udp"\nport = 5',
@@ -167,12 +188,46 @@ TABLE = [
         ["d.toml:7: tunnels.lab.exec.environment.A: expected a string, got the integer 5"],
     ),
     ("exec-user", EXEC + 'user = "no-such-user-here"', ["there is no user 'no-such-user-here' on this machine"]),
+    (
+        "exec-endpoint-nowhere",
+        EXEC.replace('lab"]', 'lab", "{endpoint}"]'),
+        ["{endpoint} is what [tunnels.lab.exec.endpoint_m"],
+    ),
+    ("exec-endpoint-untold", EXEC + EXEC_MANIFEST, ["lab.exec.endpoint_manifest: {endpoint} does not stand in the command"]),
     ("exec-remote", EXEC + 'remote = ["a b"]', ["'a b' is no DNS name"]),
     ("exec-ready", EXEC + 'ready_timeout = "2h"', ["must be from 100ms to 1h, not '2h'"]),
     # tun
     ("tun-mode", TUN + '[tunnels.t.tun]\nmode = "top"', ["got 'top', did you mean 'tap'?"]),
     ("tun-group", TUN + '[tunnels.t.tun]\ngroup = "no-such-group"', ["there is no group 'no-such-group' on this machine"]),
 ]
+
+
+@pytest.fixture(autouse=True)
+def public_keys(tmp_path: Path) -> None:
+    for name, mode in (("pub", 0o644), ("open.pub", 0o664)):
+        (tmp_path / name).write_bytes(public_pem())
+        (tmp_path / name).chmod(mode)
+
+
+def test_manifests(tmp_path: Path) -> None:
+    """Their paths are kept absolute; the file itself may be absent, because an earlier one may do."""
+    peers = (
+        load(write(tmp_path, WG + PEER + MANIFEST + 'tunnel = "hub"\ntransport = "quic"\nrefresh = "1m"')).tunnels[0].wireguard
+    )
+    assert peers is not None
+    wanted = EndpointManifest(f"{tmp_path}/x", f"{tmp_path}/pub", TunnelName("hub"), "quic", 60.0)
+    assert peers.peers[0].manifest == wanted
+    (tunnel,) = load(write(tmp_path, EXEC.replace('lab"]', 'lab", "{endpoint}"]') + EXEC_MANIFEST)).tunnels
+    assert tunnel.manifests == {"": EndpointManifest(f"{tmp_path}/x", f"{tmp_path}/pub")}
+
+
+def test_check_warns_of_manifests_that_are_not_there(tmp_path: Path) -> None:
+    location = write(tmp_path, WG + PEER + MANIFEST.replace('"pub"', '"nix"'))
+    said = [text.replace(f"{tmp_path}/", "") for text in load(location, lenient_files=True).warnings]
+    assert said == [
+        "d.toml:12: tunnels.office.wireguard.peers[0].endpoint_manifest.public_key_file: nix: no such file or directory",
+        "d.toml:11: tunnels.office.wireguard.peers[0].endpoint_manifest.file: x: no such file or directory",
+    ]
 
 
 @pytest.mark.parametrize(("text", "said"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])

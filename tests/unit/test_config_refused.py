@@ -22,16 +22,10 @@ TABLE = [
     ("accept", '[tunnels.c]\ndriver = "openconnect"\naccept = ["dns"]', [(3, "tunnels.c.driver"), (4, "tunnels.c.accept")]),
     ("listen", TUN + '[[tunnels.t.listen]]\ntransport = "udp"\nport = 8443', [(5, "tunnels.t.listen")]),
     ("health", TUN + '[tunnels.t.health]\nping = ["10.0.0.1"]', [(5, "tunnels.t.health")]),
-    ("endpoint", EXEC.replace('lab"]', 'lab", "{endpoint}"]'), [(6, "tunnels.lab.exec.command[1]")]),
     (
         "listen-placeholder",
         EXEC.replace('lab"]', 'lab", "{listen.udp.port}"]') + "[[tunnels.lab.listen]]\nport = 5",
         [(6, "tunnels.lab.exec.command[1]"), (7, "tunnels.lab.listen")],
-    ),
-    (
-        "endpoint_manifest",
-        WG + PEER + '[tunnels.office.wireguard.peers.endpoint_manifest]\nfile = "e"\npublic_key_file = "p"',
-        [(10, "tunnels.office.wireguard.peers[0].endpoint_manifest")],
     ),
     ("runtime_file", '[host]\nruntime_file = "beside"', [(3, "host.runtime_file")]),
     (

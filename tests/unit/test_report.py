@@ -9,12 +9,12 @@ import pytest
 from reconciler.errors import InvalidFile, Problem
 from reconciler.kinds.link import Link
 from reconciler.kinds.rule import Rule
+from reconciler.model.moment import duration, rfc3339, size
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.plan import Conflict, Plan, Step
 from reconciler.model.prefix import parse_network
 from reconciler.model.resource import Verb
 from reconciler.report import changes, plain
-from reconciler.report.moment import duration, rfc3339, size
 
 A = TunnelName("a")
 LINK = Link(A, IfName("tun-a"), "tun", 1400, up=True, alias="tunctl:a:00000000", group=20000)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import Bug, StoreError
-from reconciler.model.intent import Progress
+from reconciler.model.intent import Progress, Vouched
 from reconciler.model.ledger import is_ledger_key
 from reconciler.model.names import HOST, TunnelName
 from reconciler.store import chronicle
 from reconciler.store.read import ledger
 from reconciler.store.write import Store
-from tests.unit.store_of import ALICE, intents, mtime, put
+from tests.unit.store_of import ALICE, intents, mtime, put, tun
 
 A, B = TunnelName("a"), TunnelName("b")
 FORWARD = "sysctl:net.ipv4.ip_forward"
@@ -148,3 +148,23 @@ class TestLedger:
         planted.close()
         with pytest.raises(StoreError, match="never changes"):
             ledger(store.state_dir)
+
+
+def test_what_manifests_vouch_for_is_kept(tmp_path: Path) -> None:
+    """Over another desired file, until the tunnel goes; written once, and a line of the history only when it has moved."""
+    first = Vouched("k" * 44, "vpn.example.com", 8446, 1, 2, "/etc/m", None, "udp", "d" * 64, "e" * 64)
+    again, moved = first._replace(issued_us=3, expires_us=4), first._replace(port=8447, tunnel=TunnelName("hub"))
+    with Store.open(tmp_path) as store:
+        put(store, "a", "b")
+        for one in (first, again, moved):
+            store.vouch({TunnelName("a"): (one,)})
+            assert intents(store)["a"].vouched == (one,)
+        written = mtime(tmp_path)
+        store.vouch({TunnelName("a"): (moved,)})
+        assert mtime(tmp_path) == written
+        put(store, tun("a", description="another one"), "b")
+        assert [intent.vouched for intent in intents(store).values()] == [(moved,), ()]
+        lines = [(event.tunnel, event.cause) for event in store.history() if event.event == "moved"]
+        assert lines == [("a", "manifest: vpn.example.com:8446 → vpn.example.com:8447")]
+        store.vouch({TunnelName("a"): ()})
+        assert intents(store)["a"].vouched == ()
