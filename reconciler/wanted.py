@@ -149,7 +149,7 @@ def _engine(laid: Lay, facts: Facts, policy: Policy, kept: tuple[Connected, ...]
     if owner is not None:
         yield owner
     yield from driver.engine(intent, facts, policy.numbers, dev)
-    yield from address.wanted(intent, dev, [one.prefix for one in kept])
+    yield from address.wanted(intent, dev, [one.prefix for one in kept], frozenset(routes.in_place_of_connected(laid)))
 
 
 def _resources(ups: list[_Up], ground: Ground, given: Overlaps) -> Iterator[Resource]:

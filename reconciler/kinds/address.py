@@ -18,7 +18,7 @@ class Address(NamedTuple):
     dev: IfName
     packed: bytes
     length: int
-    is_bare: bool = False  # without the route to its network: that network is connected somewhere else
+    is_bare: bool = False  # without the route to its network: that network is connected somewhere else, or has a route of ours
 
     @property
     def kind(self) -> str:
@@ -58,9 +58,10 @@ class Address(NamedTuple):
         return f"address {Prefix(self.packed, self.length)} dev {self.dev}{bare}"
 
 
-def wanted(intent: Intent, dev: IfName, local: Collection[Prefix] = ()) -> Iterator[Address]:
-    """The addresses of a tunnel on its link `dev`; `local`: networks that stay where they are."""
+def wanted(intent: Intent, dev: IfName, local: Collection[Prefix] = (), routed: Collection[Prefix] = ()) -> Iterator[Address]:
+    """The addresses of a tunnel on its link `dev`; `local`: networks that stay where they are; `routed`: networks of these
+    addresses that the tunnel has routes of its own for."""
     for prefix in intent.tunnel.addresses:
         network = prefix.network
-        is_bare = not prefix.is_host and any(one.covers(network) or network.covers(one) for one in local)
+        is_bare = not prefix.is_host and (network in routed or any(one.covers(network) or network.covers(one) for one in local))
         yield Address(intent.name, dev, *prefix, is_bare)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
-from reconciler.layout.lay import UNICAST, Lay
+from reconciler.layout.lay import MAIN, UNICAST, Lay
 from reconciler.model.facts import Facts
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 
@@ -36,6 +36,23 @@ def all_of(lay: Lay, facts: Facts) -> Iterator[Route]:
         for packed, length in prefixes:
             preferred = _src(src, packed) if through else None
             yield Route(name, packed, length, table, metrics[len(packed)], entry.type, dev, entry.via, preferred)
+
+
+def in_place_of_connected(lay: Lay) -> Iterator[Prefix]:
+    """Networks of the tunnel's own addresses that are also prefixes of it: its route in `main` stands where the kernel would
+    put one of its own with the address. `10.8.0.2/24` with `allowed_ips = ["10.8.0.0/24"]` is what most people write. Of
+    IPv4 only, without a metric: routes of IPv6 have another one than those that come with addresses."""
+    usual = lay.intent.tunnel.metric
+    for prefix in lay.intent.tunnel.addresses:
+        network = prefix.network
+        if prefix.family != AF_INET or prefix.is_host or network in lay.displaced:
+            continue
+        stands = lay.table == MAIN and not usual and network in lay.prefixes
+        if stands or any(
+            (entry.table or lay.table) == MAIN and not (usual if entry.metric is None else entry.metric) and network in prefixes
+            for entry, prefixes in lay.entries
+        ):
+            yield network
 
 
 def blocked(lay: Lay, facts: Facts) -> Iterator[Prefix]:

@@ -153,3 +153,35 @@ def test_only_links_of_ours_have_resources(machine: Machine, host: Host) -> None
 )
 def test_which_kernels_keep_the_protocol(release: str, expected: bool) -> None:
     assert observe.keeps_protocols([], release) is expected
+
+
+OWN_NETWORK = """
+version = 1
+[tunnels.t]
+driver = "tun"
+addresses = ["10.83.0.2/24", "10.83.9.2/24", "fd00:83::2/64"]
+"""
+OWN_PREFIXES = """
+[[tunnels.t.routes]]
+to = ["10.83.0.0/24", "10.84.0.0/16", "fd00:83::/64"]
+"""
+
+
+def test_a_prefix_of_the_tunnel_is_the_network_of_its_address(host: Host) -> None:
+    """The tunnel's route stands in place of the one that would come with the address, and gives way to it again."""
+
+    def connected() -> list[str]:
+        lines = (host.ip("route show dev t") + host.ip("-6 route show dev t")).splitlines()
+        return sorted(line.split()[0] for line in lines if "proto kernel" in line and "fe80" not in line)
+
+    before = settled(host)
+    host.tunctl("apply", host.write("d.toml", OWN_NETWORK + OWN_PREFIXES))
+    assert connected() == ["10.83.9.0/24", "fd00:83::/64"], "routes of IPv6 stand beside each other"
+    assert host.ip("route get 10.83.0.7").split()[2] == "t"
+    assert host.tunctl("apply", host.dir / "d.toml").stdout == "no changes\n"
+    host.tunctl("apply", host.write("d.toml", OWN_NETWORK))
+    assert connected() == ["10.83.0.0/24", "10.83.9.0/24", "fd00:83::/64"]
+    host.tunctl("apply", host.write("d.toml", OWN_NETWORK + OWN_PREFIXES))
+    assert connected() == ["10.83.9.0/24", "fd00:83::/64"], "routes of IPv6 stand beside each other"
+    host.tunctl("down", "--all")
+    assert settled(host) == before
