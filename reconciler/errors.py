@@ -79,6 +79,12 @@ class StoreError(TunctlError):
     exit_code = 74
 
 
+class OutputLost(TunctlError):
+    """Standard output cannot be written: what was asked for reached nobody (74, EX_IOERR of sysexits.h)."""
+
+    exit_code = 74
+
+
 class Locked(TunctlError):
     """Another tunctl holds the lock (75)."""
 

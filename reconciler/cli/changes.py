@@ -101,6 +101,7 @@ def reconcile(ctx: Context) -> int:
 def _carry_out(ctx: Context, order: Order) -> int:
     """By the daemon when one runs, else here: with the same words."""
     session, output = ctx
+    output.goes_on = True
     asking = Asking(session.state_dir, session.run_dir, session.lock_timeout_s, output.as_json, output.debug)
     code = None if session.fault else ask(asking, order, output)
     return orders.carry_out(session, order, output) if code is None else code

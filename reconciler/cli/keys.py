@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 import click
 
 from reconciler.cli.options import Context, global_options
 from reconciler.errors import InvalidFile
+from reconciler.host import files
 
 _MODE = 0o600
 _KEY_LIMIT = 16384  # bytes; a PEM key has 119
@@ -69,19 +71,28 @@ def _give(ctx: Context, path: str | None, key: bytes, told: dict[str, str]) -> N
     """To its file, else to stdout. As JSON a key that went to its file is not said again."""
     if path is not None:
         _write(path, key)
-    elif not ctx.output.as_json:
-        sys.stdout.write(key.decode())
+    else:
+        ctx.output.data([_text(key)])
     ctx.output.document(lambda: {"version": 1, "file": path, **told})
 
 
 def _write(path: str, text: bytes) -> None:
+    """A new file: the whole key, outliving a power cut, or nothing."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, _MODE)
-            file.write(text)
-    except OSError as error:
+    except FileExistsError as error:
         raise InvalidFile(f"{path}: {error.strerror}", hint="a key that is there is never overwritten") from error
+    except OSError as error:
+        raise InvalidFile(f"{path}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0):
+            os.fchmod(descriptor, _MODE)
+            files.write_all(descriptor, text)
+            os.fsync(descriptor)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(path)
+        raise InvalidFile(f"{path}: {error.strerror}") from error
 
 
 COMMANDS = (key,)

@@ -1,4 +1,4 @@
-"""Data to stdout, everything else to stderr. A reader that went away never stops a change half-way."""
+"""Data to stdout, everything else to stderr. Neither a reader that went away nor a full disk stops a change half-way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from reconciler.errors import TunctlError
+from reconciler.errors import OutputLost, TunctlError
 from reconciler.host.jsontext import dumps
 from reconciler.report.paint import Paint
 from reconciler.typed import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ class Output:
         wanted = colour if colour is not None else "NO_COLOR" not in os.environ
         self.paint = Paint(on=wanted and not as_json and sys.stdout.isatty())
         self.closed = False  # whoever read our data went away
+        self.goes_on = False  # the command changes something, and its exit code tells how that went
         self.paint_err = Paint(on=wanted and not log_json and sys.stderr.isatty())
 
     def data(self, lines: Iterable[str]) -> None:
@@ -40,12 +41,12 @@ class Output:
         if not self.as_json:
             text = "\n".join(lines)
             if text:
-                self._write(sys.stdout, text)
+                self._give(text)
 
     def document(self, make: Callable[[], dict[str, Any]]) -> None:
         """The one JSON document of this command, on one line; it is only made when somebody wants it."""
         if self.as_json:
-            self._write(sys.stdout, dumps(make()))
+            self._give(dumps(make()))
 
     def note(self, level: str, message: str, tunnel: str | None = None) -> None:
         """A word beside the data: info, warning, error."""
@@ -70,23 +71,30 @@ class Output:
         if self.as_json:
             from reconciler.report import plain
 
-            self.document(lambda: plain.error(error))
+            self._write(sys.stdout, dumps(plain.error(error)))
         lines = [str(problem) for problem in error.details]
-        for line in (*lines, *(() if error.message in lines else (error.message,))):
+        told = error.message in lines or any(problem.message == error.message for problem in error.details)
+        for line in lines if told else (*lines, error.message):
             self.note("error", line)
         if error.hint:
             self.note("info", f"hint: {error.hint}")
         if self.debug and error.__cause__ is not None:
             import traceback
 
-            told = "".join(traceback.format_exception(error.__cause__))
+            trace = "".join(traceback.format_exception(error.__cause__))
             if self.log_json:
-                self._log("debug", told, None)
+                self._log("debug", trace, None)
             else:
-                self._write(sys.stderr, told)
+                self._write(sys.stderr, trace)
 
-    def _write(self, stream: TextIO, line: str) -> None:
-        """One line; what cannot be shown is escaped, and a closed pipe is nobody's error."""
+    def _give(self, text: str) -> None:
+        """OutputLost when it reached nobody and was all that the command is for: half a file must not pass for a whole one."""
+        problem = self._write(sys.stdout, text)
+        if problem and not self.goes_on:
+            raise OutputLost(f"standard output cannot be written: {problem}")
+
+    def _write(self, stream: TextIO, line: str) -> str | None:
+        """One line; what cannot be shown is escaped, and a closed pipe is nobody's error. → why it could not be written"""
         encoding = stream.encoding or "utf-8"
         line = _shown(line)
         try:
@@ -97,8 +105,9 @@ class Output:
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, stream.fileno())
             os.close(devnull)
-        except OSError:
-            return  # a full disk behind a redirection: the work goes on, and the exit code tells how it went
+        except OSError as error:
+            return error.strerror
+        return None
 
 
 def _shown(text: str) -> str:

@@ -33,13 +33,7 @@ class Words(NamedTuple):
 
 def run_short(arguments: Sequence[str]) -> int | None:
     """The exit code, or None when the command line is not one of ours."""
-    if list(arguments) in (["version"], ["--version"]):
-        from reconciler import __version__
-        from reconciler.cli.output import Output
-
-        Output().data([f"tunctl {__version__}"])
-        return 0
-    words = _parse(arguments)
+    words = Words("version") if list(arguments) == ["--version"] else _parse(arguments)
     if words is None:
         return None
     from reconciler.cli.output import Output
@@ -135,6 +129,7 @@ def _settled(words: Words, output: Output, file: str | None) -> int | None:
         return None
     from reconciler.report import changes as report
 
+    output.goes_on = True
     output.data(report.plan_text(found.plan, paint=output.paint))
     told = found.plan._replace(warnings=(*found.plan.warnings, *found.notes))
     output.document(lambda: report.result_json(told, found.held, (), ()))
@@ -151,8 +146,17 @@ def _by_daemon(words: Words, output: Output, order: Order) -> int | None:
         return None
     from reconciler.daemon.client import Asking, ask
 
+    output.goes_on = True
     places = (directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"))
     return ask(Asking(*places, as_json=words.as_json, debug=words.debug), order, output)
+
+
+def _version(_words: Words, output: Output) -> int:
+    from reconciler import __version__
+
+    output.data([f"tunctl {__version__}"])
+    output.document(lambda: {"version": 1, "tunctl": __version__})
+    return 0
 
 
 def directory(given: str, which: str) -> str:
@@ -160,7 +164,7 @@ def directory(given: str, which: str) -> str:
     return os.path.abspath(given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR))
 
 
-_MOST_NAMES = {"plan": 1, "apply": 1, "reconcile": 0}
+_MOST_NAMES = {"plan": 1, "apply": 1, "reconcile": 0, "version": 0}
 _COMMANDS: dict[str, Callable[[Words, Output], int | None]] = {
     "status": _status,
     "plan": _plan,
@@ -168,4 +172,5 @@ _COMMANDS: dict[str, Callable[[Words, Output], int | None]] = {
     "reconcile": _reconcile,
     "up": _up,
     "down": _down,
+    "version": _version,
 }

@@ -24,11 +24,21 @@ def _run(tmp_path: Path, line: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("words", ["status", "version", "check desired.toml", "history --json"])
-@pytest.mark.parametrize("behind", [">&-", "<&-", ">&- 2>&-", ">/dev/full"])
-def test_streams_that_are_closed_or_full_change_no_exit_code(tmp_path: Path, words: str, behind: str) -> None:
+@pytest.mark.parametrize("behind", [">&-", "<&-", ">&- 2>&-", "2>/dev/full"])
+def test_streams_that_are_closed_change_no_exit_code(tmp_path: Path, words: str, behind: str) -> None:
     (tmp_path / "desired.toml").write_text("version = 1\n")
     done = _run(tmp_path, f"tunctl {words} {behind}")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["status", "version", "check desired.toml", "history --json", "metrics", "schema", "key generate --type x25519"],
+)
+def test_what_a_full_disk_has_swallowed_is_not_taken_for_the_whole(tmp_path: Path, words: str) -> None:
+    (tmp_path / "desired.toml").write_text("version = 1\n")
+    done = _run(tmp_path, f"tunctl {words} >/dev/full")
+    assert (done.returncode, done.stderr) == (74, "error: standard output cannot be written: No space left on device\n")
 
 
 @pytest.mark.parametrize("words", ["status", "version"])

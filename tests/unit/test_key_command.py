@@ -36,6 +36,30 @@ def test_one_document_on_stdout(tmp_path: Path, kind: str) -> None:
     assert told == {"version": 1, "file": None, "public_key": made["public_key"]}
 
 
+def test_a_key_that_could_not_be_written_whole_leaves_no_file(tmp_path: Path) -> None:
+    """The next try would take an empty file for a key, and never overwrite it."""
+    shell = 'ulimit -f 0; exec "$@"'
+    argv = [
+        "sh",
+        "-c",
+        shell,
+        "sh",
+        sys.executable,
+        "-B",
+        "-m",
+        "reconciler",
+        "key",
+        "generate",
+        "--type",
+        "x25519",
+        "--out",
+        "k",
+    ]
+    done = subprocess.run(argv, cwd=tmp_path, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (65, "error: k: File too large\n")
+    assert not (tmp_path / "k").exists()
+
+
 @pytest.mark.parametrize("kind", ["x25519", "ed25519"])
 def test_a_key_that_went_to_its_file_is_not_said(tmp_path: Path, kind: str) -> None:
     made = document(key(tmp_path, "generate", "--type", kind, "--out", "k", "--json"))
