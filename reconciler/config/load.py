@@ -22,6 +22,7 @@ from reconciler.config.source import STDIN, STDIN_NAME, absolute, absolute_path,
 from reconciler.errors import InvalidFile, Problem, Unavailable
 from reconciler.model.marks import Numbers
 from reconciler.model.names import TunnelName
+from reconciler.model.text import counted
 from reconciler.model.tunnel import Desired, Host, Input, Tunnel
 
 
@@ -138,8 +139,8 @@ def _invalid(location: str, findings: Findings, read: Sequence[Document]) -> Inv
         problems = [*problems[:MOST], Problem(problems[0].file, 0, "", f"{count - MOST} more problems")]
     if count == 1 and not problems[0].line:
         return InvalidFile(str(problems[0]), details=tuple(problems))
-    words = "1 problem" if count == 1 else f"{count} problems"
-    return InvalidFile(f"{_named(location)} is not valid: {words}", hint="Nothing was changed.", details=tuple(problems))
+    message = f"{_named(location)} is not valid: {counted(count, 'problem')}"
+    return InvalidFile(message, hint="Nothing was changed.", details=tuple(problems))
 
 
 def _refuse(location: str, host_of: Shaped | None, whole: Sequence[Whole], findings: Findings) -> None:
@@ -160,9 +161,4 @@ def _named(location: str) -> str:
 
 
 def _emptied(tunnels: Sequence[Tunnel]) -> tuple[tuple[TunnelName, str], ...]:
-    return tuple(
-        (tunnel.name, entry.to_file.path)
-        for tunnel in tunnels
-        for entry in tunnel.routes
-        if entry.to_file is not None and not entry.to_file.packed
-    )
+    return tuple((tunnel.name, file.path) for tunnel in tunnels for file in tunnel.prefix_files if not file.packed)

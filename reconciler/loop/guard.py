@@ -11,7 +11,7 @@ HINT = "if that is meant, say --allow-withdraw"
 
 def refuse_withdrawal(stored: Stored, desired: Desired) -> None:
     """InvalidFile when the file would withdraw all tunnels of its source, or three or more that are more than half
-    of it, or when a prefix file that had prefixes has become empty."""
+    of it, or when a prefix file that had prefixes has become empty: of a split that would be another tunnel."""
     before = [i for i in stored.intents if i.source == desired.source and not i.withdrawn]
     declared = {tunnel.name for tunnel in desired.tunnels}
     going = [intent.name for intent in before if intent.name not in declared]
@@ -21,11 +21,11 @@ def refuse_withdrawal(stored: Stored, desired: Desired) -> None:
             hint=HINT,
             details=tuple(Problem(desired.path, 0, f"tunnels.{name}", "no longer declared") for name in going),
         )
-    had = {intent.name for intent in before if any(route.to_file for route in intent.tunnel.routes)}
-    emptied = [(name, path) for name, path in desired.emptied if name in had]
+    had = {(intent.name, file.path) for intent in before for file in intent.tunnel.prefix_files if file.packed}
+    emptied = [place for place in desired.emptied if place in had]
     if emptied:
         raise InvalidFile(
             f"{', '.join(path for _, path in emptied)}: no prefix is left in it",
             hint=HINT,
-            details=tuple(Problem(path, 0, f"tunnels.{name}.routes", "the prefix file became empty") for name, path in emptied),
+            details=tuple(Problem(path, 0, f"tunnels.{name}", "the prefix file became empty") for name, path in emptied),
         )

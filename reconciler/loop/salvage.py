@@ -55,7 +55,7 @@ def _remove_marked(session: Session, machine: Machine, stored: Stored, watch: Wa
 
 def _doomed(machine: Machine, stored: Stored, orphans_of: str | None) -> tuple[Survey, Plan]:
     """What is there, and the plan that removes it. Routes without a device and rules carry no store's mark: those that
-    belong to no tunnel of `stored` are nobody's, and go with the orphans."""
+    belong to no tunnel of `stored`, or were spared because of the orphans, are nobody's and go with them."""
     nobody = Stored(exists=False, sources=stored.sources)
     seen = survey(machine, nobody, resolve=False, privileged=True, every_mark=True)
     found = seen.found.resources
@@ -68,8 +68,9 @@ def _doomed(machine: Machine, stored: Stored, orphans_of: str | None) -> tuple[S
         if (isinstance(r, Link) and r.name in alien) or (isinstance(r, Owner) and r.mark.store_id != orphans_of)
     ]
     marked = plan_steps((), doomed, blind=seen.found.is_unobserved)
-    unowned = survey(machine, stored, resolve=False, privileged=True).plan.only(frozenset((HOST,)))
-    return seen, marked._replace(steps=(*unowned.steps, *marked.steps))
+    mine = survey(machine, stored, resolve=False, privileged=True)
+    unsigned = [step for step in mine.sweep.steps if step.tunnel == HOST or step not in mine.plan.steps]
+    return seen, marked._replace(steps=(*unsigned, *marked.steps))
 
 
 def _drop_handles(machine: Machine, after: Survey, orphans_of: str | None) -> None:

@@ -36,13 +36,16 @@ PATIENCE_S = 2.0  # a pass that is blind to something has failed: it waits longe
 class Survey:
     """What is, what should be, and the difference. By tunnel too: there may be a thousand of them."""
 
-    def __init__(self, stored: Stored, numbers: Numbers, facts: Facts, found: Found, wanted: Wanted, plan: Plan) -> None:
+    def __init__(
+        self, stored: Stored, numbers: Numbers, facts: Facts, found: Found, wanted: Wanted, plan: Plan, sweep: Plan
+    ) -> None:
         self.stored = stored
         self.numbers = numbers
         self.facts = facts
         self.found = found
         self.wanted = wanted
         self.plan = plan
+        self.sweep = sweep  # the same as if no other store were here
 
     @cached_property
     def intents(self) -> dict[TunnelName, Intent]:
@@ -153,7 +156,17 @@ def survey(
         without_them = wanted([i for i in intents if i.name not in refused], facts, policy)
         want = without_them._replace(impossible=want.impossible, excluded=want.excluded, warnings=want.warnings)
         made = _planned(want, found, refused)._replace(conflicts=made.conflicts)
-    return Survey(stored, numbers, facts, found, want, made._replace(warnings=want.warnings))
+    sweep = made._replace(warnings=want.warnings)
+    return Survey(stored, numbers, facts, found, want, _spared(sweep, found, question), sweep)
+
+
+def _spared(sweep: Plan, found: Found, question: Question) -> Plan:
+    """The plan, without what another store may need as long as links of one are here."""
+    if not any(state.mark and not question.is_ours(state.mark) for state in found.links.values()):
+        return sweep
+    from reconciler.loop.spare import spared
+
+    return spared(sweep, found)
 
 
 def _planned(want: Wanted, found: Found, refused: frozenset[TunnelName] = frozenset()) -> Plan:

@@ -1,6 +1,11 @@
-"""Words of others on one line that a terminal can be shown."""
+"""Words for people: those of others on one line that a terminal can be shown, and how many there are of something."""
 
 from __future__ import annotations
+
+
+def counted(number: int, word: str) -> str:
+    """``1 route``, ``2 routes``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def one_line(text: str) -> str:

@@ -184,6 +184,12 @@ class Tunnel(NamedTuple):
         """Its table-less routes stand in a table of its own, not in `main` (PRODUCT section 5)."""
         return any(rule.lookup is None for rule in self.rules)
 
+    @property
+    def prefix_files(self) -> tuple[PrefixFile, ...]:
+        """Of its routes and of its split."""
+        of_routes = tuple(route.to_file for route in self.routes if route.to_file is not None)
+        return (*of_routes, *self.split.vpn_files, *self.split.direct_files) if self.split else of_routes
+
 
 class Host(NamedTuple):
     """What `[host]` may declare; None: not declared here, the default holds. Kept per source, merged by the loop."""
@@ -214,6 +220,6 @@ class Desired(NamedTuple):
     path: str  # as typed, made absolute; "-" for stdin
     host: Host
     tunnels: tuple[Tunnel, ...]  # in the order of the file
-    emptied: tuple[tuple[TunnelName, str], ...] = ()  # tunnels with a `to_file` that holds no prefix, and its path
+    emptied: tuple[tuple[TunnelName, str], ...] = ()  # tunnels with a prefix file that holds none, and its path
     warnings: tuple[str, ...] = ()
     inputs: tuple[Input, ...] = ()  # () when it came from standard input

@@ -71,10 +71,7 @@ def _tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
 
 def prefix_lists(tunnel: Tunnel) -> dict[str, bytes]:
     """Digest → packed prefixes, of every prefix file of this tunnel."""
-    files = [route.to_file for route in tunnel.routes if route.to_file is not None]
-    if tunnel.split is not None:
-        files += [*tunnel.split.vpn_files, *tunnel.split.direct_files]
-    return {file.digest: file.packed for file in files}
+    return {file.digest: file.packed for file in tunnel.prefix_files}
 
 
 def encode_host(host: Host) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.scenario import desired, links, proto_routes, settled, tun, verdict
-from tests.netns.world import Host
+from tests.netns.world import Host, Uplink
 
 
 def plain(name: str, number: int, **words: str) -> str:
@@ -79,6 +79,22 @@ def test_an_emptied_prefix_file_needs_a_word(host: Host) -> None:
     host.write("p.txt", "")
     host.tunctl("apply", "--allow-withdraw", "d.toml")
     assert proto_routes(host) == []
+    assert host.tunctl("apply", "d.toml").stdout == "no changes\n"  # it was said once
+
+
+@pytest.mark.parametrize("list_", ["vpn", "direct"])
+def test_an_emptied_file_of_a_split_needs_a_word(uplink: Uplink, list_: str) -> None:
+    """Without its `vpn` prefixes a tunnel takes all allowed ones, without its `direct` ones what must never go in."""
+    host = uplink.cl
+    for name, prefix in (("vpn", "10.40.0.0/16"), ("direct", "10.40.1.0/24")):
+        host.write(f"{name}.txt", f"{prefix}\n")
+    split = "".join(f'[[tunnels.demo.split.{name}]]\ncidr_file = "{name}.txt"\n' for name in ("vpn", "direct"))
+    host.write("d.toml", desired(tun(routes=(), tables=split)))
+    host.tunctl("apply", "d.toml")
+    before = host.snapshot()
+    host.write(f"{list_}.txt", "")
+    assert f"{list_}.txt: no prefix is left in it" in host.tunctl("apply", "d.toml", expect=65).stderr
+    assert host.snapshot() == before
 
 
 @pytest.mark.parametrize(
@@ -264,6 +280,29 @@ def test_the_marks_of_another_store(host: Host) -> None:
     host.tunctl(*other(host, "down", "--orphans"))
     assert links(host) == ["tun-a"]
     host.tunctl(*other(host, "down", "a"))
+    assert host.snapshot() == before
+
+
+def test_what_another_store_s_traffic_goes_by_is_not_swept(uplink: Uplink) -> None:
+    """Rules and the host's routes say nothing of the store: without them a full tunnel would be one in clear."""
+    host = uplink.cl
+    before = host.snapshot()
+    full = tun("full", addresses=("10.9.1.2/32",), routes=("0.0.0.0/0",))
+    ruled = tun("ruled", addresses=("10.9.2.2/32",), tables='[[tunnels.ruled.rules]]\nfrom = "10.9.2.0/24"\n')
+    host.write("theirs.toml", desired(ruled, full, A))
+    host.write("ours.toml", desired(D, source="ours"))
+    host.tunctl("apply", "theirs.toml")
+    ways = settled(host)
+    host.tunctl(*other(host, "apply", "theirs.toml"), expect=73)
+    assert settled(host) == ways
+    host.tunctl(*other(host, "forget", "--all"))
+    host.tunctl(*other(host, "apply", "ours.toml"))
+    assert set(ways) <= set(settled(host))
+    assert host.tunctl(*other(host, "reconcile")).stdout == "no changes\n"
+    host.tunctl(*other(host, "forget", "--all"))
+    assert settled(host) == ways
+    assert host.tunctl("apply", "theirs.toml").stdout.startswith("no changes\n")
+    host.tunctl(*other(host, "down", "--orphans"))
     assert host.snapshot() == before
 
 
