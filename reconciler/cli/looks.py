@@ -14,6 +14,7 @@ from reconciler.cli.options import Context, global_options
 from reconciler.errors import Unavailable, UsageError
 from reconciler.loop.details import details
 from reconciler.loop.look import look
+from reconciler.model.text import counted
 from reconciler.report import details as report_details
 from reconciler.report import history as report_history
 from reconciler.report import status as report_status
@@ -56,7 +57,7 @@ def check(ctx: Context, file: str, *, base_dir: Path | None) -> int:
     for warning in desired.warnings:
         ctx.output.note("warning", warning)
     names = [tunnel.name for tunnel in desired.tunnels]
-    ctx.output.data([f"{desired.path}: {len(names)} tunnels, source {desired.source}"])
+    ctx.output.data([f"{desired.path}: {counted(len(names), 'tunnel')}, source {desired.source}"])
     ctx.output.document(lambda: {"version": 1, "source": desired.source, "tunnels": names, "warnings": list(desired.warnings)})
     return 0
 

@@ -29,7 +29,7 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
     if isinstance(value, int):
-        return f"the integer {value}" if abs(value) < 10**20 else "an integer"
+        return f"the integer {plain(value)}"
     if isinstance(value, float):
         return f"the float {value}"
     if isinstance(value, str):
@@ -37,6 +37,11 @@ def shown(value: object) -> str:
     if isinstance(value, (list, dict)):
         return "an array" if isinstance(value, list) else "a table"
     return "a date or time"
+
+
+def plain(value: int) -> str:
+    """An integer in digits, as long as there are not too many of them."""
+    return str(value) if abs(value) < 10**20 else f"{'-' if value < 0 else ''}10^20 or more"
 
 
 def expected(what: str, value: object) -> ValueError:
@@ -80,7 +85,7 @@ def version(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise expected("the integer 1", value)
     if value != 1:
-        raise ValueError(f"this tunctl knows version 1 only, not {shown(value).removeprefix('the integer ')}")
+        raise ValueError(f"this tunctl knows version 1 only, not {plain(value)}")
     return value
 
 
@@ -91,9 +96,9 @@ def mtu(value: object) -> int | None:
         raise expected('an integer or "auto"', value)
     low, high = MTU
     if value < low:
-        raise ValueError(f"invalid MTU {shown(value).removeprefix('the integer ')} (must be >= {low})")
+        raise ValueError(f"invalid MTU {plain(value)} (must be >= {low})")
     if value > high:
-        raise ValueError(f"invalid MTU {shown(value).removeprefix('the integer ')} (must be <= {high})")
+        raise ValueError(f"invalid MTU {plain(value)} (must be <= {high})")
     return value
 
 

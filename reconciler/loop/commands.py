@@ -106,9 +106,14 @@ def check_names(stored: Stored, names: Iterable[str]) -> frozenset[TunnelName]:
     if unknown:
         raise UsageError(
             f"no tunnel {', '.join(repr(name) for name in unknown)} is declared",
-            hint=f"there are: {', '.join(sorted(there))}" if there else "nothing is declared",
+            hint=_those(there),
         )
     return frozenset(TunnelName(name) for name in names)
+
+
+def _those(names: Iterable[str]) -> str:
+    there = sorted(names)
+    return f"there are: {', '.join(there)}" if there else "nothing is declared"
 
 
 def reconcile_all(session: Session, watch: Watcher) -> Done:
@@ -163,7 +168,7 @@ def forget(session: Session, names: Sequence[str], source: str | None, watch: Wa
         if source is not None and source not in known:
             source = os.path.abspath(source)  # the name of a source that its file does not name
         if source is not None and source not in known:
-            raise UsageError(f"no source {source!r}", hint=f"there are: {', '.join(s.name for s in stored.sources)}")
+            raise UsageError(f"no source {source!r}", hint=_those(s.name for s in stored.sources if not s.forgotten))
         if names:
             chosen = check_names(stored, names)
         else:

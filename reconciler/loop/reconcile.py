@@ -15,12 +15,14 @@ from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.queue import Rest
 from reconciler.loop.survey import Survey, survey
+from reconciler.model.marks import parse_mark
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Outcome, Plan, Step
 from reconciler.model.resource import Verb
 from reconciler.store.stored import Stored
 from reconciler.store.write import Store
 
+_ADOPT = "if its store was lost: `tunctl apply --adopt` takes over what that has left"
 _GROUND = ("route", "rule")
 ROUNDS = 3  # what the first round made may show what could not be known before (a name that the kernel chose)
 
@@ -79,9 +81,9 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     first = _allowed(before.plan.only(scope), request)
     if request.scope is not None or (request.apart and not apart and _started(first)):
         watch.about(scope - {HOST})
-    watch.planned(first)
     if first.steps:
         store.ensure_writable()
+    watch.planned(first)
     remember.vouched(store, before)
     point(fault, "observed")
     remember.owners(machine, before)
@@ -243,4 +245,10 @@ def _foreign(conflict: Conflict) -> Foreign:
     found = conflict.found
     pids = process.tun_holders().get(found.name, []) if isinstance(found, Link) and found.type in ("tun", "tap") else []
     held = f" (held by process {', '.join(map(str, pids))})" if pids else ""
-    return Foreign(f"{conflict.message}{held}")
+    return Foreign(f"{conflict.message}{held}", hint=_ADOPT if _was_ours(conflict) else "")
+
+
+def _was_ours(conflict: Conflict) -> bool:
+    """It has the mark of a tunnel of this name in another store: that one was lost, or somebody else is at work here."""
+    mark = parse_mark(conflict.found.alias) if isinstance(conflict.found, Link) else None
+    return mark is not None and mark.tunnel == conflict.tunnel

@@ -11,7 +11,7 @@ from reconciler.model.moment import duration, rfc3339, size
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Step
 from reconciler.model.prefix import parse_prefix
-from reconciler.model.text import one_line
+from reconciler.model.text import counted, one_line
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.paint import PLAIN, Paint
 from reconciler.typed import TYPE_CHECKING, NamedTuple
@@ -114,7 +114,7 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
     description = f" - {tunnel.intent.tunnel.description}" if tunnel.intent and tunnel.intent.tunnel.description else ""
     yield f"{paint('●', _DOTS[verdict])} {paint(tunnel.name, 'bold')}{description}"
     yield f"     Status: {paint(verdict.value, _DOTS[verdict])}{when}"
-    yield from (f"             {reason}" for reason in tunnel.judgement.reasons)
+    yield from (f"             {line}" for reason in tunnel.judgement.reasons for line in reason.split("\n"))
     if tunnel.interface:
         mtu = f" mtu {tunnel.mtu}" if tunnel.mtu else ""
         yield f"  Interface: {tunnel.interface}{mtu} {' '.join(tunnel.addresses)}".rstrip()
@@ -129,7 +129,7 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
         yield f"        NAT: {let}"
     if tunnel.counters:
         c = tunnel.counters
-        yield f"    Traffic: {size(c.rx_bytes)} received, {size(c.tx_bytes)} sent; {tunnel.routes} routes"
+        yield f"    Traffic: {size(c.rx_bytes)} received, {size(c.tx_bytes)} sent; {counted(tunnel.routes, 'route')}"
     yield from (f"   Excluded: {to}: {reason}" for to, reason in tunnel.excluded[:EXCLUDED_SHOWN])
     yield from (f"   Not seen: {what}" for what in tunnel.judgement.unobserved)
     tip = _tip(tunnel)
@@ -140,7 +140,8 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
 def _owner_lines(owner: OwnerLine | None) -> Iterator[str]:
     if owner is None:
         return
-    yield f"      Owner: pid {owner.pid} ({one_line(owner.command) if owner.running else 'not running'})"
+    command = one_line(owner.command).strip() or "it shows no command line"
+    yield f"      Owner: pid {owner.pid} ({command if owner.running else 'not running'})"
     if owner.recorded_pid is not None:
         yield f"             recorded pid {owner.recorded_pid} (not running)"
 

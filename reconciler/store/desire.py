@@ -14,6 +14,9 @@ from reconciler.store.change import asked_again, withdrawn
 from reconciler.store.conflicts import conflicts
 from reconciler.store.stored import Saved, Source, Stored, Terms
 
+_MOVE = "Change one of the files, or move tunnels here with --take-over."
+_CHANGE = "Change one of the files; --take-over only moves tunnels, each under its name."
+
 
 def desire(stored: Stored, desired: Desired, terms: Terms) -> tuple[Stored, Saved]:
     """What is stored then, and what that changes. Equal intents, and no generation, when nothing changes.
@@ -63,7 +66,7 @@ def _refuse(stored: Stored, desired: Desired, take_over: frozenset[TunnelName]) 
     if problems:
         raise Foreign(
             f"{len(problems)} declarations of {desired.path} belong to another source" if problems[1:] else problems[0],
-            hint="Change one of the files, or move tunnels here with --take-over.",
+            hint=_CHANGE if conflicts(stored, desired, frozenset(t.name for t in desired.tunnels)) else _MOVE,
             details=tuple(Problem(desired.path, 0, "", problem) for problem in problems),
         )
 

@@ -109,7 +109,9 @@ class Store:
         after, saved = desire(before, desired, terms)
         if before.exists and after == before:
             return saved
-        return self._commit.save(desired, terms, Who(actor, cause))
+        commit = self._commit
+        place.ensure_room(self.state_dir)  # for what follows, too: an intent must not be stored by a command that says 74
+        return commit.save(desired, terms, Who(actor, cause))
 
     @_in_turn
     def withdraw(self, names: Names, *, sources: Collection[str] = (), actor: Actor = TUNCTL, cause: str = "forget") -> None:

@@ -114,7 +114,7 @@ TABLE = [
     # numbers
     ("mtu-low", TUN + "mtu = 575", ["d.toml:5: tunnels.t.mtu: invalid MTU 575 (must be >= 576)"]),
     ("mtu-high", TUN + "mtu = 65536", ["invalid MTU 65536 (must be <= 65535)"]),
-    ("mtu-huge", TUN + "mtu = " + "9" * 400, ["invalid MTU an integer (must be <= 65535)"]),
+    ("mtu-huge", TUN + "mtu = " + "9" * 400, ["invalid MTU 10^20 or more (must be <= 65535)"]),
     ("mtu-negative", TUN + "mtu = -1", ["invalid MTU -1 (must be >= 576)"]),
     ("mtu-word", TUN + 'mtu = "x"', ["expected an integer or \"auto\", got 'x'"]),
     ("mtu-quoted", TUN + 'mtu = "1400"', ["expected an integer or \"auto\", got '1400'"]),

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.output import Output
-from reconciler.errors import InvalidFile
+from reconciler.errors import Foreign, InvalidFile, Problem
 from reconciler.kinds.owner import Owner
+from reconciler.model.found import Counters
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.paint import Paint
-from reconciler.report.status import OwnerLine, _owner_lines
+from reconciler.report.status import HostStatus, OwnerLine, TunnelStatus, _owner_lines, status_text
 
 HOSTILE = "vpn \x1b]0;title\x07 \x1b[2J \x9b1A \u202eback\r"
 
@@ -80,3 +82,20 @@ def test_the_journal_is_told_the_priority_of_each_line(tmp_path: Path, monkeypat
         assert [line[:3] for line in lines] == [f"<{n}>" for n in (3, 4, 6) for _ in range(1 if log_json else 2)]
         assert [line[3:] for line in lines if not log_json] == [line for line in file.read().splitlines() if not log_json]
         assert not log_json or all(json.loads(line[3:])["message"] == "one\ntwo" for line in lines)
+
+
+def test_what_the_details_say_already_is_not_said_again(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "tunnel a: source two declares it, but it belongs to source one"
+    Output().error(Foreign(said, hint="Change one.", details=(Problem("two.toml", 0, "", said),)))
+    assert capsys.readouterr().err == f"error: two.toml: {said}\nhint: Change one.\n"
+
+
+def test_the_last_words_of_a_program_stay_in_their_column() -> None:
+    judgement = Judgement(Verdict.NOT_CONNECTED, ("not up yet", "owner vpn: exited with status 7\n  no such device"))
+    tunnel = TunnelStatus(TunnelName("demo"), judgement, counters=Counters(), routes=1)
+    lines = list(status_text(HostStatus((tunnel,), (), (), 0, 1)))
+    assert lines[3:6] == [
+        "             owner vpn: exited with status 7",
+        "               no such device",
+        "    Traffic: 0 B received, 0 B sent; 1 route",
+    ]
