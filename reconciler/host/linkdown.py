@@ -8,10 +8,10 @@ _PATHS = tuple(f"/proc/sys/net/{family}/conf/{{}}/ignore_routes_with_linkdown" f
 
 
 def switch_on(dev: str) -> None:
-    """For every family that the device has."""
+    """For every family that the device has. Without a newline: Linux 6.1 takes it for a second write, and refuses that."""
     for path in _PATHS:
         try:
             with open(path.format(dev), "wb") as file:
-                file.write(b"1\n")
+                file.write(b"1")
         except FileNotFoundError:
             continue
