@@ -1,4 +1,6 @@
-"""Every file in examples/ does what it says: it is valid, can be applied twice, and goes without a trace."""
+"""Every file in examples/ does what it says: it is valid, can be applied twice, and goes without a trace.
+
+The README shows what `plan` really prints."""
 
 from __future__ import annotations
 
@@ -11,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.netns.scenario import key_pair
 from tests.netns.world import Uplink
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+README = Path(__file__).parents[2] / "README.md"
+EXAMPLES = README.with_name("examples")
 NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.suffix == ".toml" or path.is_dir())
 SECRETS = ("private_key_file", "preshared_key_file")
 
@@ -68,3 +72,15 @@ def test_example_works_and_leaves_no_trace(uplink: Uplink, place: Path) -> None:
     host.tunctl("down", "--all")
     assert host.snapshot() == before
     assert host.pids() == []
+
+
+def test_the_plan_in_the_readme_is_what_plan_says(uplink: Uplink) -> None:
+    """But for the key, the names of a usual host, and an engine that this kernel may have itself."""
+    readme, host = README.read_text(), uplink.cl
+    told = readme.partition("# tunctl plan desired.toml\n")[2].partition("# tunctl apply")[0]
+    desired = readme.partition("```toml\n")[2].partition("```")[0]
+    host.write("desired.toml", desired.replace("private_key_file", 'backend = "userspace"\nprivate_key_file'))
+    public_key = key_pair(host, "site.key")
+    plan = host.tunctl("plan", "desired.toml", expect=2).stdout
+    plan = plan.replace("192.168.50.1 dev cl0", "192.0.2.1 dev eth0").replace("192.168.50.2/32", "192.0.2.10/32")
+    assert plan.replace(public_key, "MJxKNI5K6BJXWNOSHLen0qAMNfShBP6uMa2T1RpY3WY=") == told
