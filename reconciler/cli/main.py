@@ -63,6 +63,11 @@ def _carried_out(arguments: Sequence[str]) -> int:
         code = tunctl.main(args=list(arguments), prog_name="tunctl", standalone_mode=False)
     except click.exceptions.Exit as ended:
         return ended.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        if "--json" in arguments:
+            raise UsageError("a command is missing", hint=_usage(error)) from None
+        click.echo(error.format_message(), err=True)
+        return UsageError.exit_code
     except click.ClickException as error:
         raise UsageError(error.format_message(), hint=_usage(error)) from None
     except SystemExit:  # how click takes it that nobody reads its help to the end

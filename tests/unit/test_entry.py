@@ -69,3 +69,10 @@ def test_ctrl_c_is_no_traceback(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=10) == ("", "")
     assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("words", ["", "key"])
+def test_without_a_command_it_helps(tmp_path: Path, words: str) -> None:
+    done = _run(tmp_path, f"tunctl {words}")
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr.startswith("Usage: tunctl")
