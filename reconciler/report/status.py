@@ -163,6 +163,10 @@ def _tip(tunnel: TunnelStatus) -> str:
     verdict, name = tunnel.judgement.verdict, tunnel.name
     if tunnel.intent is None:
         return "tunctl status, without a name, lists what is declared"
+    if tunnel.intent.withdrawn:
+        return "tunctl reconcile"
+    if not tunnel.intent.tunnel.enabled:
+        return "enabled = true in its file, then tunctl apply"
     if tunnel.intent.held:
         return f"tunctl up {name}"
     tips = {

@@ -14,11 +14,13 @@ from reconciler.cli.output import Output
 from reconciler.errors import Foreign, InvalidFile, Problem
 from reconciler.kinds.owner import Owner
 from reconciler.model.found import Counters
+from reconciler.model.intent import Intent
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.paint import Paint
 from reconciler.report.status import HostStatus, OwnerLine, TunnelStatus, _owner_lines, status_text
+from tests.unit.test_verdict import INTENT, TUNNEL
 
 HOSTILE = "vpn \x1b]0;title\x07 \x1b[2J \x9b1A \u202eback\r"
 
@@ -99,3 +101,16 @@ def test_the_last_words_of_a_program_stay_in_their_column() -> None:
         "               no such device",
         "    Traffic: 0 B received, 0 B sent; 1 route",
     ]
+
+
+@pytest.mark.parametrize(
+    ("intent", "tip"),
+    [
+        (INTENT._replace(held=True), "tunctl up demo"),
+        (INTENT._replace(held=True, tunnel=TUNNEL._replace(enabled=False)), "enabled = true in its file, then tunctl apply"),
+        (INTENT._replace(held=True, withdrawn=True), "tunctl reconcile"),
+    ],
+)
+def test_a_tip_is_something_that_will_not_be_refused(intent: Intent, tip: str) -> None:
+    tunnel = TunnelStatus(TunnelName("demo"), Judgement(Verdict.NOT_CONNECTED), intent)
+    assert f"        Tip: {tip}" in status_text(HostStatus((tunnel,), (), (), 0, 1))
