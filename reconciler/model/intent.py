@@ -35,6 +35,7 @@ class Vouched(NamedTuple):
     transport: str
     digest: str  # sha256 of the manifest and of the public key file it was verified with, hex
     key_digest: str
+    signer: str = ""  # the thumbprint of that key (RFC 7638): whose word it is, however its file is written
 
     @property
     def endpoint(self) -> Endpoint:

@@ -36,13 +36,22 @@ class Read(NamedTuple):
     denied: bool = False
 
 
+class Said(NamedTuple):
+    """A manifest that is genuine."""
+
+    manifest: Manifest
+    digest: str
+    key_digest: str
+    signer: str  # the thumbprint of its key
+
+
 class Shelf:
     """Files and manifests of one look: many peers may name the same ones."""
 
     def __init__(self) -> None:
         self._manifests: dict[str, Read] = {}
         self._keys: dict[str, Read] = {}
-        self._verified: dict[tuple[str, str], Manifest | str] = {}
+        self._verified: dict[tuple[str, str], Said | str] = {}
 
     def manifest(self, path: str) -> Read:
         if path not in self._manifests:
@@ -54,11 +63,11 @@ class Shelf:
             self._keys[path] = _read_key(path)
         return self._keys[path]
 
-    def verified(self, manifest: Read, key: Read) -> Manifest | str:
+    def verified(self, manifest: Read, key: Read) -> Said | str:
         """What it says, or why it must not be believed."""
         place = (manifest.digest, key.digest)
         if place not in self._verified:
-            self._verified[place] = _verified(manifest.content, key.content)
+            self._verified[place] = _verified(manifest, key)
         return self._verified[place]
 
 
@@ -84,7 +93,7 @@ def _whereabouts(of: str, settings: EndpointManifest, vouched: Iterable[Vouched]
     if known and (known.digest, known.key_digest, known.file) == (manifest.digest, key.digest, settings.file):
         return Whereabouts(known)
     said = shelf.verified(manifest, key)
-    new = said if isinstance(said, str) else _chosen(of, settings, said, (manifest.digest, key.digest))
+    new = said if isinstance(said, str) else _chosen(of, settings, said)
     why = new if isinstance(new, str) else _worse(new, known, now_us)
     if isinstance(new, str) or why:
         return Whereabouts(known, f"{settings.file}: refused: {why}")
@@ -98,11 +107,11 @@ def _fits(one: Vouched, settings: EndpointManifest, key: Read) -> bool:
     return one.file == settings.file or one.key_digest == key.digest
 
 
-def _chosen(of: str, settings: EndpointManifest, manifest: Manifest, digests: tuple[str, str]) -> Vouched | str:
+def _chosen(of: str, settings: EndpointManifest, said: Said) -> Vouched | str:
     """The endpoint that is meant, or why there is none."""
-    names = sorted(manifest.ports)
-    name = settings.tunnel
+    name, manifest = settings.tunnel, said.manifest
     if name is None:
+        names = sorted(manifest.ports)
         if len(names) > 1:
             listed = f"{', '.join(names[:5])}{', …' if names[5:] else ''}"
             return f"it names {len(names)} tunnels ({listed}): say which with `tunnel`"
@@ -114,7 +123,7 @@ def _chosen(of: str, settings: EndpointManifest, manifest: Manifest, digests: tu
         return f"it has no {settings.transport} endpoint of {name}"
     return Vouched(
         of, manifest.host, port, manifest.issued_us, manifest.expires_us,
-        settings.file, settings.tunnel, settings.transport, *digests,
+        settings.file, settings.tunnel, settings.transport, said.digest, said.key_digest, said.signer,
     )  # fmt: skip
 
 
@@ -128,23 +137,24 @@ def _worse(new: Vouched, known: Vouched | None, now_us: int) -> str:
     early = manifest.early(new.issued_us, now_us)
     if early or known is None:
         return early
-    if known.key_digest == new.key_digest and new.issued_us < known.issued_us:
+    if known.signer == new.signer and new.issued_us < known.issued_us:
         was, is_ = rfc3339(new.issued_us), rfc3339(known.issued_us)
         return f"it was issued at {was}, before the one that was already there (issued at {is_})"
     return "" if known.expires_us <= now_us else manifest.late(new.expires_us, now_us)
 
 
-def _verified(content: bytes, key: bytes) -> Manifest | str:
+def _verified(file: Read, key: Read) -> Said | str:
     from reconciler.host import jws, keyfile, manifest
 
     try:
-        public = keyfile.verifying_key(key)
+        public = keyfile.verifying_key(key.content)
     except ValueError as error:
         return f"its public key file {error}"
     try:
-        return manifest.verified(content, public)
+        found = manifest.verified(file.content, public)
     except jws.Refused as refused:
         return str(refused)
+    return Said(found, file.digest, key.digest, jws.thumbprint(public))
 
 
 def _read(path: str) -> Read:

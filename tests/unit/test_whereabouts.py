@@ -179,6 +179,20 @@ def test_the_signer_has_another_key(place: Place) -> None:
     assert port(place.look_and_keep()) == 8450
 
 
+def test_the_same_key_in_another_form_is_the_same_signer(place: Place) -> None:
+    """Who saves the file of the key again opens no door for what was signed before."""
+    place.write(-1, 8447)
+    place.look_and_keep()
+    place.key.write_bytes(b"# ours\n" + public_pem() + b"\n")
+    assert (port(place.look_and_keep()), place.look().trouble) == (8447, "")
+    place.write(-2, 8446)
+    for content in (b"# again\n" + public_pem(), public_pem()):
+        place.key.write_bytes(content)
+        found = place.look_and_keep()
+        assert port(found) == 8447
+        assert "before the one that was already there" in found.trouble
+
+
 def test_the_file_was_moved(place: Place) -> None:
     place.write(-1)
     place.look_and_keep()
