@@ -10,18 +10,23 @@ from reconciler.layout.routes import families, whole
 from reconciler.model.facts import Facts
 from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST
+from reconciler.model.prefix import AF_INET, AF_INET6
 
 
 def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[Rule]:
-    """Own tables of full tunnels stand behind all others, by the metric of their default route, then by slot."""
+    """Own tables of full tunnels stand behind all others, by the metric of their default route, then by slot. One that only
+    keeps a family from leaking stands behind those that carry it."""
     open_ones = [lay for lay in lays if lay.is_open]
-    ranked = sorted((lay for lay in open_ones if lay.full), key=lambda lay: (_metric(lay), lay.intent.slot))
-    ranks = {lay.intent.name: rank for rank, lay in enumerate(ranked)}
+    ranks = {}
+    for family in (AF_INET, AF_INET6):
+        mine = [lay for lay in open_ones if family in whole(lay, facts)]
+        mine.sort(key=lambda lay: (family not in lay.full, _metric(lay), lay.intent.slot))
+        ranks.update({(lay.intent.name, family): rank for rank, lay in enumerate(mine)})
     for lay in open_ones:
         name = lay.intent.name
         for family in sorted(families(lay, facts)):
             if family in whole(lay, facts):
-                priority = numbers.priority_base + FULL_TABLES[min(ranks[name], len(FULL_TABLES) - 1)]
+                priority = numbers.priority_base + FULL_TABLES[min(ranks[name, family], len(FULL_TABLES) - 1)]
                 yield Rule(HOST, family, priority, lay.table)
             else:
                 yield Rule(name, family, user_priority(lay.intent.slot, numbers), lay.table)

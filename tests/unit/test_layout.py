@@ -100,6 +100,17 @@ def test_full_tunnels_stand_behind_each_other_by_metric_then_slot() -> None:
     assert lines == ["rule -4 priority 20501 from all lookup 20001", "rule -4 priority 20500 from all lookup 20002"]
 
 
+def test_one_that_has_no_ipv6_does_not_take_it_from_one_that_has() -> None:
+    """One tunnel for IPv4, another one for IPv6; and beside one for both."""
+    for second, four in (("::/0",), []), (("0.0.0.0/0", "::/0"), ["rule -4 priority 20501 from all lookup 20002"]):
+        lines = [line for line in told(laid("0.0.0.0/0"), laid(*second, name="b", slot=2)) if "priority 205" in line]
+        assert [line for line in lines if "-6" in line] == [
+            "rule -6 priority 20501 from all lookup 20001",
+            "rule -6 priority 20500 from all lookup 20002",
+        ]
+        assert [line for line in lines if "-4" in line] == ["rule -4 priority 20500 from all lookup 20001", *four]
+
+
 def test_what_blocks_without_being_full_has_its_own_table_and_an_open_rule() -> None:
     lines = told(laid("10.20.0.0/16", on_failure="block"))
     assert "rule -4 priority 20100 from all lookup 20001" in lines
