@@ -9,7 +9,7 @@ from reconciler import actuate
 from reconciler.errors import Bug, LookAgain, TunctlError
 from reconciler.host.machine import Machine
 from reconciler.loop.fault import Fault
-from reconciler.model.names import TunnelName
+from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Outcome, Step
 from reconciler.model.resource import Verb
 
@@ -21,6 +21,7 @@ def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell
     about the rest, when others had their turn while a step waited: then what is left has to be found out anew."""
     outcomes: list[Outcome] = []
     failed: set[TunnelName | None] = set()
+    missed = False  # something of the host's own could not be made: what it was to take the place of stays
     machine.is_overtaken = False
     for group in _groups(steps, single=fault is not None):
         if machine.is_overtaken:
@@ -28,7 +29,9 @@ def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell
         due = [
             step
             for step in group
-            if step.verb is Verb.DELETE or step.regardless or failed.isdisjoint((step.tunnel, step.needs))
+            if (step.verb is Verb.DELETE and not (missed and _is_ground(step)))
+            or step.regardless
+            or (step.verb is not Verb.DELETE and failed.isdisjoint((step.tunnel, step.needs)))
         ]
         done = _perform(machine, due, fault, first + len(outcomes)) if due else []
         if len(due) < len(group):
@@ -36,9 +39,14 @@ def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell
         for outcome in done:
             if (outcome.error is not None or outcome.skipped) and outcome.step.resource.kind != "resolver":
                 failed.add(outcome.step.tunnel)
+                missed = missed or (outcome.step.verb is not Verb.DELETE and _is_ground(outcome.step))
             tell(outcome)
         outcomes += done
     return outcomes
+
+
+def _is_ground(step: Step) -> bool:
+    return step.tunnel == HOST and step.resource.kind in ("route", "rule")
 
 
 def _groups(steps: Sequence[Step], *, single: bool) -> Iterator[list[Step]]:

@@ -226,7 +226,7 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
         return now
     for _ in range(1 + len(first)):
         without = survey(machine, now.stored, resolve=False, privileged=True, without=first).plan.steps
-        removal = tuple(s for s in without if s.tunnel in first or s.resource.kind == "nat" or _is_left_over(s))
+        removal = tuple(s for s in without if s.tunnel in first or s.resource.kind == "nat" or _is_ground(s))
         if not removal:
             return now
         watch.planned(Plan(removal))
@@ -236,8 +236,9 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
     return survey(machine, now.stored, resolve=False, privileged=True)
 
 
-def _is_left_over(step: Step) -> bool:
-    return step.tunnel == HOST and step.resource.kind in _GROUND and step.verb is Verb.DELETE
+def _is_ground(step: Step) -> bool:
+    """The host's own routes and rules, those that come too: the rule of another full tunnel moves to the place it had."""
+    return step.tunnel == HOST and step.resource.kind in _GROUND
 
 
 def _foreign(conflict: Conflict) -> Foreign:
