@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import repairs
 from benchmarks.plot import plot
 from benchmarks.rounds import TUN, WIREGUARD, Round, plan_rounds, route_rounds, status_rounds
 from benchmarks.stand import leave_the_machine, machine
@@ -122,10 +123,17 @@ def main() -> int:
     print("  ".join(f"{name}: {value}" for name, value in about.items()))
     rows, samples = measure(words.rounds, big=not words.quick)
     print(table(rows))
+    repaired = repairs.measure()
+    print(repairs.told(repaired))
     RESULTS.mkdir(exist_ok=True)
     out = RESULTS / time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime())
     plain = {name: [{part: s._asdict() for part, s in one.items()} for one in made] for name, made in samples.items()}
-    document = {"machine": about, "rows": [{**one._asdict(), "passed": one.passed} for one in rows], "samples": plain}
+    document = {
+        "machine": about,
+        "rows": [{**one._asdict(), "passed": one.passed} for one in rows],
+        "samples": plain,
+        "repairs": repaired._asdict(),
+    }
     out.write_text(json.dumps(document, indent=1))
     print(f"all samples: {out}")
     if words.plot:

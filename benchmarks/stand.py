@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
 import shutil
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 PROJECT = Path(__file__).resolve().parents[1]
 CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -64,6 +65,26 @@ class Stand:
                 words = " ".join(map(str, argv))
                 raise RuntimeError(f"{words}: exit code {process.returncode}: {said.read(2000).decode(errors='replace')}")
         return Sample(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6, process.returncode)
+
+    def start(self, command: str, log: BinaryIO) -> subprocess.Popen[bytes]:
+        """A command that goes on; what it says goes into `log`."""
+        return subprocess.Popen(
+            [*TUNCTL, command], cwd=self.dir, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What `status --json` says."""
+        argv = [*TUNCTL, "status", "--json"]
+        done = subprocess.run(argv, cwd=self.dir, env=self._env, check=False, capture_output=True, timeout=LONGEST_S)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def has_daemon(self) -> bool:
+        return bool(self.status()["daemon"]["running"])
+
+    def owner(self, tunnel: str) -> int:
+        """The pid of its program."""
+        return int(next(one["owner"]["pid"] for one in self.status()["tunnels"] if one["name"] == tunnel))
 
     def tunctl(self, *words: str | Path, expect: int = 0) -> Sample:
         return self.time([*TUNCTL, *words], expect=expect)

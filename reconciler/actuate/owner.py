@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from reconciler.errors import Bug, NotPermitted, StepFailed, TunctlError, Unavailable
 from reconciler.host import accounts, cgroup, children, files, launch, nl_link, ownerlog, process, terminate, uapi
@@ -34,7 +34,7 @@ def create(machine: Machine, wanted: Owner) -> None:
     started = _start(machine, wanted, log)
     try:
         with machine.waiting():
-            _wait_until_ready(machine, wanted, started)
+            _wait_until_ready(machine, wanted, started, _listener(machine, wanted, since))
     except TunctlError as error:
         if not machine.has_turn:
             raise
@@ -168,16 +168,32 @@ def _refusal(wanted: Owner, error: OSError) -> TunctlError:
     return StepFailed(f"{wanted}: {what}: {error.strerror}")
 
 
-def _wait_until_ready(machine: Machine, wanted: Owner, started: Started) -> None:
+def _listener(machine: Machine, wanted: Owner, since: int) -> Callable[[], None]:
+    """Passes on what the program says, to whoever waits for it."""
+    tell, name = machine.said, wanted.mark.tunnel
+    if tell is None:
+        return lambda: None
+    follower = ownerlog.Follower(machine.handles.directory(name) / ownerlog.FILE, since)
+
+    def listen() -> None:
+        for line in follower.lines():
+            tell(name, line)
+
+    return listen
+
+
+def _wait_until_ready(machine: Machine, wanted: Owner, started: Started, listen: Callable[[], None]) -> None:
     deadline = time.monotonic() + wanted.ready_timeout_s
     polls, ready_s = 0, 0.0
     while True:
+        listen()
         if not process.is_alive(started.pid, started.start_ticks) and not _has_heirs(wanted):
             raise StepFailed(_ending(children.wait_status(started.pid)))
         missing = _missing(machine, wanted, started)
         now_s = time.monotonic()
         ready_s = (ready_s or now_s) if missing is None else 0.0
         if ready_s and (wanted.own_mounts or _has_settled(started, now_s - ready_s)):
+            listen()
             return  # one that answers questions is ready at once
         if now_s >= deadline:
             raise StepFailed(f"not ready within {wanted.ready_timeout_s:g} s: {missing or 'it has only just begun'}")

@@ -6,11 +6,14 @@ import os
 import selectors
 import signal
 import struct
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from reconciler.daemon import notify
-from reconciler.daemon.worker import Report
+from reconciler.daemon.busears import BusEars
+from reconciler.daemon.culprits import Culprits
+from reconciler.daemon.report import Report
 from reconciler.host import events, process
 from reconciler.host.clock import ClockSet
 from reconciler.host.events import Event, Events
@@ -22,7 +25,9 @@ from reconciler.model.nameservice import PATH
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _KINDS = {16: "link", 17: "link", 20: "address", 21: "address", 24: "route", 25: "route", 32: "rule", 33: "rule"}  # RTM_*
 
-Heard = Callable[[Due, tuple[str, str] | None], None]
+_RETIRED_S = 1.0  # events are read within a few milliseconds; a pid is not used again that soon
+
+Heard = Callable[[Due], None]
 
 
 class Ears:
@@ -30,11 +35,14 @@ class Ears:
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self.ours: set[int] = set()  # netlink ports and pids of passes that are going on
+        self._retired: dict[int, float] = {}  # of passes that ended: what they did may still be told
+        self.culprits = Culprits()
         self._selector = selector
         self._known = Known()
         self._owners: dict[tuple[int, int], int] = {}  # pid and start ticks: pidfd
-        self._heard: Heard = lambda _due, _by: None
+        self._heard: Heard = lambda _due: None
         self._files: Inotify | None = None
+        self._bus = BusEars(selector, self.culprits, self._is_ours)
         self._is_ready = False
 
     @contextmanager
@@ -65,6 +73,7 @@ class Ears:
     def know(self, report: Report) -> None:
         """What a pass found out: the links, the owners, the manifests, where names are configured."""
         self._known = report.known
+        self._bus.listen(self._heard, wanted=report.known.resolves)
         if self._files is not None:
             self._files.watch({PATH, os.path.realpath(PATH), *report.files})
         owners = {(pid, ticks) for _, pid, ticks in report.owners}
@@ -72,6 +81,13 @@ class Ears:
             self._forget(key)
         for key in owners - self._owners.keys():
             self._watch(*key)
+
+    def retire(self, ports: Iterable[int]) -> None:
+        """Their passes have ended."""
+        now_s = time.monotonic()
+        self._retired = {port: until_s for port, until_s in self._retired.items() if until_s > now_s}
+        self._retired.update(dict.fromkeys(ports, now_s + _RETIRED_S))
+        self.ours.difference_update(ports)
 
     def ready(self) -> None:
         """The first pass is done."""
@@ -83,18 +99,18 @@ class Ears:
         try:
             descriptor = os.pidfd_open(pid)
         except OSError:
-            self._heard(Due.NOW, None)
+            self._heard(Due.NOW)
             return
         if not process.is_alive(pid, ticks):
             os.close(descriptor)
-            self._heard(Due.NOW, None)
+            self._heard(Due.NOW)
             return
         self._owners[pid, ticks] = descriptor
         self._selector.register(descriptor, selectors.EVENT_READ, lambda _: self._owner_ended((pid, ticks)))
 
     def _owner_ended(self, key: tuple[int, int]) -> None:
         self._forget(key)
-        self._heard(Due.NOW, None)
+        self._heard(Due.NOW)
 
     def _forget(self, key: tuple[int, int]) -> None:
         descriptor = self._owners.pop(key)
@@ -104,26 +120,28 @@ class Ears:
     def _events(self, source: Events) -> None:
         for event in source.read():
             if event is None:
-                self._heard(Due.NOW, None)
-            elif event.port not in self.ours or event.port == 0:
+                self._heard(Due.NOW)
+            elif not self._is_ours(watch.author(event)):
                 self._judge(event)
+
+    def _is_ours(self, author: int) -> bool:
+        return author != 0 and (author in self.ours or self._retired.get(author, 0.0) > time.monotonic())
 
     def _judge(self, event: Event) -> None:
         try:
             due = watch.judge(event, self._known)
             if due is Due.NOW:
-                by = watch.doer(event)
-                if not (event.protocol == events.NETFILTER and by.partition(" ")[2].partition(" ")[0] in map(str, self.ours)):
-                    self._heard(due, (_KINDS.get(event.kind, "nat"), by))
+                self.culprits.saw(_KINDS.get(event.kind, "nat"), watch.author(event))
+                self._heard(due)
             elif due is Due.SOON:
-                self._heard(due, None)
+                self._heard(due)
         except (ValueError, struct.error):
-            self._heard(Due.NOW, None)
+            self._heard(Due.NOW)
 
     def _clock(self, source: ClockSet) -> None:
         if source.read():
-            self._heard(Due.NOW, None)
+            self._heard(Due.NOW)
 
     def _file(self, source: Inotify) -> None:
         if source.read():
-            self._heard(Due.NOW, None)
+            self._heard(Due.NOW)

@@ -7,8 +7,8 @@ import gc
 import importlib
 import os
 
+from reconciler.daemon.say import Log, Say
 from reconciler.daemon.serve import Daemon
-from reconciler.daemon.worker import Say
 from reconciler.errors import Locked, Unavailable
 from reconciler.host import files, meters
 from reconciler.host.board import CONTESTED, LOCK
@@ -16,7 +16,10 @@ from reconciler.host.holder import described, file_holder
 from reconciler.host.privilege import require_net_admin
 from reconciler.loop.commands import Session
 
-_PASSES_USE = ("reconciler.store.commit", "reconciler.store.schema", "reconciler.lifecycle", "reconciler.observe.wireguard")
+_PASSES_USE = (
+    "reconciler.store.commit", "reconciler.store.schema", "reconciler.lifecycle", "reconciler.observe.wireguard",
+    "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat", "reconciler.host.nft",
+)  # fmt: skip
 
 
 def serve(session: Session, say: Say) -> int:
@@ -24,7 +27,7 @@ def serve(session: Session, say: Say) -> int:
     require_net_admin("daemon")
     for name in _PASSES_USE:  # a pass is forked: what is loaded here it need not load
         importlib.import_module(name)
-    with Daemon(session, say) as daemon:
+    with Daemon(session, Log(say).say) as daemon:
         lock = _lock(session)
         try:
             for name in (CONTESTED, meters.FILE):  # of one that was killed

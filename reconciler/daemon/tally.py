@@ -1,4 +1,4 @@
-"""Counts what passes report, and shows it in the run directory. Counters begin with the daemon: they fall to nothing when it
+"""Counts what passes report. Counters begin with the daemon: they fall to nothing when it
 starts anew, as those of Prometheus may, and never otherwise but with the tunnel they are about."""
 
 from __future__ import annotations
@@ -6,10 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
-from contextlib import suppress
-from pathlib import Path
 
-from reconciler.host import meters
 from reconciler.model.meter import Histogram, Meter, Work, histogram
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Outcome
@@ -31,10 +28,9 @@ def measured(outcomes: Iterable[Outcome]) -> Work:
 
 
 class Tally:
-    """One of them a daemon. What cannot be written (a full disk) is counted all the same."""
+    """One of them a daemon."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
+    def __init__(self) -> None:
         self._started_us = _now_us()
         self._last_pass_us: int | None = None
         self._passes: defaultdict[str, Histogram] = defaultdict(Histogram)
@@ -55,23 +51,16 @@ class Tally:
         kept = {HOST, *names}
         _forget(self._repairs, kept)
         _forget(self._failures, kept)
-        self.show()
 
     def missed(self, why: str) -> None:
         """A pass has not: failed, locked, killed."""
         self._unfinished[why] += 1
-        self.show()
 
-    def show(self) -> None:
-        """For whoever asks for metrics."""
-        work = Work(self._steps, self._repairs, self._failures)
-        with suppress(OSError):
-            meters.show(self._run_dir, Meter(self._started_us, self._last_pass_us, self._passes, self._unfinished, work))
-
-    def hide(self) -> None:
-        """The daemon ends."""
-        with suppress(OSError):
-            meters.hide(self._run_dir)
+    @property
+    def meter(self) -> Meter:
+        """As it stands, for whoever asks for metrics."""
+        work = Work(dict(self._steps), dict(self._repairs), dict(self._failures))
+        return Meter(self._started_us, self._last_pass_us, dict(self._passes), dict(self._unfinished), work)
 
 
 def _forget(counter: Counter[tuple[TunnelName, str]], kept: Collection[TunnelName]) -> None:

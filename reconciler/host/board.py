@@ -27,7 +27,11 @@ class Fight(NamedTuple):
     by: str  # who undoes it, as far as it is known
 
     def __str__(self) -> str:
-        return f"contested: {self.text} is undone again and again{' by ' if self.by else ''}{self.by}"
+        return f"contested: {self.text} is {self.undone}"
+
+    @property
+    def undone(self) -> str:
+        return f"undone again and again by {self.by}" if self.by else "undone again and again"
 
 
 def keeper(run_dir: str | Path) -> int | None:
@@ -52,6 +56,6 @@ def show(run_dir: Path, fights: Sequence[Fight]) -> None:
     path = run_dir / CONTESTED
     if fights:
         content = {"version": 1, "contested": [fight._asdict() for fight in fights]}
-        files.replace(path, dumps(content).encode() + b"\n", 0o644)
+        files.replace(path, dumps(content).encode() + b"\n", 0o644, synced=False)
     else:
         path.unlink(missing_ok=True)

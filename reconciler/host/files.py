@@ -21,11 +21,19 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMPORARY = ".tunctl"
 
 
-def replace(path: str | Path, content: bytes, prepare: int | Callable[[int], None] = 0o600, *, must_last: bool = True) -> None:
+def replace(
+    path: str | Path,
+    content: bytes,
+    prepare: int | Callable[[int], None] = 0o600,
+    *,
+    must_last: bool = True,
+    synced: bool = True,
+) -> None:
     """The whole new content or the whole old one, whatever happens: temporary file, fsync, rename, fsync of the directory.
 
     `prepare`: the mode, or what gives the open temporary file its mode and owner. Not `must_last`: after a power cut it may
-    be the old one again, which spares the directory's fsync.
+    be the old one again, which spares the directory's fsync. Not `synced`: after a power cut nobody wants it, and nobody
+    waits for a disk.
     """
     directory, name = os.path.split(path)
     temporary = f"{directory}/.{name}.{os.urandom(4).hex()}{_TEMPORARY}"
@@ -37,7 +45,8 @@ def replace(path: str | Path, content: bytes, prepare: int | Callable[[int], Non
             else:
                 prepare(descriptor)
             write_all(descriptor, content)
-            os.fsync(descriptor)
+            if synced:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.rename(temporary, path)
@@ -45,7 +54,7 @@ def replace(path: str | Path, content: bytes, prepare: int | Callable[[int], Non
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    if must_last:
+    if must_last and synced:
         sync_directory(directory)
 
 

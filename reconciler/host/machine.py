@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
 from reconciler.host.handles import Handles
 from reconciler.model.ledger import Ledger, Remembered
+from reconciler.model.names import TunnelName
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,13 +25,15 @@ AGAIN_S = 30.0  # until it is our turn again: other commands wait for programs, 
 class Machine:
     """Connections are opened when first used and closed together."""
 
-    def __init__(self, run_dir: str | Path, netlink_timeout_s: float | None = None) -> None:
+    def __init__(self, run_dir: str | Path, netlink_timeout_s: float | None = None, handles: Handles | None = None) -> None:
+        """`handles`: as an earlier machine of this process has read them."""
         self.run_dir = run_dir
         self._netlink_timeout_s = netlink_timeout_s
-        self.handles = Handles(run_dir)
+        self.handles = Handles(run_dir) if handles is None else handles
         self.notes: list[str] = []  # what steps have to tell besides that they worked
         self.ledger: Ledger = Remembered()  # of the store that the command works with
         self.turn: Held | None = None  # given up while a program is waited for (by passes of the daemon)
+        self.said: Callable[[TunnelName, str], None] | None = None  # who wants to hear what programs say while they start
         self.is_overtaken = False  # others had their turn: what was seen before does not count any more
         self._rtnl: Rtnl | None = None
         self._nft: Nft | None = None

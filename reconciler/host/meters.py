@@ -32,7 +32,7 @@ def show(run_dir: Path, meter: Meter) -> None:
         "repairs": [[*key, count] for key, count in work.repairs.items()],
         "failures": [[*key, count] for key, count in work.failures.items()],
     }
-    files.replace(run_dir / FILE, json.dumps(document).encode() + b"\n", 0o644)
+    files.replace(run_dir / FILE, json.dumps(document).encode() + b"\n", 0o644, synced=False)
 
 
 def hide(run_dir: Path) -> None:

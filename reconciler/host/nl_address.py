@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from struct import Struct
 
 from reconciler.host.nl_codec import as_u8, as_u32, attribute, attributes, u8, u32
@@ -57,6 +58,7 @@ def wanted(row: AddressRow) -> bytes:
     return b"".join(parts)
 
 
+@lru_cache(4096)  # the daemon sees the same bytes again and again
 def decode(body: bytes) -> AddressRow | None:
     """RTM_NEWADDR → the address; None for families that are not IP. ValueError when malformed."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from struct import Struct
 
 from reconciler.host.nl_codec import as_text, as_u8, as_u32, attributes, nest, text, u32
@@ -62,6 +63,7 @@ def wanted(
     return b"".join(parts)
 
 
+@lru_cache(1024)  # the daemon sees the same bytes again and again
 def decode(body: bytes) -> LinkState:
     """RTM_NEWLINK → the link. ValueError when malformed."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from struct import Struct
 
 from reconciler.host.nl_codec import as_text, as_u8, as_u32, attribute, attributes, text, u8, u32
@@ -110,6 +111,7 @@ def wanted(row: RuleRow) -> bytes:
     return b"".join(parts)
 
 
+@lru_cache(4096)  # the daemon sees the same bytes again and again
 def decode(body: bytes) -> RuleRow | None:
     """RTM_NEWRULE → the rule; None for families that are not IP. ValueError when malformed."""
     try:

@@ -18,6 +18,7 @@ _KEPT = 256 * 1024
 _TAIL = 256 * 1024
 _FLAGS = os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # never waits for the other end of a planted FIFO
 _CUT = "(log capture truncated)"
+_MOST_FOLLOWED = 200  # lines of one start
 
 
 def open_for_writing(path: Path) -> int:
@@ -77,6 +78,37 @@ def tail(path: Path, lines: int = 12, since: int = 0) -> list[str]:
             os.close(descriptor)
     text = [printable(line) for line in content.decode(errors="replace").split("\n") if line.strip()]
     return [_CUT, *text[-lines:]] if cut else text[-lines:]
+
+
+class Follower:
+    """Hands over what is written to a log from byte `since` on, line by line, as it comes."""
+
+    def __init__(self, path: Path, since: int) -> None:
+        self._path, self._at = path, since
+        self._begun = b""  # a line that is not whole yet
+        self._left = _MOST_FOLLOWED
+
+    def lines(self) -> list[str]:
+        """Whole lines that are new, safe to print. Of a program that babbles only the first ones."""
+        if self._left <= 0:
+            return []
+        *whole, self._begun = (self._begun + self._read()).split(b"\n")
+        shown = [printable(line.decode(errors="replace")) for line in whole if line.strip()]
+        kept = shown[: self._left]
+        is_cut = len(kept) < len(shown) or len(self._begun) > _TAIL
+        self._left = 0 if is_cut else self._left - len(kept)
+        return [*kept, _CUT] if is_cut else kept
+
+    def _read(self) -> bytes:
+        with suppress(OSError):
+            descriptor = os.open(self._path, _FLAGS | os.O_RDONLY)
+            try:
+                content = os.pread(descriptor, _TAIL, self._at) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+            finally:
+                os.close(descriptor)
+            self._at += len(content)
+            return content
+        return b""
 
 
 def printable(line: str) -> str:

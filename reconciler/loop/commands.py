@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from reconciler.errors import InvalidFile, StoreError, UsageError
 from reconciler.host import accounts
+from reconciler.host.handles import Handles
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import asking_uid, require_net_admin
@@ -36,6 +37,7 @@ class Session(NamedTuple):
     fault: Fault | None = None
     uid: int | None = None  # for whom, when that is not whoever runs this process
     reads_as: Callable[[], AbstractContextManager[None]] = nullcontext  # with whose rights a desired file is opened
+    handles: Handles | None = None  # of the pass before, in the same process
     gives_way: bool = False  # to others while it only waits for a program: it is a pass of the daemon
 
 
@@ -54,7 +56,7 @@ def writing(session: Session, command: str) -> Iterator[tuple[Machine, Store, tu
     require_net_admin(command)
     with (
         hold(session.run_dir, session.lock_timeout_s) as held,
-        Machine(session.run_dir) as machine,
+        Machine(session.run_dir, handles=session.handles) as machine,
         Store(session.state_dir) as store,
     ):
         machine.ledger = Book(store)

@@ -101,7 +101,10 @@ def _watcher(voice: Voice, about: Callable[[frozenset[TunnelName]], None]) -> Wa
         if outcome.error is not None:
             voice.note("error", outcome.error.message, outcome.step.tunnel or None)
 
-    return Watcher(planned, done, about)
+    def said(name: TunnelName, line: str) -> None:
+        voice.note("info", line, name)
+
+    return Watcher(planned, done, said, about)
 
 
 def _finish(voice: Voice, done: Done) -> int:

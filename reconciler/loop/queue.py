@@ -14,7 +14,7 @@ from reconciler.host.board import Fight
 from reconciler.loop.watch import Due
 from reconciler.model.tunnel import Restart
 
-SETTLE_S = 0.005  # after the first event: those of one `ip link del` come within a millisecond
+SETTLE_S = 0.002  # after the first event: those of one `ip link del` come within a millisecond
 SOON_S = 0.1  # the host around the tunnels changes in many small steps
 APART_S = 0.5  # between two looks that such steps cause
 MINUTE_S, AT_ONCE, THEN_EVERY_S = 60.0, 10, 5.0
@@ -55,15 +55,19 @@ class Repairs:
         self._times: dict[Hashable, deque[float]] = {}
         self._told: dict[Hashable, Fight] = {}
 
-    def add(self, key: Hashable, fight: Fight, now_s: float) -> bool:
-        """One more. True when it has just become contested."""
-        times = self._times.setdefault(key, deque(maxlen=AT_ONCE + 1))
+    def add(self, key: Hashable, now_s: float) -> bool:
+        """One more. True when it is contested."""
+        times = self._times.setdefault(key, deque(maxlen=AT_ONCE))
         times.append(now_s)
-        if len(times) <= AT_ONCE or times[0] < now_s - MINUTE_S:
-            return False
+        return key in self._told or (len(times) == AT_ONCE and times[0] >= now_s - MINUTE_S)
+
+    def fight(self, key: Hashable, fight: Fight) -> bool:
+        """What is to be told of it. True when it is news: it was not contested, or by somebody who could not be named."""
         known = self._told.get(key)
-        self._told[key] = fight if fight.by or known is None else known
-        return known is None
+        if known is not None and (not fight.by or known.by == fight.by):
+            return False
+        self._told[key] = fight
+        return known is None or not known.by
 
     def withheld(self, now_s: float) -> dict[Hashable, float]:
         """What is contested and was repaired less than five seconds ago: until when it is left alone."""

@@ -19,7 +19,7 @@ from reconciler.model.marks import parse_mark
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Outcome, Plan, Step
 from reconciler.model.resource import Verb
-from reconciler.store.stored import Stored
+from reconciler.store.stored import Line, Stored
 from reconciler.store.write import Store
 
 _ADOPT = "if its store was lost: `tunctl apply --adopt` takes over what that has left"
@@ -32,6 +32,7 @@ class Watcher(NamedTuple):
 
     planned: Callable[[Plan], None] = lambda _plan: None
     done: Callable[[Outcome], None] = lambda _outcome: None
+    said: Callable[[TunnelName, str], None] | None = None  # a program that is waited for said this
     about: Callable[[frozenset[TunnelName]], None] = lambda _names: None  # the pass is about these tunnels only
 
 
@@ -46,6 +47,7 @@ class Pass(NamedTuple):
     warnings: tuple[str, ...] = ()  # what was wrong with the hints when it began
     remarks: tuple[str, ...] = ()  # why something was done this way
     apart: frozenset[TunnelName] = frozenset()  # left to passes of their own
+    lines: tuple[Line, ...] = ()  # of the history, still to be written
 
     @property
     def converged(self) -> bool:
@@ -74,6 +76,7 @@ class Request(NamedTuple):
 
 def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, watch: Watcher, fault: Fault | None) -> Pass:
     """Makes the machine as the intents in scope say, and keeps in the store how each of them got on."""
+    machine.said = watch.said
     before = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
     warnings = (*before.found.warnings, *machine.handles.warnings())  # now: what is put right is forgotten
     wide = _scope(before, request)
@@ -102,20 +105,23 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
         point(fault, "acted")
         stored = store.stored() if machine.is_overtaken else stored
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
-        left = _allowed(now.plan.only(scope), request)
+        left = _allowed(now.plan.only(scope), request, outcomes)
         todo = left.only(scope - {outcome.step.tunnel for outcome in outcomes if outcome.error})
     errors, of_names = (_errors(now, left, outcomes, scope, names=names) for names in (False, True))
     point(fault, "verified")
     now = _take_back(machine, now, watch, outcomes, fault)
     errors += [(o.step.tunnel, o.error) for o in outcomes if o.error and o.error not in (e for _, e in (*errors, *of_names))]
     acted = frozenset(outcome.step.tunnel for outcome in outcomes if not outcome.skipped)
-    passed = remember.Passed(now, scope, acted, _made_anew(outcomes), dict(errors), request.requested, request.cause)
+    passed = remember.Passed(
+        now, scope, acted, _made_anew(outcomes), dict(errors), request.requested, request.cause,
+        later=request.patient,
+    )  # fmt: skip
     remember.handles(machine, passed)
     remember.vouched(store, now)
-    remember.progress(store, passed)
+    lines = remember.progress(store, passed)
     point(fault, "recorded")
     remarks = tuple(_remarks(before, outcomes))
-    return Pass(first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes), remarks, apart)
+    return Pass(first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes), remarks, apart, lines)
 
 
 def _cut_off(todo: Plan, outcomes: Iterable[Outcome]) -> set[Hashable]:
@@ -124,7 +130,7 @@ def _cut_off(todo: Plan, outcomes: Iterable[Outcome]) -> set[Hashable]:
 
 
 def _keys(steps: Iterable[Step]) -> set[Hashable]:
-    return {(step.resource.kind, step.resource.key) for step in steps}
+    return {_key(step) for step in steps}
 
 
 def _remarks(before: Survey, outcomes: Iterable[Outcome]) -> Iterator[str]:
@@ -170,10 +176,19 @@ def _started(plan: Plan) -> list[Step]:
     return [step for step in plan.steps if step.resource.kind == "owner"]
 
 
-def _allowed(plan: Plan, request: Request) -> Plan:
-    if not request.withheld:
+def _allowed(plan: Plan, request: Request, outcomes: Iterable[Outcome] = ()) -> Plan:
+    """Without what is withheld. What somebody undoes while the daemon is at it is left to the next pass, which knows how often
+    that happened."""
+    done = {(o.step.verb, *_key(o.step)) for o in outcomes if not o.error and not o.skipped} if request.patient else set()
+    if not request.withheld and not done:
         return plan
-    return plan._replace(steps=tuple(s for s in plan.steps if (s.resource.kind, s.resource.key) not in request.withheld))
+    return plan._replace(
+        steps=tuple(s for s in plan.steps if _key(s) not in request.withheld and (s.verb, *_key(s)) not in done)
+    )
+
+
+def _key(step: Step) -> tuple[str, Hashable]:
+    return step.resource.kind, step.resource.key
 
 
 def _errors(

@@ -17,6 +17,7 @@ from reconciler.loop.settled import addresses, is_steady
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
+from reconciler.store.stored import Line
 from reconciler.store.write import Store
 
 
@@ -77,10 +78,12 @@ class Passed(NamedTuple):
     errors: Mapping[TunnelName, TunctlError]
     requested: bool  # by a user, not by a timer
     cause: str
+    later: bool = False  # who repaired what is only a line of the history, which nobody should have to wait for
 
 
-def progress(store: Store, passed: Passed) -> None:
-    """How each tunnel got on. Rows of withdrawn tunnels go when nothing of them is left."""
+def progress(store: Store, passed: Passed) -> tuple[Line, ...]:
+    """How each tunnel got on. Rows of withdrawn tunnels go when nothing of them is left. → lines still to be written."""
+    lines: list[Line] = []
     there = passed.now.found_by_tunnel
     vanished: list[TunnelName] = []
     moves: dict[TunnelName, tuple[Progress, str]] = {}
@@ -91,12 +94,17 @@ def progress(store: Store, passed: Passed) -> None:
             vanished.append(intent.name)
             continue
         moved = _moved(intent, passed, there=intent.name in there)
-        if moved is not None and moved[0] != intent.progress:
+        if moved is None or moved[0] == intent.progress:
+            continue
+        if passed.later and moved[0]._replace(since_us=intent.progress.since_us) == intent.progress:
+            lines.append(Line(passed.now.facts.now_us, intent.name, intent.progress.state, moved[1]))
+        else:
             moves[intent.name] = (moved[0], moved[1] or passed.cause)
     if moves:
         store.progress_all(moves)
     if vanished:
         store.delete(vanished, cause=passed.cause)
+    return tuple(lines)
 
 
 def rests(store: Store, before: Survey, names: Collection[TunnelName], resting: Mapping[TunnelName, Rest]) -> None:

@@ -21,7 +21,7 @@ from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Plan, Step
-from reconciler.model.policy import policy_of
+from reconciler.model.policy import Policy, policy_of
 from reconciler.model.resource import Resource, Verb
 from reconciler.observe import facts as observe_facts
 from reconciler.observe.question import Question
@@ -147,7 +147,7 @@ def survey(
     gathered = observe_facts.gather(machine, stored.intents, found, policy, resolve=resolve, privileged=privileged)
     facts = gathered._replace(working_endpoints=_working(gathered, found))
     intents = [i for i in stored.intents if i.name not in without]
-    want = wanted(intents, facts, policy)
+    want = _wanted(intents, facts, policy)
     found = _with_foreign_routes(machine, want.resources, found)
     found = found._replace(resources=(*found.resources, *observe.settled(machine, want.resources, found.resources)))
     made = _planned(want, found)
@@ -167,6 +167,18 @@ def _spared(sweep: Plan, found: Found, question: Question) -> Plan:
     from reconciler.loop.spare import spared
 
     return spared(sweep, found)
+
+
+_last: tuple[tuple[list[Intent], Facts, Policy], Wanted] | None = None
+
+
+def _wanted(intents: list[Intent], facts: Facts, policy: Policy) -> Wanted:
+    """What follows from the same follows again: the last answer is kept, and is right as long as nothing is another."""
+    global _last  # noqa: PLW0603 - of a pure function
+    question = (intents, facts._replace(now_us=0), policy)  # nothing is wanted because of the time
+    if _last is None or _last[0] != question:
+        _last = question, wanted(*question)
+    return _last[1]
 
 
 def _planned(want: Wanted, found: Found, refused: frozenset[TunnelName] = frozenset()) -> Plan:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from reconciler.host.events import NETFILTER, Event
 from reconciler.host.nl_codec import as_u32, attributes
-from reconciler.host.process import program
 from reconciler.model.marks import PROTOCOL, Numbers
 from reconciler.model.names import IfName, TunnelName
 
@@ -39,6 +38,7 @@ class Known(NamedTuple):
     names: Collection[IfName] = ()  # of links that are wanted
     numbers: Numbers = Numbers()
     filters: bool = False  # something of ours stands in the packet filter
+    resolves: bool = False  # some tunnel has name servers
 
 
 def judge(event: Event, known: Known) -> Due:
@@ -81,14 +81,8 @@ def _route(event: Event, known: Known) -> Due:
     return Due.SOON if length == 0 and as_u32(found.get(_TABLE), table) == _MAIN else Due.NOT
 
 
-def doer(event: Event) -> str:
-    """Who caused it, as far as the kernel tells: ``pid 812 (/usr/sbin/bird)``; "" when it does not."""
-    if event.protocol == NETFILTER:
-        found = attributes(event.body, 4)  # behind nfgenmsg; in network byte order
-        pid = int.from_bytes(found.get(_PROCESS, b""), "big")
-    else:
-        pid = event.port  # of a process's first socket: its pid
-    if not 0 < pid < 1 << 22:
-        return ""
-    path = program(pid)
-    return f"pid {pid} ({path})" if path else f"pid {pid}"
+def author(event: Event) -> int:
+    """Who caused it, as far as the kernel tells: a pid, or the port of a netlink socket; 0 when it does not."""
+    if event.protocol != NETFILTER or event.kind != _NEW_GENERATION:
+        return event.port
+    return int.from_bytes(attributes(event.body, 4).get(_PROCESS, b""), "big")  # behind nfgenmsg; in network byte order

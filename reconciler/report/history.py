@@ -52,5 +52,5 @@ def text(events: Iterable[Event]) -> Iterator[str]:
         generation = f" generation {event.generation}" if event.generation else ""
         cause = f" ({event.cause})" if event.cause else ""
         outcome = f": {event.outcome}" if event.outcome else ""
-        where = event.tunnel or f"source {event.source}"
+        where = event.tunnel or (f"source {event.source}" if event.source else "host")
         yield f"{rfc3339(event.at_us)} {where} {event.event}{generation} by {event.actor}{cause}{outcome}"

@@ -14,7 +14,7 @@ class Book:
         self._store = store
 
     def entries(self) -> tuple[Entry, ...]:
-        return self._store.stored().ledger
+        return self._store.ledger()
 
     def put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
         self._store.ledger_put(key, tunnel, previous, value)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from reconciler.model.intent import Intent, Progress
-from reconciler.model.names import TunnelName
+from reconciler.model.names import HOST, TunnelName
 from reconciler.model.tunnel import Desired
 from reconciler.store import read, save, schema
 from reconciler.store import tables as t
 from reconciler.store.change import Change, Who
 from reconciler.store.chronicle import Note, write_notes, write_outcome
 from reconciler.store.desire import desire
-from reconciler.store.stored import TUNCTL, Saved, Stored, Terms
+from reconciler.store.stored import TUNCTL, Line, Saved, Stored, Terms
 
 
 class Commit:
@@ -89,6 +89,16 @@ class Commit:
                 moved = [f"{was[v.of]} → {v.endpoint}" for v in intent.vouched if was.get(v.of, v.endpoint) != v.endpoint]
                 if moved:
                     write_notes(connection, _notes_of([intent], change.event, Who(TUNCTL, f"manifest: {', '.join(moved)}")))
+
+    def chronicle(self, lines: Sequence[Line]) -> None:
+        with self.begin() as connection:
+            sources = {row.name: row.source for row in connection.execute(select(t.intent.c.name, t.intent.c.source))}
+            notes = [
+                Note(one.at_us, one.tunnel or None, sources.get(one.tunnel), None, TUNCTL, one.event, one.cause)
+                for one in lines
+                if one.tunnel == HOST or one.tunnel in sources
+            ]
+            write_notes(connection, notes)
 
     def record(self, generation: int, outcome: str, tunnels: Mapping[TunnelName, str]) -> None:
         with self.begin() as connection:

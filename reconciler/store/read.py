@@ -28,6 +28,8 @@ BUSY_TIMEOUT_S = 1.0  # a Python signal handler waits as long as SQLite sleeps
 _PAUSE_S = 0.003  # SQLite's own waiting grows to 100 ms: under a busy writer it misses every gap
 _UNFINISHED_S = 0.2  # a journal that outlives this has no writer
 
+_MOST_DECODED = 4096
+_decoded: dict[tuple[str, tuple[Any, ...]], Intent] = {}
 _SOURCES = "SELECT name, path, host, generation, applied_us, tunnels, inputs, warnings, forgotten FROM source ORDER BY name"
 _INTENTS = """
     SELECT name, source, slot, tunnel_id, generation, document, held, withdrawn, started_boot,
@@ -127,6 +129,18 @@ def _source(row: tuple[Any, ...]) -> Source:
 
 
 def _intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Intent:
+    """Decoded once in the life of a process, where the row says all."""
+    known = _decoded.get((store_id, row))
+    if known is None and '"digest"' in row[5]:  # it has prefix files, whose contents are not in it
+        return _decode_intent(row, store_id, lists)
+    if known is None:
+        if len(_decoded) >= _MOST_DECODED:
+            _decoded.clear()
+        known = _decoded[store_id, row] = _decode_intent(row, store_id, lists)
+    return known
+
+
+def _decode_intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Intent:
     name, source, slot, tunnel_id, generation, document, held, withdrawn, started_boot, *rest = row
     state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses, vouched = rest
     tunnel = decode_tunnel(document, lists)

@@ -35,6 +35,15 @@ class Stored(NamedTuple):
     ledger: tuple[Entry, ...] = ()  # by key
 
 
+class Line(NamedTuple):
+    """What happened to a tunnel while its progress stayed what it was: a line of the history that is written later."""
+
+    at_us: int
+    tunnel: TunnelName
+    event: str
+    cause: str
+
+
 class Event(NamedTuple):
     """One line of the history, oldest first."""
 
@@ -44,9 +53,8 @@ class Event(NamedTuple):
     generation: int | None
     uid: int | None  # None: tunctl by itself
     actor: str
-    event: (
-        str  # saved · created · changed · withdrawn · held · released · moved (its endpoint) · forgotten · deleted, or a state
-    )
+    # saved · created · changed · withdrawn · held · released · moved (its endpoint) · contested · forgotten · deleted, a state
+    event: str
     cause: str
     outcome: str  # "" while it is not known
 

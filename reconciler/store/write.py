@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
@@ -23,7 +23,7 @@ from reconciler.store import change, failure, place, read
 from reconciler.store.change import Change, Who
 from reconciler.store.connect import connect, turn
 from reconciler.store.desire import desire
-from reconciler.store.stored import SCHEMA, TUNCTL, Actor, Event, Saved, Stored, Terms
+from reconciler.store.stored import SCHEMA, TUNCTL, Actor, Event, Line, Saved, Stored, Terms
 
 if TYPE_CHECKING:
     from reconciler.store.commit import Commit
@@ -82,11 +82,7 @@ class Store:
     @_in_turn
     def stored(self) -> Stored:
         """All intents. What an older tunctl or a killed writer has left is put right first."""
-        try:
-            return read.read(self.state_dir)
-        except failure.Recoverable:
-            self._make_ready()
-            return read.read(self.state_dir)
+        return self._recovered(read.read)
 
     @_in_turn
     def history(self, tunnel: TunnelName | None = None, limit: int = 100) -> tuple[Event, ...]:
@@ -95,8 +91,15 @@ class Store:
 
     @_in_turn
     def ledger(self) -> tuple[Entry, ...]:
-        """As read.ledger."""
-        return read.ledger(self.state_dir)
+        """As read.ledger; put right as by `stored`."""
+        return self._recovered(read.ledger)
+
+    def _recovered(self, reading: Callable[[Path], R]) -> R:
+        try:
+            return reading(self.state_dir)
+        except failure.Recoverable:
+            self._make_ready()
+            return reading(self.state_dir)
 
     @_in_turn
     def save(self, desired: Desired, terms: Terms, *, actor: Actor, cause: str) -> Saved:
@@ -166,6 +169,12 @@ class Store:
         change_ = Change(frozenset(found), change.vouched(found), "moved")
         if self._differs(change_):
             self._commit.vouch(change_)
+
+    @_in_turn
+    def chronicle(self, lines: Sequence[Line]) -> None:
+        """Lines of the history, nothing else. Those of tunnels that are deleted are passed over."""
+        if lines:
+            self._commit.chronicle(lines)
 
     @_in_turn
     def record(self, generation: int | None, outcome: str, tunnels: Mapping[TunnelName, str] | None = None) -> None:

@@ -132,7 +132,8 @@ def test_slow_silent_and_many_clients_delay_nobody(host: Host, tunctl: Warm, kee
     wait_until(lambda: "tun-t39" in host.ip("link"), SOON_S, "its work is done all the same")
     gone = socket.socket(socket.AF_UNIX)
     gone.connect(str(door(host)))
-    gone.sendall(request(host, "down", every=True))
+    patient = request(host, "down", every=True).replace(b'"lock_timeout_s": 2.0', b'"lock_timeout_s": 60.0')
+    gone.sendall(patient)  # what was asked for before may still be at work
     gone.close()
     wait_until(lambda: "tun-" not in host.ip("link"), SOON_S, "a client that goes away changes nothing")
     for connection in (*silent, one):
@@ -175,6 +176,20 @@ def test_standard_input_goes_along(host: Host, tunctl: Warm, keepers: list[Keepe
     text = tun_file(host, "demo").read_text()
     host.run(tunctl.cold_argv("apply", "-"), stdin=text)
     assert "tun-demo" in host.ip("link")
+
+
+def test_what_a_program_says_while_it_starts(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    """Its lines come as frames while the client waits, and to the terminal of a command without a daemon."""
+    file = exec_file(host, exec_block("chatty", "talk"))
+    done = tunctl.run("apply", file)
+    assert "chatty: line 0 \\x1b[31m\n" in done.stderr, "it moves no cursor"
+    tunctl.run("down", "chatty")
+    kept(host, tunctl, keepers)
+    frames = talk(host, request(host, "up", names=["chatty"]))
+    said = [frame["log"] for frame in frames if "log" in frame]
+    expected = [{"level": "info", "message": f"line {n} \\x1b[31m", "tunnel": "chatty"} for n in range(40)]
+    assert [one for one in said if one in expected] == expected
+    assert "result" in frames[-1], "and then the result"
 
 
 def test_down_wins_over_what_is_waited_for(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from reconciler.daemon.shown import Shown
 from reconciler.daemon.tally import Tally, measured
 from reconciler.errors import StepFailed
 from reconciler.host import meters
@@ -168,8 +169,8 @@ def test_steps_are_counted_as_they_went() -> None:
 
 
 def test_counters_only_grow_and_are_read_back(tmp_path: Path) -> None:
-    tally = Tally(tmp_path)
-    tally.show()
+    tally = Tally()
+    Shown(tally.meter).write(tmp_path)
     empty = meters.shown(tmp_path)
     assert empty is not None
     assert empty == Meter(empty.started_us)
@@ -177,6 +178,7 @@ def test_counters_only_grow_and_are_read_back(tmp_path: Path) -> None:
         tally.passed("all", 0.2, WORK, (DEMO, OTHER))
     tally.passed("tunnel", 3.0, Work(), (DEMO,))
     tally.missed("killed")
+    Shown(tally.meter).write(tmp_path)
     found = meters.shown(tmp_path)
     assert found is not None
     assert found.started_us == empty.started_us < (found.last_pass_us or 0)
@@ -186,8 +188,8 @@ def test_counters_only_grow_and_are_read_back(tmp_path: Path) -> None:
     assert found.work.failures == {}, "of a tunnel that is not to be up any more nothing is kept"
     assert found.work.steps["owner", "create"] == histogram((70.0, 70.0))
     assert (tmp_path / meters.FILE).stat().st_mode & 0o777 == 0o644, "for everybody to read"
-    tally.hide()
-    tally.hide()
+    Shown().write(tmp_path)
+    Shown().write(tmp_path)
     assert meters.shown(tmp_path) is None
 
 

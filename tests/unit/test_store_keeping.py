@@ -12,8 +12,10 @@ from reconciler.errors import Bug, StoreError
 from reconciler.model.intent import Progress, Vouched
 from reconciler.model.ledger import is_ledger_key
 from reconciler.model.names import HOST, TunnelName
+from reconciler.report import history as report_history
 from reconciler.store import chronicle
 from reconciler.store.read import ledger
+from reconciler.store.stored import Line
 from reconciler.store.write import Store
 from tests.unit.store_of import ALICE, intents, mtime, put, tun
 
@@ -61,6 +63,23 @@ def test_history_is_bounded(store: Store) -> None:
         for _ in range(chronicle.IN_ALL // 500 + 1):
             chronicle.write_notes(connection, notes)
     assert len(store.history(limit=100_000)) == chronicle.IN_ALL
+
+
+def test_lines_that_were_written_later(store: Store) -> None:
+    put(store, "a")
+    store.chronicle([
+        Line(7, A, "up", "drifted converging → converged up"), Line(8, B, "up", "of one that is gone"),
+        Line(9, HOST, "contested", "nat table undone again and again"),
+    ])  # fmt: skip
+    told = [(e.at_us, e.tunnel, e.event, e.actor, e.source, e.cause) for e in store.history()][-2:]
+    assert told == [
+        (7, "a", "up", "tunctl", "gateway", "drifted converging → converged up"),
+        (9, None, "contested", "tunctl", None, "nat table undone again and again"),
+    ]
+    before = mtime(store.state_dir)
+    store.chronicle([])
+    assert mtime(store.state_dir) == before
+    assert list(report_history.text(store.history()))[-1].split(" ", 1)[1].startswith("host contested by tunctl (nat table")
 
 
 def test_words_of_a_program_are_bounded(store: Store) -> None:

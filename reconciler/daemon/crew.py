@@ -1,0 +1,180 @@
+"""The processes that work for the loop: one that rests and is warm, those that are at something, those that are leaving."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from reconciler.daemon import worker
+from reconciler.daemon.annals import Lines
+from reconciler.daemon.listening import Ears
+from reconciler.daemon.ready import ready
+from reconciler.daemon.report import Report
+from reconciler.daemon.say import Say
+from reconciler.daemon.shown import Shown
+from reconciler.daemon.worker import Worker
+from reconciler.loop.commands import Session
+from reconciler.loop.reconcile import Request
+from reconciler.model.names import TunnelName
+
+MOST = 32  # passes side by side: each waits for one program
+HURRY_S = 3.0  # between SIGTERM and SIGKILL
+_LEAVE_S = 2.0  # for the last lines
+
+Learn = Callable[[Worker, Report], None]
+Ended = Callable[[Worker], None]
+
+
+class Crew:
+    """All of them. `learn`: what a pass reported; `ended`: one that worked is gone."""
+
+    def __init__(self, selector: selectors.BaseSelector, ears: Ears, session: Session, say: Say) -> None:
+        self._selector, self._ears, self._session, self._say = selector, ears, session, say
+        self._working: dict[int, Worker] = {}
+        self._spare: Worker | None = None
+        self._leaving: set[int] = set()  # they have ended and are still in the process table
+        self._learn: Learn = lambda _one, _report: None
+        self._ended: Ended = lambda _one: None
+
+    def listen(self, learn: Learn, ended: Ended) -> None:
+        self._learn, self._ended = learn, ended
+
+    @property
+    def busy(self) -> frozenset[TunnelName]:
+        """The tunnels that are being worked on by those that know theirs."""
+        return frozenset(name for one in self._working.values() for name in one.names or ())
+
+    @property
+    def sees_all(self) -> bool:
+        """One of them may be at any tunnel."""
+        return any(one.names is None for one in self._working.values())
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._working) >= MOST
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._working
+
+    @property
+    def deadlines_s(self) -> list[float]:
+        return [one.deadline_s for one in self._working.values()]
+
+    def start(self, request: Request, now_s: float) -> None:
+        """A pass, by whoever rests, else by a new process."""
+        one, self._spare = self._spare, None
+        if one is None or not one.give(request):
+            if one is not None:
+                self._send_away(one)
+            one = worker.start(self._session, self._say, request)
+            self._join(one)
+        one.begin(request.scope, now_s)
+        self._working[one.pid] = one
+
+    def order(self, connection: socket.socket, text: bytes, now_s: float) -> None:
+        """What a user asked for."""
+        one = worker.start_order(self._session, connection, text, now_s)
+        self._join(one)
+        self._working[one.pid] = one
+
+    def keep_one_warm(self) -> None:
+        """For when something happens. To be called when there is time for it."""
+        if self._spare is None:
+            self._spare = worker.start(self._session, self._say)
+            self._join(self._spare)
+
+    def have_written(self, what: Shown | Lines) -> bool:
+        """By whoever rests. False: nobody does."""
+        return self._spare is not None and self._spare.give(what)
+
+    def stop_the_late(self, now_s: float) -> None:
+        """Who has had its time is told to end, and then ended."""
+        for one in self._working.values():
+            if now_s > one.deadline_s:
+                one.signal(signal.SIGKILL if one.is_told_to_end else signal.SIGTERM)
+                one.is_told_to_end, one.deadline_s = True, now_s + HURRY_S
+
+    def reap(self) -> None:
+        for pid in tuple(self._leaving):
+            with suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            self._leaving.discard(pid)
+
+    def end(self, last: Lines) -> None:
+        """All of them: SIGTERM, three seconds, SIGKILL. One more writes what is left to be, and takes away what is shown."""
+        for one in self._working.values():
+            one.signal(signal.SIGTERM)
+        self._wait(HURRY_S, lambda: not self._working)
+        for one in self._working.values():
+            one.signal(signal.SIGKILL)
+        if self._spare is None or not (self._spare.give(last) and self._spare.give(Shown())):
+            self._spare = worker.start(self._session, self._say, rehearses=False)
+            self._join(self._spare)
+            self._spare.give(last)
+            self._spare.give(Shown())
+        self._spare.dismiss()
+        self._wait(_LEAVE_S, lambda: self._spare is None)
+        if self._spare is not None:
+            self._spare.signal(signal.SIGKILL)
+
+    def _wait(self, bound_s: float, done: Callable[[], bool]) -> None:
+        """Hears nobody but those who work."""
+        deadline_s = time.monotonic() + bound_s
+        while not done() and (left_s := deadline_s - time.monotonic()) > 0:
+            for key in ready(self._selector, left_s):
+                if isinstance(key.fileobj, Worker):
+                    self._reported(key.fileobj)
+                else:
+                    self._selector.unregister(key.fileobj)
+
+    def _join(self, one: Worker) -> None:
+        self._ears.ours.add(one.pid)
+        self._selector.register(one, selectors.EVENT_READ, self._reported)
+
+    def _reported(self, one: Worker) -> None:
+        for message in one.read():
+            if isinstance(message, int):
+                one.ports.add(message)
+                self._ears.ours.add(message)
+            elif isinstance(message, frozenset):
+                one.names = message
+            elif message is None:
+                self._gone(one)
+            else:
+                self._done(one, message)
+
+    def _done(self, one: Worker, report: Report) -> None:
+        one.has_reported = True
+        self._learn(one, report)
+        if not report.goes_on:
+            return
+        one.rest()
+        self._working.pop(one.pid, None)
+        self._ears.retire(one.ports)
+        one.ports = set()
+        if self._spare is None:
+            self._spare = one
+        else:
+            one.dismiss()
+
+    def _gone(self, one: Worker) -> None:
+        was_working = self._working.pop(one.pid, None) is not None
+        self._send_away(one)
+        if was_working:
+            self._ended(one)
+
+    def _send_away(self, one: Worker) -> None:
+        """Nothing more is heard of it."""
+        if self._spare is one:
+            self._spare = None
+        self._selector.unregister(one)
+        self._ears.retire({*one.ports, one.pid})
+        one.close()
+        self._leaving.add(one.pid)

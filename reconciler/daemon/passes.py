@@ -1,0 +1,114 @@
+"""The other end of a pass: a process that does what the loop asks for, one pass after another, and reports.
+
+It is kept because it is warm: what it has decoded, its memory pages and its code are there. None of that is a fact: every
+pass opens, locks, reads and looks anew, and a process that was killed is replaced by one that knows nothing and does the same.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+from collections.abc import Callable, Iterator
+
+from reconciler.daemon.annals import Lines
+from reconciler.daemon.report import Report, report
+from reconciler.daemon.say import Say
+from reconciler.daemon.shown import Shown
+from reconciler.errors import Bug, Locked, TunctlError
+from reconciler.host.handles import Handles
+from reconciler.host.machine import Machine
+from reconciler.loop import commands
+from reconciler.loop.commands import Session
+from reconciler.loop.reconcile import Request, Watcher
+from reconciler.loop.survey import survey
+from reconciler.model.names import TunnelName
+from reconciler.model.plan import Outcome
+from reconciler.store.read import read
+
+LENGTH = struct.Struct("=I")
+_MOST_PASSES = 1000  # then the next process takes over: what leaks in it, if anything, goes with it
+_CHUNK = 1 << 16
+
+Message = int | frozenset[TunnelName] | Report  # the port of its netlink socket, the tunnels it is about, at the end the report
+Tell = Callable[[Message], None]
+
+
+def packed(message: object) -> bytes:
+    """A message of a pipe."""
+    content = pickle.dumps(message)
+    return LENGTH.pack(len(content)) + content
+
+
+def unpacked(buffer: bytearray) -> Iterator[object]:
+    """Takes the messages off that are whole."""
+    while len(buffer) >= LENGTH.size:
+        end = LENGTH.size + LENGTH.unpack_from(buffer)[0]
+        if len(buffer) < end:
+            return
+        content = bytes(buffer[LENGTH.size : end])
+        del buffer[:end]
+        yield pickle.loads(content)  # noqa: S301 - between us and our own child
+
+
+def serve(session: Session, say: Say, reading: int, tell: Tell, first: Request | None, *, rehearses: bool) -> None:
+    """Until the loop closes its end, a pass asks for a new process, or this one has worked enough."""
+    session = session._replace(handles=Handles(session.run_dir))
+    if rehearses:
+        _rehearse(session)
+    for number, order in enumerate(_orders(reading, first)):
+        if isinstance(order, Request):
+            done = _pass(session, order, say, tell)
+            done = done._replace(goes_on=done.goes_on and number < _MOST_PASSES)
+            tell(done)
+            if not done.goes_on:
+                return
+        else:
+            _write(session, say, order)
+
+
+def _write(session: Session, say: Say, order: object) -> None:
+    """What has time, by whoever has it. A bug there is told like any other."""
+    try:
+        if isinstance(order, Shown):
+            order.write(session.run_dir)
+        elif isinstance(order, Lines):
+            order.write(session.state_dir)
+    except Exception as error:
+        say("error", Bug.of(error).message, None)
+
+
+def _orders(reading: int, first: Request | None) -> Iterator[object]:
+    if first is not None:
+        yield first
+    buffer = bytearray()
+    while chunk := os.read(reading, _CHUNK):
+        buffer += chunk
+        yield from unpacked(buffer)
+
+
+def _rehearse(session: Session) -> None:
+    """A look that nobody asked for: after it the first pass is as quick as the others."""
+    try:
+        with Machine(session.run_dir, handles=session.handles) as machine:
+            survey(machine, read(session.state_dir), resolve=False, privileged=True)
+    except TunctlError:
+        return  # the pass will say so
+
+
+def _pass(session: Session, request: Request, say: Say, tell: Tell) -> Report:
+    def opened(machine: Machine) -> None:
+        tell(machine.rtnl.port)
+
+    def done(outcome: Outcome) -> None:
+        if not outcome.error and not outcome.skipped:
+            say("info", str(outcome.step), outcome.step.tunnel or None)
+
+    try:
+        return report(commands.keep(session, request, Watcher(done=done, about=tell), opened))
+    except Locked as error:
+        return Report(failure=error.message, locked=True, goes_on=True)
+    except TunctlError as error:
+        return Report(failure=error.message)
+    except Exception as error:
+        return Report(failure=Bug.of(error).message)
