@@ -73,6 +73,10 @@ class Foreign(TunctlError):
     exit_code = 73
 
 
+class PortTaken(Foreign):
+    """Somebody else has every port that a tunnel may have. One that was up before is degraded by that, not more."""
+
+
 class StoreError(TunctlError):
     """The store cannot be read or written (74)."""
 

@@ -32,6 +32,7 @@ class Evidence(NamedTuple):
     impossible: str = ""  # why this machine cannot have it
     lacks: Sequence[str] = ()  # what it asked for and does not get here, and why
     unsure: bool = False  # `impossible` is only a look that failed
+    port_taken: bool = False  # `impossible` is only that somebody else has its port
 
 
 def judge(intent: Intent, seen: Evidence) -> Judgement:
@@ -49,11 +50,13 @@ def judge(intent: Intent, seen: Evidence) -> Judgement:
         return Judgement(Verdict.UNKNOWN, (seen.impossible,), unseen)
     if plan.conflicts:
         return Judgement(Verdict.FAILED, tuple(f"foreign: {conflict}" for conflict in plan.conflicts), unseen)
-    if intent.progress.state == "failed" or seen.impossible:
+    degraded_only = seen.port_taken and intent.progress.worked and link is not None
+    if intent.progress.state == "failed" or (seen.impossible and not degraded_only):
         return Judgement(Verdict.FAILED, (seen.impossible or intent.progress.error or "gave up",), unseen)
     if link is None:
         return _when_absent(intent, seen, unseen)
-    reasons = [*_drift(plan.steps), *_carrier(link, plan.steps), *_peers(intent, seen.found, facts), *seen.lacks]
+    taken = [seen.impossible] if seen.impossible else []
+    reasons = [*taken, *_drift(plan.steps), *_carrier(link, plan.steps), *_peers(intent, seen.found, facts), *seen.lacks]
     reasons += [f"dns could not be compared: {u.reason}" for u in blind if u.kind == "resolver" and not u.privilege]
     if not reasons:
         return Judgement(Verdict.CONNECTED, (), unseen)
@@ -85,7 +88,7 @@ def _when_absent(intent: Intent, seen: Evidence, unseen: tuple[str, ...]) -> Jud
         residues.append("what goes into it is unreachable until it is back (on_failure)")
     error = (intent.progress.error,) if intent.progress.error else ()
     if intent.progress.worked:
-        return Judgement(Verdict.STALE, (f"{name}interface no longer present", *error, *residues), unseen)
+        return Judgement(Verdict.STALE, (f"{name}interface no longer present", *error, *seen.lacks, *residues), unseen)
     return Judgement(Verdict.NOT_CONNECTED, ("not up yet", *error, *residues), unseen)
 
 
@@ -107,6 +110,8 @@ def _why(step: Step) -> list[str]:
     if step.verb is Verb.CREATE or step.found is None:
         if kind == "owner":
             return ["owner not running"]
+        if kind == "listen":
+            return [f"{step.resource} is not bound"]
         drift = "address drift: " if kind == "address" else ""
         return [f"{drift}{step.resource} missing"]
     return [_difference(step, field) for field in step.fields] or [f"{step.resource} must be made anew"]

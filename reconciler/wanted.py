@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from reconciler import drivers
 from reconciler.errors import NotObserved, TunctlError, Unavailable
@@ -81,7 +81,8 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
     given = overlaps.overlaps(ground.lays, facts, policy.numbers)
     names = _resolvers(ground.lays, facts, kept)
     vouched = _vouched(due, facts)
-    degraded = (*_degraded(ups, [up.lay for up in stranded], ground), *names.reasons, *vouched.expired)
+    lost = _lost(facts, {name for name, _ in impossible})
+    degraded = (*_degraded(ups, [up.lay for up in stranded], ground), *names.reasons, *vouched.expired, *lost)
     keeps = isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh)
     filtered = _filtered(ups, ground, unknown=[name for name, _ in impossible], keeps=keeps)
     return Wanted(
@@ -248,6 +249,13 @@ def _degraded(ups: Sequence[_Up], stranded: Sequence[Lay], ground: Ground) -> It
             yield up.lay.intent.name, f"gateway unknown, keeping {last}"
     yield from _unpassable(ups, ground.facts)
     yield from lan.public(ground.kept, ground.lays, (AF_INET,))
+
+
+def _lost(facts: Facts, impossible: Container[TunnelName]) -> Iterator[tuple[TunnelName, str]]:
+    """Ports that were a tunnel's and are somebody else's now."""
+    for name, ports in facts.ports.items():
+        if not isinstance(ports, Unknown) and name not in impossible:
+            yield from ((name, port.lost) for port in ports if port.lost)
 
 
 def _warnings(ground: Ground) -> Iterator[str]:

@@ -10,7 +10,7 @@ from reconciler.host.machine import Machine
 from reconciler.model.plan import Step
 from reconciler.model.resource import Verb
 
-from . import address, forward, link, links, nat, owner, peer, resolver, route, rule, sysctl, wireguard
+from . import address, forward, link, links, listen, nat, owner, peer, resolver, route, rule, sysctl, wireguard
 
 
 class Actuator(Protocol):
@@ -34,6 +34,7 @@ ACTUATORS: Mapping[str, Actuator] = {
     "owner": owner,
     "wireguard": wireguard,
     "peer": peer,
+    "listen": listen,
     "address": address,
     "rule": rule,
     "nat": nat,

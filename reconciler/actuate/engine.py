@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from reconciler.actuate import listen
 from reconciler.errors import InvalidFile, NotPermitted, StepFailed
 from reconciler.host import kernel_wireguard, keys, process, uapi
 from reconciler.host.engine import DeviceChange, PeerChange
@@ -20,12 +21,17 @@ _SET_TIMEOUT_S = 2.0  # wireguard-go takes 0.1 ms for a peer, and a second for 1
 
 
 def set_device(machine: Machine, device: Device, change: DeviceChange) -> None:
-    """StepFailed, NotPermitted."""
-    if device.userspace:
-        path = _socket(machine, device)
-        _do(device, lambda: uapi.set_device(path, change, _SET_TIMEOUT_S))
-    else:
-        _do(device, lambda: kernel_wireguard.set_device(device.dev, change))
+    """StepFailed, NotPermitted; LookAgain when somebody else has the port that was chosen for it."""
+    try:
+        if device.userspace:
+            path = _socket(machine, device)
+            _do(device, lambda: uapi.set_device(path, change, _SET_TIMEOUT_S))
+        else:
+            _do(device, lambda: kernel_wireguard.set_device(device.dev, change))
+    except _PortInUse as error:
+        if device.chosen:
+            listen.lose(machine, device.chosen)
+        raise StepFailed(f"{device}: {error}") from error
 
 
 def set_peer(machine: Machine, peer: Peer, change: PeerChange) -> None:
@@ -67,12 +73,20 @@ def _candidates(machine: Machine, tunnel: TunnelName) -> Iterator[int]:
             yield one.pid
 
 
+class _PortInUse(OSError):
+    """What the engine says when its port is bound already."""
+
+
 def _do(resource: Device | Peer, work: Callable[[], None]) -> None:
     try:
         work()
     except KernelError as error:
         if error.errno in (errno.EPERM, errno.EACCES):
             raise NotPermitted(f"{resource}: {error}", hint="it needs CAP_NET_ADMIN") from error
+        if error.errno == errno.EADDRINUSE:
+            raise _PortInUse(error.errno, str(error)) from error
         raise StepFailed(f"{resource}: {error}") from error
     except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise _PortInUse(error.errno, error.strerror or str(error)) from error
         raise StepFailed(f"{resource}: {error.strerror or error}") from error

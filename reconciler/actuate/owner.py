@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
+from reconciler.actuate import listen
 from reconciler.errors import Bug, NotPermitted, StepFailed, TunctlError, Unavailable
 from reconciler.host import accounts, cgroup, children, files, launch, nl_link, ownerlog, process, terminate, uapi
 from reconciler.host.handles import Handle
@@ -15,6 +16,7 @@ from reconciler.host.process import Process
 from reconciler.host.trees import belonging, trees
 from reconciler.kinds.owner import Owner, fingerprint
 from reconciler.model.marks import ENVIRONMENT_KEY
+from reconciler.model.port import place
 
 _POLL_S = (0.005, 0.02)  # at first, later: engines were ready 18 to 75 ms after their start
 _POLLS_AT_FIRST = 40
@@ -39,6 +41,7 @@ def create(machine: Machine, wanted: Owner) -> None:
         if not machine.has_turn:
             raise
         left = _take_back(machine, wanted, started, link_too=not existed)
+        listen.give_way(machine, wanted.ports)
         words = [f"{wanted}: {error.message}", *(f"  {line}" for line in ownerlog.tail(log, since=since)), *left]
         raise StepFailed("\n".join(words), hint=error.hint or f"its output is in {log}") from None
     except BaseException:  # told to end: within two seconds
@@ -140,6 +143,9 @@ def _record(machine: Machine, wanted: Owner, started: Started) -> None:
     handles, mark = machine.handles, wanted.mark
     known = handles.get(mark.tunnel) or Handle(mark.tunnel, mark.id, handles.boot_id)
     known = known._replace(id=mark.id, interface=wanted.dev, pid=started.pid, start_ticks=started.start_ticks)
+    if wanted.ports:  # before it runs: whoever comes after us must not choose anew for a program that is only starting
+        requested = {port.transport: place(port.address, port.requested or port.port) for port in wanted.ports}
+        known = known._replace(bound={port.transport: port.text for port in wanted.ports}, requested=requested)
     handles.put(known._replace(fingerprint=fingerprint(wanted)))
 
 

@@ -43,7 +43,7 @@ def apply(
         raise Unavailable("apply --confirm is not there yet")
     if dry_run:
         return _show_plan(ctx, file, options)
-    return _carry_out(ctx, Order("apply", file=file, options=options, timeout_s=seconds(timeout, "--timeout"), wait=wait))
+    return carry_out(ctx, Order("apply", file=file, options=options, timeout_s=seconds(timeout, "--timeout"), wait=wait))
 
 
 @click.command()
@@ -68,7 +68,7 @@ def _show_plan(ctx: Context, file: str | None, options: ApplyOptions) -> int:
 @global_options
 def up(ctx: Context, names: tuple[str, ...], *, every: bool) -> int:
     """End the hold of tunnels and bring them up."""
-    return _carry_out(ctx, Order("up", names, every))
+    return carry_out(ctx, Order("up", names, every))
 
 
 @click.command()
@@ -78,7 +78,7 @@ def up(ctx: Context, names: tuple[str, ...], *, every: bool) -> int:
 @global_options
 def down(ctx: Context, names: tuple[str, ...], *, every: bool, orphans: bool) -> int:
     """Take tunnels down and keep them down, until `up` or an `apply` that declares them."""
-    return _carry_out(ctx, Order("down", names, every, orphans))
+    return carry_out(ctx, Order("down", names, every, orphans))
 
 
 @click.command()
@@ -88,17 +88,17 @@ def down(ctx: Context, names: tuple[str, ...], *, every: bool, orphans: bool) ->
 @global_options
 def forget(ctx: Context, names: tuple[str, ...], *, source: str | None, every: bool) -> int:
     """Take tunnels down and delete them from the store; needs no file."""
-    return _carry_out(ctx, Order("forget", names, every, source=source))
+    return carry_out(ctx, Order("forget", names, every, source=source))
 
 
 @click.command()
 @global_options
 def reconcile(ctx: Context) -> int:
     """One pass over all intents, then exit: for a timer."""
-    return _carry_out(ctx, Order("reconcile"))
+    return carry_out(ctx, Order("reconcile"))
 
 
-def _carry_out(ctx: Context, order: Order) -> int:
+def carry_out(ctx: Context, order: Order) -> int:
     """By the daemon when one runs, else here: with the same words."""
     session, output = ctx
     output.goes_on = True

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import click
 
 from reconciler.cli.options import Context, global_options
-from reconciler.cli.reserved import reserved
 from reconciler.errors import InvalidFile, UsageError
 from reconciler.model.manifest import TRANSPORTS, Manifest, Ports
 from reconciler.model.moment import rfc3339
@@ -60,6 +59,31 @@ def verify(ctx: Context, *, public_key: str, file: str) -> int:
 
     _tell(ctx, file, manifests.verify(file, public_key))
     return 0
+
+
+@endpoints.command()
+@click.argument("names", nargs=-1)
+@global_options
+def show(ctx: Context, names: tuple[str, ...]) -> int:
+    """Tell what tunnels have really bound, and what they asked for. With --json in the form of endpoints.json."""
+    from reconciler.loop.endpoints import endpoints as look
+    from reconciler.report.served import served_text
+
+    seen = look(ctx.session, names)
+    ctx.output.data(served_text(seen.tunnels))
+    ctx.output.document(seen.document)
+    return 0
+
+
+@endpoints.command()
+@click.argument("name")
+@global_options
+def rebind(ctx: Context, name: str) -> int:
+    """Let NAME choose its ports anew, beginning with the requested ones. Its program is started anew for that."""
+    from reconciler.cli.changes import carry_out
+    from reconciler.model.order import Order
+
+    return carry_out(ctx, Order("rebind", (name,)))
 
 
 def _ttl_s(text: str) -> float:
@@ -123,6 +147,4 @@ def _lines(path: str, found: Manifest) -> Iterator[str]:
     yield from (f"  {name} {transport} {endpoint}" for name, transport, endpoint in found.endpoints())
 
 
-endpoints.add_command(reserved("show", "The addresses really bound.", within="endpoints"))
-endpoints.add_command(reserved("rebind", "Go back to the requested port.", within="endpoints"))
 COMMANDS = (endpoints,)

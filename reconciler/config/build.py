@@ -7,6 +7,7 @@ from reconciler.config.references import References, absolute
 from reconciler.config.schema import (
     ExecTable,
     HostTable,
+    ListenTable,
     ManifestTable,
     NatTable,
     PeerTable,
@@ -23,6 +24,7 @@ from reconciler.model.tunnel import (
     EndpointManifest,
     Exec,
     Host,
+    Listen,
     Nat,
     PeerSettings,
     PrefixFile,
@@ -77,6 +79,7 @@ def tunnel(declared: Declared, references: References) -> Tunnel:
         split=_split(declared, references),
         dns=_dns(declared),
         nat=tuple(_nat(entry) for entry in table.nat),
+        listen=tuple(_listen(entry) for entry in table.listen),
     )
 
 
@@ -188,6 +191,10 @@ def _dns(declared: Declared) -> Dns | None:
 
 def _nat(entry: NatTable) -> Nat:
     return Nat(tuple(dict.fromkeys(entry.source)), entry.out, entry.masquerade, entry.forward)
+
+
+def _listen(entry: ListenTable) -> Listen:
+    return Listen(entry.transport, entry.address, entry.port, entry.scan)
 
 
 def _restart(declared: Declared) -> Restart:

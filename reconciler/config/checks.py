@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 from reconciler.config.declared import Declared
 from reconciler.config.lines import Path
-from reconciler.config.placeholders import KNOWN, LISTEN, REFUSED, placeholders
+from reconciler.config.placeholders import KNOWN, LISTEN, placeholders
+from reconciler.config.portchecks import check_listen
 from reconciler.config.routechecks import check_routes, check_rules
-from reconciler.config.schema import ExecTable, ListenTable, ManifestTable, WireGuardTable
+from reconciler.config.schema import ExecTable, ManifestTable, WireGuardTable
 from reconciler.config.values import MTU_IPV6, did_you_mean, duration_text, shown
 from reconciler.model.names import ifname_problem, is_tunnel_name
 from reconciler.model.prefix import Prefix
 
 _REQUIRED = {"wireguard": "private_key_file", "exec": "command"}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_WILDCARDS = (b"\0" * 4, b"\0" * 16)
 
 
 def check(tunnel: Declared) -> None:
@@ -155,7 +155,7 @@ def _environment(tunnel: Declared, table: ExecTable) -> None:
 
 
 def _placeholders(tunnel: Declared, path: Path, command: list[str], known: tuple[str, ...]) -> set[str]:
-    """Checks those of a command; what is valid but not built yet is refused here, where it stands."""
+    """Checks those of a command, and gives their names."""
     found: set[str] = set()
     for at, word in enumerate(command):
         try:
@@ -171,41 +171,15 @@ def _placeholders(tunnel: Declared, path: Path, command: list[str], known: tuple
 
 
 def _other_placeholder(tunnel: Declared, path: Path, name: str, known: tuple[str, ...]) -> None:
-    listen = LISTEN.fullmatch(name)
-    if known is not KNOWN or not (listen or name in REFUSED):
-        words = (*known, *REFUSED, "listen.udp.port", "listen.udp.address") if known is KNOWN else known
+    listen = LISTEN.fullmatch(name) if known is KNOWN else None
+    if listen is None:
+        words = (*known, "listen.udp.port", "listen.udp.address") if known is KNOWN else known
         shown_name = "{" + name[:40] + "}"
         listed = " ".join("{" + word + "}" for word in known)
         near = did_you_mean(name[:40], words) or f" (known: {listed}; '{{{{' is a brace)"
         tunnel.error(path, f"unknown placeholder {shown_name}{near}")
-    elif listen and not any(entry.transport == listen[1] for entry in tunnel.table.listen):
+    elif not any(entry.transport == listen[1] for entry in tunnel.table.listen):
         tunnel.error(path, f"{{{name}}}: this tunnel has no `listen` with transport = {listen[1]!r}")
-    else:
-        tunnel.refuse(path, f"the placeholder {{{name}}} is not supported by this version of tunctl yet")
-
-
-def _listen(tunnel: Declared) -> None:
-    wireguard = tunnel.table.wireguard
-    taken: dict[tuple[str, bytes, int], int] = {}
-    for at, entry in enumerate(tunnel.table.listen):
-        path: Path = ("listen", at)
-        if entry.port + entry.scan - 1 > 65535:
-            tunnel.error((*path, "scan"), f"port {entry.port} and {entry.scan - 1} more go beyond 65535")
-        first = taken.setdefault((entry.transport, entry.address, entry.port), at)
-        if first != at:
-            tunnel.error(path, f"the same as listen[{first}] ({tunnel.place(('listen', first))})")
-        if wireguard is not None:
-            _wireguard_listen(tunnel, path, entry, wireguard)
-
-
-def _wireguard_listen(tunnel: Declared, path: Path, entry: ListenTable, wireguard: WireGuardTable) -> None:
-    if entry.transport != "udp":
-        tunnel.error((*path, "transport"), "WireGuard listens on udp only")
-        return
-    if entry.address not in _WILDCARDS:
-        tunnel.error((*path, "address"), 'WireGuard listens on all addresses: "0.0.0.0" or "::"')
-    if wireguard.listen_port is not None:
-        tunnel.error(("wireguard", "listen_port"), "stands beside a udp `listen`: only one of them can say the port")
 
 
 def _nat(tunnel: Declared) -> None:
@@ -260,7 +234,7 @@ _CHECKS: tuple[Callable[[Declared], None], ...] = (
     _exec,
     check_routes,
     check_rules,
-    _listen,
+    check_listen,
     _nat,
     _restart,
     _health,

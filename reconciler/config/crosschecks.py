@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from reconciler.config.declared import Declared, Routed
 from reconciler.config.lines import Path
+from reconciler.config.portchecks import check_ports
 from reconciler.config.problems import path_text
 from reconciler.model.prefix import Prefix
 
@@ -26,6 +27,7 @@ def check(tunnels: Sequence[Whole]) -> None:
     """All of it; errors go to the findings of the later of the two tunnels."""
     for path, value, words in _SINGLE:
         _unique(tunnels, path, value, words)
+    check_ports([tunnel for tunnel, _ in tunnels])
     _addresses(tunnels)
     _routes(tunnels)
 

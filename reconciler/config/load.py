@@ -54,13 +54,15 @@ def load(
     source = _source(path, shaped, findings)
     host_of = _host(shaped, findings)
     host = build.host(host_of.host if host_of else None)
+    if host_of is not None and host.runtime_file == "beside" and path == STDIN:
+        findings.error(host_of.document, ("host", "runtime_file"), "nothing can stand beside what comes from standard input")
     manner = Manner(lenient_files, _numbers(host))
     shelf = Shelf(recorder)
     judged = [_judge(declared, shelf) for declared in _declared(shaped, manner, findings)]
     whole = _whole(judged, shaped)
     if findings.errors:
         raise _invalid(location, findings, read)
-    _refuse(location, host_of, whole, findings)
+    _refuse(location, whole, findings)
     tunnels = tuple(build.tunnel(declared, references) for declared, references in judged)
     inputs = (Input("version", "", __version__), *recorder.inputs.values()) if path != STDIN and base is None else ()
     return Desired(source, path, host, tunnels, _emptied(tunnels), tuple(findings.warnings), inputs)
@@ -143,10 +145,8 @@ def _invalid(location: str, findings: Findings, read: Sequence[Document]) -> Inv
     return InvalidFile(message, hint="Nothing was changed.", details=tuple(problems))
 
 
-def _refuse(location: str, host_of: Shaped | None, whole: Sequence[Whole], findings: Findings) -> None:
+def _refuse(location: str, whole: Sequence[Whole], findings: Findings) -> None:
     """Unavailable for all that is valid and not built yet."""
-    if host_of is not None and host_of.host is not None:
-        refusals.refuse_host(host_of.host, host_of.document, findings)
     for declared, _ in whole:
         refusals.refuse(declared)
     if findings.refusals:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 KNOWN = ("interface", "mtu", "run_dir", "endpoint")
-REFUSED: tuple[str, ...] = ()  # valid, but of something that is not built yet; so is listen.T.address, listen.T.port
 LISTEN = re.compile(r"listen\.(udp|tcp|quic)\.(address|port)")
 _BRACE = re.compile(r"\{\{|\{([^{}]*)\}|\{")
 

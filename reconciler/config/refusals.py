@@ -6,23 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from reconciler.config.declared import Declared, Routed
 from reconciler.config.lines import Path
-from reconciler.config.problems import Document, Findings
-from reconciler.config.schema import HostTable, TunnelTable
+from reconciler.config.schema import TunnelTable
 from reconciler.layout.lay import covers_all
 from reconciler.model.prefix import AF_INET, AF_INET6
 
 NOT_YET = "not supported by this version of tunctl yet"
-_HOST_DEFAULTS: dict[str, object] = {"runtime_file": "run"}
 _ENGINES = ("openvpn", "openconnect")
-_SECTIONS = ("openvpn", "openconnect", "accept", "listen", "health")
-
-
-def refuse_host(table: HostTable, document: Document, findings: Findings) -> None:
-    for key, default in _HOST_DEFAULTS.items():
-        value = getattr(table, key)
-        if value is not None and value != default:
-            words = f'{key} = "{value}"' if isinstance(value, str) else f"`{key}`"
-            findings.refuse(document, ("host", key), f"{words} is {NOT_YET}")
+_SECTIONS = ("openvpn", "openconnect", "accept", "health")
 
 
 def refuse(tunnel: Declared) -> None:

@@ -183,7 +183,7 @@ class NatTable(Table):
 
 
 class ListenTable(Table):
-    """A port that the tunnel serves on (not built yet)."""
+    """A port that the tunnel serves on: one of each transport; for the drivers wireguard (udp) and exec."""
 
     transport: s.Transport = Field("udp", description="What is served")
     address: s.Address = Field("0.0.0.0", validate_default=True, description="Where; a wildcard for wireguard")  # noqa: S104 - a wildcard is what a server wants
@@ -236,7 +236,7 @@ class TunnelTable(Table):
     rules: list[RuleTable] = Field([], description="Policy routing into the tunnel")
     dns: DnsTable | None = Field(None, description="Name servers")
     nat: list[NatTable] = Field([], description="Masquerading and forwarding")
-    listen: list[ListenTable] = Field([], description="Ports it serves on (not built yet)")
+    listen: list[ListenTable] = Field([], description="Ports it serves on")
     restart: RestartTable | None = Field(None, description="How often and how soon it is tried again")
     health: HealthTable | None = Field(None, description="When it counts as working (not built yet)")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.drivers.tun import ROOT, user_id
 from reconciler.errors import InvalidFile, NotObserved
@@ -12,11 +12,16 @@ from reconciler.model.facts import Facts, Whereabouts
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
-from reconciler.model.prefix import Prefix
+from reconciler.model.prefix import Prefix, ntop
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import Exec, Tunnel
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reconciler.kinds.listen import Bound
 
 DEFAULT_MTU = 1500  # of a TUN, drivers/net/tun.c
+_TRANSPORTS = ("udp", "tcp", "quic")
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
@@ -41,13 +46,16 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
     }
     if settings.manifest:
         values["endpoint"] = _endpoint(intent, facts)
+    for port in facts.ports_of(intent.name):
+        values[f"listen.{port.entry.transport}.address"] = ntop(port.entry.address)
+        values[f"listen.{port.entry.transport}.port"] = str(port.port)
     if settings.user:
         user_id(facts, settings.user)  # a user that does not exist is said before anything is done
     return Owner(
         intent.name, intent.mark, dev, expand(settings.command, values), settings.environment, settings.user,
         by_program=settings.device == "program", any_device=settings.device == "program" and intent.tunnel.interface is None,
         restart_digest=settings.restart_digest,
-        ready_timeout_s=settings.ready_timeout_s, stop_grace_s=settings.stop_grace_s,
+        ready_timeout_s=settings.ready_timeout_s, stop_grace_s=settings.stop_grace_s, ports=served(intent, facts),
     )  # fmt: skip
 
 
@@ -78,7 +86,21 @@ def _endpoint(intent: Intent, facts: Facts) -> str:
 
 
 def engine(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterator[Resource]:
-    return iter(())
+    return iter(served(intent, facts))
+
+
+def served(intent: Intent, facts: Facts) -> tuple[Bound, ...]:
+    """The ports that its program is to bind."""
+    if not intent.tunnel.listen:
+        return ()
+    from reconciler.kinds import listen
+
+    settings = intent.tunnel.exec_
+    patience_s = settings.ready_timeout_s if settings else 0.0
+    return tuple(
+        listen.wanted(intent, port, by_program=True, mark=intent.mark, patience_s=patience_s)
+        for port in facts.ports_of(intent.name)
+    )
 
 
 def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
@@ -102,3 +124,23 @@ def expand(command: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ..
 def _filled(text: str, values: Mapping[str, str]) -> str:
     head, *rest = text.split("{")
     return head + "".join(values[name] + tail for name, _, tail in (part.partition("}") for part in rest))
+
+
+def told_ports(command: Sequence[str], argv: Sequence[str]) -> dict[str, int]:
+    """Transport → the port in a command line that was made from this command; as far as it can be read there."""
+    pairs = [*zip(command, argv, strict=False)] if len(command) == len(argv) else []
+    read = {
+        t: _told(word, filled, f"{{listen.{t}.port}}") for t in _TRANSPORTS for word, filled in pairs if f".{t}.port}}" in word
+    }
+    return {transport: port for transport, port in read.items() if port is not None}
+
+
+def _told(word: str, filled: str, placeholder: str) -> int | None:
+    """``{listen.udp.address}:{listen.udp.port}`` and ``0.0.0.0:8446`` → 8446"""
+    head, _, tail = word.partition(placeholder)
+    separator = head.rpartition("}")[2]
+    if "{" in tail or not filled.endswith(tail) or ("{" in head and not separator):
+        return None
+    rest = filled.removesuffix(tail)
+    digits = rest.rpartition(separator)[2] if "{" in head else rest.removeprefix(head)
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 5 else None

@@ -19,8 +19,13 @@ from reconciler.model.names import IfName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import PeerSettings, Tunnel, WireGuard
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reconciler.kinds.listen import Bound
 
 DEFAULT_MTU = 1420  # what an Ethernet carries, less the overhead of drivers.way
+_BIND_S = 5.0  # a userspace engine binds when it has heard that its device is up: milliseconds
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
@@ -49,15 +54,28 @@ def engine(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Itera
     settings = _settings(intent.tunnel)
     userspace = is_userspace(intent.tunnel, facts)
     key = facts.public_keys.get(settings.private_key_file, Unknown("not looked up"))
+    port = _served(intent, facts, userspace=userspace)
     yield Device(
-        intent.name, dev, None if isinstance(key, Unknown) else key, settings.listen_port, numbers.fwmark,
-        settings.private_key_file, userspace,
+        intent.name, dev, None if isinstance(key, Unknown) else key, port.port if port else settings.listen_port,
+        numbers.fwmark, settings.private_key_file, userspace, port,
     )  # fmt: skip
+    if port:
+        yield port
     for peer in settings.peers:
         yield Peer(
             intent.name, dev, peer.public_key, peer.allowed_ips, peer.keepalive_s or 0,
             _endpoints(intent, peer, facts), _preshared(peer, facts), peer.preshared_key_file, userspace, peer.name,
         )  # fmt: skip
+
+
+def _served(intent: Intent, facts: Facts, *, userspace: bool) -> Bound | None:
+    """Its listen port, where a `listen` says which it may be."""
+    if not intent.tunnel.listen:
+        return None
+    from reconciler.kinds import listen
+
+    (port,) = facts.ports_of(intent.name)
+    return listen.wanted(intent, port, by_program=False, mark=intent.mark if userspace else None, patience_s=_BIND_S)
 
 
 def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "handles.json"
+RECORD = "endpoints.json"  # of all tunnels, for everybody to read: host/record.py
 ASIDE = "handles.json.corrupt"
 _LIMIT = 256 * 1024  # bytes; a hundred peers make 10 KiB
 _VERSION = 1
@@ -36,7 +37,8 @@ class Handle(NamedTuple):
     start_ticks: int | None = None  # field 22 of /proc/PID/stat
     fingerprint: str | None = None  # of the owner, as it was started
     endpoints: Mapping[str, str] = {}  # public key → endpoint text that was last set
-    bound: Mapping[str, str] = {}  # listen entry → address that was really bound
+    bound: Mapping[str, str] = {}  # transport → "address:port" that is bound, or that its program was told to bind
+    requested: Mapping[str, str] = {}  # transport → "address:port" that the file asked for then
     resolved: bool = False  # systemd-resolved has name servers of ours for its link
 
 
@@ -219,7 +221,8 @@ def _decode(content: bytes) -> Handle:
     return Handle(
         TunnelName(name), mark_id, boot_id, None if interface is None else IfName(interface),
         _number(fields, "ifindex"), _number(fields, "pid"), _number(fields, "start_ticks"), _text(fields, "fingerprint"),
-        _texts(fields, "endpoints"), _texts(fields, "bound"), fields.get("resolved") is True,
+        _texts(fields, "endpoints"), _texts(fields, "bound"), _texts(fields, "requested"),
+        fields.get("resolved") is True,
     )  # fmt: skip
 
 

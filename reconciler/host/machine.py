@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     from reconciler.host.lock import Held
     from reconciler.host.nft import Nft
+    from reconciler.host.nl_diag import Diag
     from reconciler.host.nl_nft import NetlinkNft
+    from reconciler.host.record import Record
     from reconciler.host.rtnl import Rtnl
+    from reconciler.model.names import TunnelName
 
 AGAIN_S = 30.0  # until it is our turn again: other commands wait for programs, too
 
@@ -35,7 +38,11 @@ class Machine:
         self.turn: Held | None = None  # given up while a program is waited for (by passes of the daemon)
         self.said: Callable[[TunnelName, str], None] | None = None  # who wants to hear what programs say while they start
         self.is_overtaken = False  # others had their turn: what was seen before does not count any more
+        self.rebind: frozenset[TunnelName] = frozenset()  # tunnels that choose their ports anew, as if they had none
+        self.refused: set[tuple[TunnelName, str, int]] = set()  # tunnel, transport and port: somebody was faster, just now
         self._rtnl: Rtnl | None = None
+        self._diag: Diag | None = None
+        self._record: Record | None = None
         self._nft: Nft | None = None
         self._nl_nft: NetlinkNft | None = None
 
@@ -47,6 +54,28 @@ class Machine:
 
             self._rtnl = Rtnl() if self._netlink_timeout_s is None else Rtnl(self._netlink_timeout_s)
         return self._rtnl
+
+    @property
+    def diag(self) -> Diag:
+        """Socket diagnostics of this network namespace."""
+        if self._diag is None:
+            from reconciler.host.nl_diag import Diag
+
+            self._diag = Diag() if self._netlink_timeout_s is None else Diag(self._netlink_timeout_s)
+        return self._diag
+
+    @property
+    def record(self) -> Record:
+        """What the record of bound ports says; of this boot, read once."""
+        if self._record is None:
+            from reconciler.host import record
+
+            self._record = record.of_boot(self.run_dir, self.handles.boot_id)
+        return self._record
+
+    def forget_record(self) -> None:
+        """It was written anew."""
+        self._record = None
 
     @property
     def nft(self) -> Nft:
@@ -82,10 +111,10 @@ class Machine:
             yield
 
     def close(self) -> None:
-        for connection in (self._rtnl, self._nft, self._nl_nft):
+        for connection in (self._rtnl, self._diag, self._nft, self._nl_nft):
             if connection is not None:
                 connection.close()
-        self._rtnl = self._nft = self._nl_nft = None
+        self._rtnl = self._diag = self._nft = self._nl_nft = None
 
     def __enter__(self) -> Machine:
         return self

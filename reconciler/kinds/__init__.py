@@ -6,4 +6,4 @@ in `observe/` and in `actuate/`.
 
 from __future__ import annotations
 
-KINDS = ("link", "owner", "wireguard", "peer", "address", "route", "rule", "nat", "forward", "sysctl", "resolver")
+KINDS = ("link", "owner", "wireguard", "peer", "listen", "address", "route", "rule", "nat", "forward", "sysctl", "resolver")

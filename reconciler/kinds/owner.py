@@ -9,7 +9,10 @@ from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource, differing
 from reconciler.model.text import one_line
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from reconciler.kinds.listen import Bound
 
 _REPLACE_ON = frozenset(("argv", "fingerprint"))
 
@@ -29,9 +32,11 @@ class Owner(NamedTuple):
     restart_digest: str = ""
     ready_timeout_s: float = 12.0
     stop_grace_s: float = 5.0
+    ports: tuple[Bound, ...] = ()  # wanted only: what it is to bind
     fingerprint: str | None = None  # found: as recorded when it was started; None when that record is lost
     pid: int | None = None  # found only
     start_ticks: int | None = None  # found only: field 22 of /proc/PID/stat
+    members: tuple[int, ...] = ()  # found only: the pids of the whole tree
     holds: IfName | None = None  # found only: the TUN it has open, by /proc/PID/fdinfo
 
     @property

@@ -7,7 +7,10 @@ from collections.abc import Hashable
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.publickey import PublicKey
 from reconciler.model.resource import Resource, differing
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from reconciler.kinds.listen import Bound
 
 
 class Device(NamedTuple):
@@ -20,6 +23,7 @@ class Device(NamedTuple):
     fwmark: int | None
     private_key_file: str = ""  # wanted only
     userspace: bool = False
+    chosen: Bound | None = None  # wanted only: its port, where that was chosen among several
 
     @property
     def kind(self) -> str:

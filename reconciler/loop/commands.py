@@ -149,6 +149,21 @@ def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:
         return Done(result, (), warnings)
 
 
+def rebind(session: Session, names: Sequence[str], watch: Watcher) -> Done:
+    """Lets tunnels choose their ports anew, beginning with those that their file asks for."""
+    with writing(session, "endpoints rebind") as (machine, store, warnings):
+        stored = store.stored()
+        chosen = check_names(stored, names)
+        without = sorted(i.name for i in stored.intents if i.name in chosen and not i.tunnel.listen)
+        if without:
+            raise UsageError(f"{', '.join(without)}: no `listen` in the desired file, so no port to choose")
+        request = Request(chosen | {HOST}, cause="rebind", rebind=chosen)
+        result = reconcile(machine, store, stored, request, watch, session.fault)
+        boot_id = machine.handles.boot_id
+        idle = (f"{i.name}: not connected" for i in stored.intents if i.name in chosen and not i.is_wanted_up(boot_id))
+        return Done(result, (), (*warnings, *idle))
+
+
 def down(session: Session, names: Sequence[str], watch: Watcher) -> Done:
     """Takes down and holds. No names: all of them."""
     with writing(session, "down") as (machine, store, warnings):

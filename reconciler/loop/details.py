@@ -6,6 +6,7 @@ import os
 
 from reconciler.host.machine import Machine
 from reconciler.loop.commands import Session, check_names
+from reconciler.loop.look import ports_of
 from reconciler.loop.survey import survey
 from reconciler.model.ledger import Remembered
 from reconciler.report.details import Details
@@ -26,4 +27,5 @@ def details(session: Session, name: str) -> Details:
             machine.handles.get(known),
             tuple(entry for entry in stored.ledger if known in entry.tunnels),
             seen.plan_of(known),
+            ports_of(seen, seen.intents[known]) if seen.intents[known].tunnel.listen else (),
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import fingerprint as fingerprint_of
 from reconciler.kinds.resolver import Resolver
 from reconciler.loop.survey import Survey
+from reconciler.model.facts import Unknown
 from reconciler.model.intent import Intent, Vouched
 from reconciler.model.names import TunnelName
 
@@ -23,9 +26,24 @@ def handle(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bo
         name, intent.mark.id, now.facts.boot_id, link.name if link else None, link.ifindex if link else None,
         owner.pid if owner else None, owner.start_ticks if owner else None, fingerprint,
         _endpoints(now, intent) if peers_are_set else known.endpoints if known else {},
-        known.bound if known else {},
+        *_ports(now, name, known),
         _is_resolved(now, name, known),
     )  # fmt: skip
+
+
+def _ports(now: Survey, name: TunnelName, known: Handle | None) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Bound and requested. What an engine had before it ended is kept: it gets it back where it can."""
+    ports = now.facts.ports.get(name, ())
+    if isinstance(ports, Unknown):
+        return (known.bound, known.requested) if known else ({}, {})
+    bound, requested = {}, {}
+    for port in ports:
+        transport = port.entry.transport
+        if port.ours and port.bound:
+            bound[transport], requested[transport] = port.bound, port.requested
+        elif known and transport in known.bound:
+            bound[transport], requested[transport] = known.bound[transport], known.requested.get(transport, "")
+    return bound, requested
 
 
 def _is_resolved(now: Survey, name: TunnelName, known: Handle | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from reconciler.errors import NotObserved
+from reconciler.errors import NotObserved, PortTaken
 from reconciler.host import board
 from reconciler.host.board import Fight
 from reconciler.host.machine import Machine
@@ -15,6 +15,7 @@ from reconciler.kinds.peer import Peer
 from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
 from reconciler.loop.survey import Survey, survey
+from reconciler.model.facts import Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, IfName, TunnelName
@@ -27,6 +28,7 @@ from reconciler.verdict import Evidence, judge, worst
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from reconciler.model.port import Port
     from reconciler.report.names import DnsLine
 
 TUNNEL_TYPES = ("tun", "tap", "wireguard")
@@ -77,6 +79,7 @@ def judgement_of(seen: Survey, intent: Intent, fights: Iterable[Fight] = ()) -> 
         error.message if error else "",
         (*seen.lacks_of(intent.name), *(str(fight) for fight in fights if fight.tunnel in (intent.name, HOST))),
         isinstance(error, NotObserved),
+        isinstance(error, PortTaken),
     )
     return judge(intent, evidence)
 
@@ -95,12 +98,23 @@ def _tunnel(machine: Machine, seen: Survey, intent: Intent, fights: Sequence[Fig
         owner=_owner(machine, intent, seen),
         counters=state.counters if state else None,
         peers=tuple(_peer(r) for r in mine if isinstance(r, Peer)),
+        listen=ports_of(seen, intent) if intent.tunnel.listen else (),
         routes=sum(isinstance(r, Route) for r in mine),
         nat=_nat(seen, intent),
         dns=_dns(seen, intent),
         pending=seen.plan_of(intent.name).steps,
         excluded=tuple((str(prefix), reason) for prefix, reason in seen.wanted.excluded.get(intent.name, ())),
     )  # fmt: skip
+
+
+def ports_of(seen: Survey, intent: Intent) -> tuple[Port, ...]:
+    """What each of its `listen` entries has; nothing where it is down, or where that could not be seen."""
+    from reconciler.model.port import Port
+
+    ports = seen.facts.ports.get(intent.name, ())
+    if ports and not isinstance(ports, Unknown):
+        return ports
+    return tuple(Port(entry, None) for entry in intent.tunnel.listen)
 
 
 def _nat(seen: Survey, intent: Intent) -> tuple[Let, ...] | None:

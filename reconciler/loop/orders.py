@@ -83,7 +83,11 @@ def _reconcile(session: Session, _order: Order, watch: Watcher) -> Done:
     return commands.reconcile_all(session, watch)
 
 
-_ORDERS = {"apply": _apply, "up": _up, "down": _down, "forget": _forget, "reconcile": _reconcile}
+def _rebind(session: Session, order: Order, watch: Watcher) -> Done:
+    return commands.rebind(session, order.names, watch)
+
+
+_ORDERS = {"apply": _apply, "up": _up, "down": _down, "forget": _forget, "reconcile": _reconcile, "rebind": _rebind}
 
 
 def _names_or_all(order: Order) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from reconciler.errors import Foreign, NotConverged, TunctlError
+from reconciler.errors import Foreign, NotConverged, PortTaken, TunctlError
 from reconciler.host import process
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
+from reconciler.kinds.listen import Bound
 from reconciler.kinds.resolver import Resolver
 from reconciler.loop import remember
 from reconciler.loop.act import act
@@ -72,11 +73,12 @@ class Request(NamedTuple):
     apart: bool = False  # several tunnels whose programs are to be waited for are left to passes of their own
     withheld: Container[Hashable] = frozenset()  # (kind, key) of objects that are not to be touched now
     resting: Mapping[TunnelName, Rest] = {}  # their program is not to be started now
+    rebind: frozenset[TunnelName] = frozenset()  # these choose their ports anew
 
 
 def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, watch: Watcher, fault: Fault | None) -> Pass:
     """Makes the machine as the intents in scope say, and keeps in the store how each of them got on."""
-    machine.said = watch.said
+    machine.said, machine.rebind = watch.said, request.rebind
     before = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
     warnings = (*before.found.warnings, *machine.handles.warnings())  # now: what is put right is forgotten
     wide = _scope(before, request)
@@ -94,9 +96,9 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     outcomes: list[Outcome] = []
     now, left, todo = before, first, first
     said: set[Hashable] = set()  # objects of steps that were shown and are not done yet
-    for _ in range(ROUNDS + 2 * len(_started(first))):
-        if not todo.steps:
-            break
+    rounds = 0
+    while todo.steps and rounds < ROUNDS + 2 * len(_started(first)) + len(machine.refused):
+        rounds += 1
         more = tuple(step for step in todo.steps if not said or not _keys((step,)) & said)
         if outcomes and more:
             watch.planned(Plan(more))  # what only a second look could show
@@ -118,6 +120,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     )  # fmt: skip
     remember.handles(machine, passed)
     remember.vouched(store, now)
+    errors += [(HOST, error) for error in remember.record(machine, now)]
     lines = remember.progress(store, passed)
     point(fault, "recorded")
     remarks = tuple(_remarks(before, outcomes))
@@ -172,8 +175,12 @@ def _apart(plan: Plan, scope: frozenset[TunnelName], request: Request) -> tuple[
 
 
 def _started(plan: Plan) -> list[Step]:
-    """The steps that wait for a program to begin or to end."""
-    return [step for step in plan.steps if step.resource.kind == "owner"]
+    """The steps that wait for a program: to begin, to end, or to bind its port."""
+    return [
+        step
+        for step in plan.steps
+        if step.resource.kind == "owner" or (isinstance(step.resource, Bound) and step.resource.by_program)
+    ]
 
 
 def _allowed(plan: Plan, request: Request, outcomes: Iterable[Outcome] = ()) -> Plan:
@@ -231,7 +238,8 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
     Only for steps that failed: a look that failed is no reason to remove anything.
     """
     of_steps = [_whose(now, o.step) for o in outcomes if o.error and not _is_of_names(o.step.resource.kind)]
-    failed = frozenset[TunnelName]().union(*of_steps)
+    taken = {name for name, error in now.wanted.impossible if isinstance(error, PortTaken)}  # every race for a port was lost
+    failed = frozenset[TunnelName]().union(*of_steps, taken & {outcome.step.tunnel for outcome in outcomes})
     first = frozenset(
         intent.name
         for intent in now.stored.intents

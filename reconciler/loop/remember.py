@@ -13,7 +13,7 @@ from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
 from reconciler.loop import hints
 from reconciler.loop.queue import Rest
-from reconciler.loop.settled import addresses, is_steady
+from reconciler.loop.settled import addresses, is_recorded, is_steady
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
@@ -39,6 +39,15 @@ def handles(machine: Machine, passed: Passed) -> None:
             _bound_log(machine, name)
         elif name and name not in now.found_by_tunnel and name not in passed.errors:
             _drop(machine, name)  # after an error not: what was not seen may be there, and its log says what went wrong
+
+
+def record(machine: Machine, now: Survey) -> list[TunctlError]:
+    """What is bound, for everybody to read; what could not be written."""
+    if is_recorded(machine, now):
+        return []
+    from reconciler.loop import served
+
+    return list(served.keep(machine, now))
 
 
 def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool) -> None:

@@ -7,6 +7,7 @@ import os
 
 from reconciler.errors import TunctlError
 from reconciler.host import ownerlog
+from reconciler.host.handles import RECORD
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import has_net_admin
@@ -72,7 +73,8 @@ def _is_so(machine: Machine, now: Survey, scope: frozenset[TunnelName], *, every
         return False
     if any(name in scope for name, _ in (*now.wanted.impossible, *now.wanted.refused)):
         return False
-    return all(_is_kept(machine, now, i) for i in now.stored.intents if i.name in scope) and not machine.handles.warnings()
+    kept = all(_is_kept(machine, now, i) for i in now.stored.intents if i.name in scope) and is_recorded(machine, now)
+    return kept and not machine.handles.warnings()
 
 
 def _is_kept(machine: Machine, now: Survey, intent: Intent) -> bool:
@@ -87,6 +89,16 @@ def _is_kept(machine: Machine, now: Survey, intent: Intent) -> bool:
     known = machine.handles.get(name)
     log_bytes = ownerlog.size(os.path.join(directory, ownerlog.FILE))
     return known == handle(machine, now, name, peers_are_set=True) and log_bytes <= ownerlog.LIMIT
+
+
+def is_recorded(machine: Machine, now: Survey) -> bool:
+    """The record of what is bound says what it is to say. Most hosts serve nothing, and have none."""
+    serves = any(intent.tunnel.listen for intent in now.stored.intents)
+    if not serves and not os.path.lexists(os.path.join(machine.run_dir, RECORD)):
+        return True
+    from reconciler.loop import served
+
+    return served.is_kept(machine, now)
 
 
 def is_steady(now: Survey, intent: Intent, *, there: bool) -> bool:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reconciler.errors import NotObserved, PortTaken
 from reconciler.model.intent import Vouched
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.nameservice import NameService
 from reconciler.model.prefix import Prefix
 from reconciler.model.publickey import PublicKey
 from reconciler.model.tunnel import Endpoint, PeerSettings
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from reconciler.model.port import Port
 
 
 class Unknown(NamedTuple):
@@ -100,6 +104,7 @@ class Facts(NamedTuple):
     forwarding: Forwarding = Forwarding()
     linked: frozenset[TunnelName] = frozenset()  # tunnels whose interface is there
     name_service: NameService | None = None  # None: no tunnel has `dns`
+    ports: Mapping[TunnelName, tuple[Port, ...] | Unknown] = {}  # what `listen` means on this machine, where it is to be up
     working_endpoints: Mapping[str, str] = {}  # "tunnel public_key" → the endpoint text that was last set there
     whereabouts: Mapping[tuple[TunnelName, str], Whereabouts] = {}  # tunnel, public key ("" for a program)
 
@@ -111,3 +116,13 @@ class Facts(NamedTuple):
         """What a manifest says of a peer, or of the endpoint of a program."""
         known = self.whereabouts.get((tunnel, of))
         return known.best.endpoint if known and known.best else None
+
+    def ports_of(self, tunnel: TunnelName) -> tuple[Port, ...]:
+        """A port for each `listen` entry. PortTaken when there is none to be had, and who has the first; NotObserved."""
+        ports = self.ports.get(tunnel, ())
+        if isinstance(ports, Unknown):
+            raise NotObserved(f"which ports are free is not known: {ports.reason}")
+        for one in ports:
+            if one.port is None:
+                raise PortTaken(one.refusal, hint="end that, or declare another port, or more to try (scan)")
+        return ports

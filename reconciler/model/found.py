@@ -10,7 +10,10 @@ from reconciler.model.names import IfName, TunnelName
 from reconciler.model.nameservice import NameService
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from reconciler.model.port import Socket
 
 
 class Counters(NamedTuple):
@@ -63,6 +66,7 @@ class Found(NamedTuple):
     warnings: tuple[str, ...] = ()
     publishes: bool = False  # there is a chain that could send connections on to other addresses (DNAT)
     drops: tuple[Drop, ...] = ()  # chains of others that drop what is forwarded
+    sockets: tuple[Socket, ...] = ()  # bound ports, as far as `listen` entries are about them
     name_service: NameService | None = None  # None: not looked at, no tunnel has `dns`
 
     def is_unobserved(self, kind: str, tunnel: TunnelName | None) -> bool:

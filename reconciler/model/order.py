@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.typed import NamedTuple
 
-COMMANDS = ("apply", "up", "down", "forget", "reconcile")
+COMMANDS = ("apply", "up", "down", "forget", "reconcile", "rebind")
 
 
 class ApplyOptions(NamedTuple):

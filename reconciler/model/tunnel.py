@@ -133,6 +133,15 @@ class Nat(NamedTuple):
     forward: bool = True
 
 
+class Listen(NamedTuple):
+    """One `[[tunnels.X.listen]]`; a tunnel has at most one of each transport."""
+
+    transport: str  # udp · tcp · quic
+    address: bytes  # packed
+    port: int  # the one that is asked for
+    scan: int = 1  # how many are tried: port, port + 1, …
+
+
 class Restart(NamedTuple):
     """`[tunnels.X.restart]`: how often and how soon a bring-up that failed is tried again."""
 
@@ -171,6 +180,7 @@ class Tunnel(NamedTuple):
     split: Split | None = None
     dns: Dns | None = None
     nat: tuple[Nat, ...] = ()
+    listen: tuple[Listen, ...] = ()
 
     @property
     def manifests(self) -> dict[str, EndpointManifest]:

@@ -5,7 +5,7 @@ A look that fails is `unobserved`, with its reason: unknown, never "none".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
@@ -23,7 +23,10 @@ from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 from reconciler.observe import address, link, owner, packetfilter, resolver, route, rule, sysctl
 from reconciler.observe.question import Question
-from reconciler.typed import TypeVar
+from reconciler.typed import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from reconciler.model.port import Socket
 
 T = TypeVar("T")
 
@@ -51,8 +54,9 @@ def look(machine: Machine, question: Question) -> Found:
     engines, peers, blind_engines = _engines(machine, question, links, owners)
     names = resolver.look(machine, question, links, states)
     on_host: list[Resource] = [*passing.resources, *switches, *names.resolvers]
-    resources: list[Resource] = [*links, *owners, *engines, *peers, *on_links, *routes, *rules, *on_host]
-    blind += (*passing.unobserved, *blind_engines, *names.unobserved)
+    served, sockets, blind_ports = _ports(machine, question, [*links, *owners, *engines], [*blind_owners, *blind_engines])
+    resources: list[Resource] = [*links, *owners, *engines, *peers, *served, *on_links, *routes, *rules, *on_host]
+    blind += (*passing.unobserved, *blind_engines, *blind_ports, *names.unobserved)
     return Found(
         tuple(resources),
         states,
@@ -60,6 +64,7 @@ def look(machine: Machine, question: Question) -> Found:
         tuple(blind),
         publishes=passing.publishes,
         drops=passing.drops,
+        sockets=sockets,
         name_service=names.service,
     )
 
@@ -72,6 +77,16 @@ def _engines(
     from reconciler.observe import wireguard  # 4 ms with all that talks to engines
 
     return wireguard.look(machine, question, links, owners)
+
+
+def _ports(
+    machine: Machine, question: Question, carriers: Sequence[Resource], blind: Iterable[Unobserved]
+) -> tuple[Iterable[Resource], tuple[Socket, ...], Iterable[Unobserved]]:
+    if not any(intent.tunnel.listen for intent in question.intents):
+        return (), (), ()
+    from reconciler.observe import listen
+
+    return listen.look(machine, question, carriers, blind)
 
 
 def foreign_routes(machine: Machine, keys: Set[route.Key]) -> list[Route]:

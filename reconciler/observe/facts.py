@@ -42,6 +42,11 @@ def gather(
         forwarding=sysctl.forwarding(intents, found, uplinks),
         working_endpoints=_endpoints_set(machine, intents),
     )
+    serving = [intent for intent in intents if intent.tunnel.listen and intent.is_wanted_up(facts.boot_id)]
+    if serving:
+        from reconciler.observe.ports import ports
+
+        facts = facts._replace(ports=ports(machine, serving, found))
     facts = _with_engines(facts, intents, links, privileged=privileged)
     facts = _with_manifests(facts, intents, privileged=privileged)
     facts = _with_endpoints(facts, machine, intents, found, policy, names=resolve)

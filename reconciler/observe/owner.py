@@ -94,7 +94,8 @@ def _found(intent: Intent, tree: Tree, dev: IfName, fingerprint: str | None) -> 
         intent.name, intent.mark, dev, _argv(tree.main.pid, intent),
         by_program=settings is not None and settings.device == "program", own_mounts=intent.tunnel.wireguard is not None,
         stop_grace_s=settings.stop_grace_s if settings else Owner._field_defaults["stop_grace_s"],
-        fingerprint=fingerprint, pid=tree.main.pid, start_ticks=tree.main.start_ticks, holds=holds,
+        fingerprint=fingerprint, pid=tree.main.pid, start_ticks=tree.main.start_ticks,
+        members=tuple(one.pid for one in tree.members), holds=holds,
     )  # fmt: skip
 
 

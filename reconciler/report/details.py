@@ -9,9 +9,11 @@ from reconciler.model.intent import Intent, Vouched
 from reconciler.model.ledger import Entry
 from reconciler.model.moment import rfc3339
 from reconciler.model.plan import Plan
+from reconciler.model.port import Port
 from reconciler.model.resource import Resource
 from reconciler.report.changes import plan_json, step_line
 from reconciler.report.plain import VERSION, plain, resource
+from reconciler.report.statusjson import listen_json
 
 LINES = 200  # of wanted and found for people; JSON has all
 
@@ -25,6 +27,7 @@ class Details(NamedTuple):
     handle: Any  # host.handles.Handle or None
     ledger: tuple[Entry, ...]
     left: Plan
+    listen: tuple[Port, ...] = ()
 
 
 def document(seen: Details) -> dict[str, Any]:
@@ -47,6 +50,7 @@ def document(seen: Details) -> dict[str, Any]:
         "found": [{"kind": r.kind, "text": str(r), **(resource(r) or {})} for r in seen.found],
         "handles": plain(seen.handle._asdict()) if seen.handle else None,
         "ledger": [{"key": e.key, "previous": _decoded(e.previous), "value": _decoded(e.value)} for e in seen.ledger],
+        "listen": [listen_json(port) for port in seen.listen],
         "pending": plan_json(seen.left, ())["steps"],
     }
 
@@ -96,6 +100,11 @@ def text(seen: Details) -> Iterator[str]:
         yield f"  endpoint {one.endpoint} by {one.file}, issued {rfc3339(one.issued_us)}, expires {rfc3339(one.expires_us)}"
     yield from _lines("wanted", seen.wanted)
     yield from _lines("found", seen.found)
+    if seen.listen:
+        from reconciler.report.served import listen_words
+
+        yield "listen:"
+        yield from (f"  {listen_words(port)}" for port in seen.listen)
     yield "left to do:" if seen.left.steps else "left to do: nothing"
     yield from (f"  {step_line(step)}" for step in seen.left.steps[:LINES])
     yield f"handles: {plain(seen.handle._asdict())}" if seen.handle else "handles: none"

@@ -17,6 +17,7 @@ from reconciler.report.paint import PLAIN, Paint
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from reconciler.model.port import Port
     from reconciler.report.names import DnsLine
 
 
@@ -53,6 +54,7 @@ class TunnelStatus(NamedTuple):
     owner: OwnerLine | None = None
     counters: Counters | None = None
     peers: tuple[PeerLine, ...] = ()
+    listen: tuple[Port, ...] = ()
     routes: int = 0
     nat: tuple[Let, ...] | None = ()
     dns: DnsLine | None = None
@@ -121,6 +123,10 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
     yield from _owner_lines(tunnel.owner)
     for peer in tunnel.peers:
         yield f"       Peer: {_peer_line(peer, now_us)}"
+    if tunnel.listen:
+        from reconciler.report.served import listen_lines
+
+        yield from listen_lines(tunnel.listen)
     if tunnel.dns:
         from reconciler.report.names import dns_lines
 

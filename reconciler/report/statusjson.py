@@ -8,7 +8,10 @@ from reconciler.report.changes import step_json
 from reconciler.report.names import dns_json
 from reconciler.report.plain import VERSION
 from reconciler.report.status import HostStatus, PeerLine, TunnelStatus, since
-from reconciler.typed import Any
+from reconciler.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reconciler.model.port import Port
 
 
 def status_json(host: HostStatus) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def _tunnel_json(tunnel: TunnelStatus, now_us: int) -> dict[str, Any]:
         "owner": {"pid": owner.pid, "running": owner.running, "command": owner.command} if owner else None,
         "counters": tunnel.counters._asdict() if tunnel.counters else None,
         "peers": [_peer_json(peer) for peer in tunnel.peers],
-        "listen": [],
+        "listen": [listen_json(port) for port in tunnel.listen],
         "routes": tunnel.routes,
         "excluded": [{"to": to, "reason": reason} for to, reason in tunnel.excluded],
         "dns": dns_json(tunnel.dns),
@@ -59,6 +62,10 @@ def _tunnel_json(tunnel: TunnelStatus, now_us: int) -> dict[str, Any]:
 
 def _let_json(let: Let) -> dict[str, Any]:
     return {"source": str(let.source), "out": let.out, "masquerade": let.masquerade, "forward": let.forward}
+
+
+def listen_json(port: Port) -> dict[str, Any]:
+    return {"transport": port.entry.transport, "requested": port.requested, "bound": port.bound, "ours": port.ours}
 
 
 def _peer_json(peer: PeerLine) -> dict[str, Any]:

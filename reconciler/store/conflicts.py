@@ -41,17 +41,22 @@ def _interfaces(others: list[Intent], desired: Desired) -> Iterator[str]:
 
 
 def _ports(others: list[Intent], desired: Desired) -> Iterator[str]:
-    taken = {port: intent for intent in others if (port := _port(intent.tunnel)) is not None}
+    """Those that a tunnel takes or fails: one that may look further is no conflict."""
+    if not any(tunnel.wireguard or tunnel.listen for tunnel in desired.tunnels):
+        return
+    from reconciler.model.port import UDP, Socket, fixed_ports
+
+    taken: dict[tuple[int, int], list[tuple[Socket, Intent]]] = {}
+    for intent in others:
+        for one in fixed_ports(intent.tunnel):
+            taken.setdefault((one.protocol, one.port), []).append((one, intent))
     for tunnel in desired.tunnels:
-        port = _port(tunnel)
-        other = taken.get(port) if port is not None else None
-        if other is not None and other.name != tunnel.name:
-            yield _both(f"listen port {port}/udp", tunnel, desired, other)
-
-
-def _port(tunnel: Tunnel) -> int | None:
-    """0 is the kernel's choice, not a port."""
-    return tunnel.wireguard.listen_port or None if tunnel.wireguard else None
+        for one in fixed_ports(tunnel):
+            there = taken.get((one.protocol, one.port), ())
+            other = next((i for socket, i in there if socket.keeps_out(one.address) and i.name != tunnel.name), None)
+            if other is not None:
+                yield _both(f"listen port {one.port}/{'udp' if one.protocol == UDP else 'tcp'}", tunnel, desired, other)
+                break
 
 
 def _both(what: str, tunnel: Tunnel, desired: Desired, other: Intent) -> str:

@@ -21,6 +21,7 @@ from reconciler.model.tunnel import (
     EndpointManifest,
     Exec,
     Host,
+    Listen,
     Nat,
     PeerSettings,
     PrefixFile,
@@ -182,6 +183,7 @@ _FORMS: dict[type[Any], _Form] = {
     Split: {"vpn": _PREFIXES, "vpn_files": _FILES, "direct": _PREFIXES, "direct_files": _FILES},
     Dns: {"servers": _many(*_ADDRESS), "search": _TUPLE, "domains": _TUPLE},
     Nat: {"source": _PREFIXES},
+    Listen: {"address": _ADDRESS},
     Restart: {"base_s": _FLOAT, "factor": _FLOAT, "max_s": _FLOAT},
     Host: {"lan_except": _TUPLE, "mark": _TUPLE, "reconcile_interval_s": _FLOAT},
     Tunnel: {
@@ -197,5 +199,6 @@ _FORMS: dict[type[Any], _Form] = {
         "split": _nested(Split),
         "dns": _nested(Dns),
         "nat": _many(*_nested(Nat)),
+        "listen": _many(*_nested(Listen)),
     },
 }

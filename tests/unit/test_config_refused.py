@@ -20,18 +20,11 @@ TABLE = [
     ),
     ("openconnect", '[tunnels.c]\ndriver = "openconnect"', [(3, "tunnels.c.driver")]),
     ("accept", '[tunnels.c]\ndriver = "openconnect"\naccept = ["dns"]', [(3, "tunnels.c.driver"), (4, "tunnels.c.accept")]),
-    ("listen", TUN + '[[tunnels.t.listen]]\ntransport = "udp"\nport = 8443', [(5, "tunnels.t.listen")]),
     ("health", TUN + '[tunnels.t.health]\nping = ["10.0.0.1"]', [(5, "tunnels.t.health")]),
     (
-        "listen-placeholder",
-        EXEC.replace('lab"]', 'lab", "{listen.udp.port}"]') + "[[tunnels.lab.listen]]\nport = 5",
-        [(6, "tunnels.lab.exec.command[1]"), (7, "tunnels.lab.listen")],
-    ),
-    ("runtime_file", '[host]\nruntime_file = "beside"', [(3, "host.runtime_file")]),
-    (
         "several",
-        '[host]\nruntime_file = "beside"\n' + TUN + '[tunnels.t.health]\nping = ["10.0.0.1"]',
-        [(3, "host.runtime_file"), (7, "tunnels.t.health")],
+        '[tunnels.c]\ndriver = "openconnect"\n[tunnels.c.health]\nping = ["10.0.0.1"]',
+        [(3, "tunnels.c.driver"), (4, "tunnels.c.health")],
     ),
 ]
 

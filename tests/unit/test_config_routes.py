@@ -134,7 +134,6 @@ TABLE = [
     ("nat-nothing", TUN + '[[tunnels.t.nat]]\nsource = "10.0.0.0/8"\nmasquerade = false\nforward = false', ["does nothing"]),
     ("nat-out", TUN + '[[tunnels.t.nat]]\nsource = "10.0.0.0/8"\nout = "a/b"', ["'a/b' is no interface name"]),
     ("split-nothing", TUN + "[[tunnels.t.split.vpn]]", ["d.toml:5: tunnels.t.split.vpn[0]: 'cidr' or 'cidr_file' is required"]),
-    ("listen-scan", TUN + "[[tunnels.t.listen]]\nport = 65000\nscan = 600", ["port 65000 and 599 more go beyond 65535"]),
     ("health-age", TUN + '[tunnels.t.health]\nhandshake_max_age = "180s"', ["is for the driver wireguard, not for 'tun'"]),
     (
         "accept",
