@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 
 from reconciler.errors import NotConverged, StoreError
+from reconciler.host.handles import RECORD
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
@@ -76,6 +77,9 @@ def _doomed(machine: Machine, stored: Stored, orphans_of: str | None) -> tuple[S
 def _drop_handles(machine: Machine, after: Survey, orphans_of: str | None) -> None:
     """The run directories of tunnels that are gone."""
     there = {r.tunnel for r in after.found.resources}
+    if orphans_of is None and not there - {None, HOST}:
+        with suppress(OSError):
+            os.unlink(os.path.join(machine.run_dir, RECORD))
     with suppress(FileNotFoundError):
         names = [TunnelName(name) for name in os.listdir(os.path.join(machine.run_dir, "tunnels")) if is_tunnel_name(name)]
         for name in names:

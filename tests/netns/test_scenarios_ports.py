@@ -308,3 +308,38 @@ def test_what_cannot_be_rebound(host: Host) -> None:
     assert "no tunnel 'nobody'" in host.tunctl("endpoints", "rebind", "nobody", expect=64).stderr
     host.tunctl("down", "demo")
     assert "demo: not connected" in host.tunctl("endpoints", "rebind", "demo").stderr
+
+
+def test_the_store_is_lost(host: Host) -> None:
+    """`down --all` leaves no record either."""
+    apply(host, served())
+    (host.state_dir / "intent.db").write_text("damaged")
+    host.tunctl("down", "--all", expect=74)
+    assert record(host) == {}
+
+
+def test_a_record_that_cannot_be_written(host: Host) -> None:
+    """It is said, and the tunnel is up all the same."""
+    (host.dir / "d.toml.runtime.json").mkdir()
+    done = apply(host, served(host='[host]\nruntime_file = "beside"'), expect=1)
+    assert "d.toml.runtime.json: what is bound could not be recorded" in done.stderr
+    assert ports(host) == {"udp": 8443}
+    assert verdict(host)["state"] == "up"
+    (host.dir / "d.toml.runtime.json").rmdir()
+    host.tunctl("reconcile")
+    assert (host.dir / "d.toml.runtime.json").read_text() == (host.run_dir / "endpoints.json").read_text()
+
+
+@pytest.mark.bound(120)
+@pytest.mark.parametrize(
+    "place", ["kill-at:observed", "kill-after:1", "kill-after:2", "kill-after:3", "kill-at:acted", "kill-at:verified"]
+)
+def test_killed_in_between(host: Host, place: str) -> None:
+    """Between choice, bind and record: the next pass ends where this one would have, with one program and no port lost."""
+    with holding(host, 8443):
+        host.tunctl("apply", host.write("d.toml", served()), env={"TUNCTL_FAULT": place}, expect=-9)
+        host.tunctl("reconcile")
+        assert ports(host) == {"udp": 8444}
+    assert host.tunctl("reconcile").stdout == "no changes\n"
+    assert record(host)["tunnels"]["demo"]["endpoints"] == {"udp": "0.0.0.0:8444"}
+    assert handle(host)["bound"] == {"udp": "0.0.0.0:8444"}
