@@ -174,6 +174,27 @@ def test_the_daemon_follows_by_itself(ends: Ends) -> None:
     assert "Traceback" not in keeper.said
 
 
+def test_a_port_that_is_really_ours_reaches_the_clients(ends: Ends) -> None:
+    """The server finds its port taken, takes the next, records and signs it; somebody takes that one too: all again."""
+    server, client = ends.server, ends.client
+    text = (server.dir / "d.toml").read_text().replace("listen_port = 8446\n", "")
+    server.write("d.toml", text + '[[tunnels.hub.listen]]\ntransport = "udp"\naddress = "0.0.0.0"\nport = 8446\nscan = 20\n')
+    pid: int | None = None
+    for bound in (8447, 8448):
+        server.tunctl("down", "hub")
+        server.start(["socat", f"UDP4-RECVFROM:{bound - 1},fork", "SYSTEM:cat"])
+        wait_until(lambda taken=bound - 1: f":{taken} " in server.run(["ss", "-Hlun"]).stdout, SOON_S, "the port is taken")  # type: ignore[misc]
+        server.tunctl("apply", "d.toml")
+        signed = server.json("endpoints", "sign", "--key", "sign.key", "--host", SERVER, "--out", "hub.endpoints")
+        assert signed["endpoints"] == {"hub": {"udp": bound}}
+        ends.put((server.dir / "hub.endpoints").read_bytes())
+        client.tunctl("apply", "d.toml")
+        ends.flows(f"at port {bound}")
+        assert ends.endpoint() == f"{SERVER}:{bound}"
+        assert pid in (None, owner_pid(client))
+        pid = owner_pid(client)
+
+
 def test_refresh_is_a_look_of_its_own(ends: Ends) -> None:
     """Where nothing tells of the change (another link in the way), `refresh` does."""
     ends.sign(8446)
