@@ -104,7 +104,27 @@ def _by_tunctl(prefixes: list[str]) -> Round:
         at.write("desired.toml", _HEAD + _BIG + _FROM_FILE)
         first = at.tunctl("apply", "desired.toml")
         _must_be_there(len(prefixes))
-        return {"without": without, "apply": first, "second": at.tunctl("apply", "desired.toml")}
+        second = at.tunctl("apply", "desired.toml")
+        subprocess.run(["ip", "link", "del", DEV], check=True)
+        again = at.tunctl("apply", "desired.toml")
+        _must_be_there(len(prefixes))
+    return {"without": without, "apply": first, "second": second, "again": again, **_by_daemon(prefixes)}
+
+
+def _by_daemon(prefixes: list[str]) -> Round:
+    """The same through a daemon; and once more, with another prefix for the last one."""
+    with stand() as at, at.daemon() as daemon:
+        at.write("desired.toml", _HEAD + _BIG)
+        daemon.tunctl("apply", "desired.toml")
+        daemon.tunctl("down", "--all")  # now there is a store, as there is where a daemon runs
+        at.write("prefixes.txt", "\n".join(prefixes) + "\n")
+        at.write("desired.toml", _HEAD + _BIG + _FROM_FILE)
+        through = daemon.tunctl("apply", "desired.toml")
+        _must_be_there(len(prefixes))
+        at.write("prefixes.txt", "\n".join((*prefixes[:-1], "192.0.2.0/26")) + "\n")
+        changed = daemon.tunctl("apply", "desired.toml")
+        _must_be_there(len(prefixes))
+        return {"through": through, "changed": changed}
 
 
 def _by_ip(prefixes: list[str]) -> Round:

@@ -79,6 +79,10 @@ class _Comparison:
 
     def compare(self, kind: str, wanted: list[Resource], found: list[Resource]) -> None:
         """Adds the steps and conflicts of one kind."""
+        if _are_many(wanted) or _are_many(found):
+            from reconciler.parted import parted  # few tunnels have so many routes
+
+            wanted, found = parted(wanted, found)
         same = set(wanted) & set(found)
         left: dict[Hashable, list[Resource]] = defaultdict(list)  # found that is not exactly as wanted, by identity
         occupants: dict[Hashable, Resource] = {}
@@ -164,6 +168,10 @@ class _Comparison:
         dies_with = _ALL_CARRIERS if leaves else self.anew.get(f.tunnel, frozenset())
         if f.kind in ("link", "owner", "resolver") or dies_with.isdisjoint(f.hangs_on):
             yield Step(Verb.DELETE, f, f, f.tunnel)
+
+
+def _are_many(resources: Iterable[Resource]) -> bool:
+    return any(hasattr(cls, "each") for cls in set(map(type, resources)))
 
 
 def _made_anew(wanted: Iterable[Resource], found: Iterable[Resource], blind: Blind) -> dict[TunnelName, frozenset[str]]:

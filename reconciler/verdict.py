@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from reconciler.kinds.link import Link
 from reconciler.kinds.peer import Peer
@@ -12,7 +13,7 @@ from reconciler.model.found import Unobserved
 from reconciler.model.intent import Intent
 from reconciler.model.plan import Plan, Step
 from reconciler.model.prefix import ntop
-from reconciler.model.resource import Resource, Verb
+from reconciler.model.resource import Resource, Verb, each
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.typed import NamedTuple
 
@@ -56,7 +57,7 @@ def judge(intent: Intent, seen: Evidence) -> Judgement:
     if link is None:
         return _when_absent(intent, seen, unseen)
     taken = [seen.impossible] if seen.impossible else []
-    reasons = [*taken, *_drift(plan.steps), *_carrier(link, plan.steps), *_peers(intent, seen.found, facts), *seen.lacks]
+    reasons = [*taken, *_drift(plan), *_carrier(link, plan.steps), *_peers(intent, seen.found, facts), *seen.lacks]
     reasons += [f"dns could not be compared: {u.reason}" for u in blind if u.kind == "resolver" and not u.privilege]
     if not reasons:
         return Judgement(Verdict.CONNECTED, (), unseen)
@@ -73,15 +74,15 @@ def _when_down(intent: Intent, link: Link | None, plan: Plan, unseen: tuple[str,
     why = "held down" if intent.held else "withdrawn" if intent.withdrawn else "disabled" if not intent.tunnel.enabled else ""
     if link is None and not plan.steps:
         return Judgement(Verdict.NOT_CONNECTED, (why or "not started",), unseen, counts=False)
-    left = tuple(f"{step.resource} should not be there" for step in plan.steps[:REASONS_SHOWN])
+    left = tuple(f"{step.resource} should not be there" for step in islice(plan.each(), REASONS_SHOWN))
     return Judgement(Verdict.DEGRADED, (f"{why or 'not started'}, but not down", *left), unseen)
 
 
 def _when_absent(intent: Intent, seen: Evidence, unseen: tuple[str, ...]) -> Judgement:
     """What outlived the interface is named: what should not be there at all, and what stands there without its link."""
     name = f"{intent.tunnel.interface}: " if intent.tunnel.interface else ""
-    stray = [step.resource for step in seen.left.steps if step.verb is Verb.DELETE]
-    alone = [r for r in seen.found if r.kind in ("route", "rule") and r not in stray]
+    stray = {step.resource: None for step in seen.left.each() if step.verb is Verb.DELETE}
+    alone = [r for r in each(seen.found) if r.kind in ("route", "rule") and r not in stray]
     blocking = [r for r in alone if r.order < 0]
     residues = [f"left over: {r}" for r in [*stray, *(r for r in alone if r not in blocking)][:REASONS_SHOWN]]
     if blocking:
@@ -92,10 +93,10 @@ def _when_absent(intent: Intent, seen: Evidence, unseen: tuple[str, ...]) -> Jud
     return Judgement(Verdict.NOT_CONNECTED, ("not up yet", *error, *residues), unseen)
 
 
-def _drift(steps: Sequence[Step]) -> list[str]:
+def _drift(plan: Plan) -> list[str]:
     """A reason for each step that is left, the first of them by name, the others counted."""
-    reasons = [reason for step in steps[:REASONS_SHOWN] for reason in _why(step)]
-    more = len(steps) - REASONS_SHOWN
+    reasons = [reason for step in islice(plan.each(), REASONS_SHOWN) for reason in _why(step)]
+    more = plan.number - REASONS_SHOWN
     return [*reasons, f"and {more} more differences"] if more > 0 else reasons
 
 

@@ -8,7 +8,7 @@ from reconciler import drivers
 from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
 from reconciler.kinds.link import Link
-from reconciler.kinds.route import Route
+from reconciler.kinds.routes import Some
 from reconciler.kinds.rule import Rule
 from reconciler.layout import lan, overlaps, routes, rules, shared
 from reconciler.layout.lay import Excluded, Lay, lay
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
     armed: frozenset[TunnelName] = frozenset()  # they block their prefixes, whatever stands in their way
     ground: Ground | None = None  # what the host's own routes and rules follow from
 
-    def served(self, one: Route | Rule) -> frozenset[TunnelName]:
+    def served(self, one: Some | Rule) -> frozenset[TunnelName]:
         """The tunnels that do not work without this route or rule of the host's own."""
         return shared.served(self.ground, one) if self.ground else frozenset()
 
@@ -51,7 +51,7 @@ class Wanted(NamedTuple):
         if isinstance(one, Rule):
             home = next((laid.intent.name for laid in lays if laid.owns_table and laid.table == one.table), None)
             return home in self.armed if home else bool(lays) and one.tunnel == HOST and not one.is_judged
-        return isinstance(one, Route) and bool(lays) and one.tunnel == HOST and one.dev not in {laid.dev for laid in lays}
+        return one.kind == "route" and bool(lays) and one.tunnel == HOST and one.dev not in {laid.dev for laid in lays}
 
 
 class _Up(NamedTuple):
@@ -268,14 +268,10 @@ def _warnings(ground: Ground) -> Iterator[str]:
     for laid in ground.lays:
         if routes.leaks_ipv6(laid, ground.facts):
             yield f"{laid.intent.name}: IPv6 is unreachable while it is up, but for the LAN (ipv6_leak)"
-        direct = frozenset(laid.direct)
-        for packed in ground.endpoints.get(laid.intent.name, ()) if direct else ():
-            around = (Prefix(packed, length).network for length in range(len(packed) * 8 + 1))
-            yield from (
-                f"{laid.intent.name}: the endpoint {ntop(packed)} lies in direct {prefix}, it stays outside the tunnel anyway"
-                for prefix in around
-                if prefix in direct
-            )
+        for packed in ground.endpoints.get(laid.intent.name, ()) if laid.direct else ():
+            for length in laid.direct.around(Prefix(packed, len(packed) * 8)):
+                where = f"the endpoint {ntop(packed)} lies in direct {Prefix(packed, length).network}"
+                yield f"{laid.intent.name}: {where}, it stays outside the tunnel anyway"
         for prefix, reason in laid.excluded[:20]:
             yield f"{laid.intent.name}: {prefix} stays out of the tunnel: {reason}"
 

@@ -24,9 +24,9 @@ class Actuator(Protocol):
 
 
 class BulkActuator(Protocol):
-    """For kinds of which there are thousands: one call, one result for each step."""
+    """For kinds of which there are thousands: one call for many steps. A step about many objects may come back in parts."""
 
-    def perform(self, machine: Machine, steps: Sequence[Step]) -> Sequence[TunctlError | None]: ...
+    def perform(self, machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, TunctlError | None]]: ...
 
 
 ACTUATORS: Mapping[str, Actuator] = {
@@ -52,8 +52,8 @@ def bulk(step: Step) -> BulkActuator | None:
     return _OF_REMOVALS.get(kind) if step.verb is Verb.DELETE and kind in _OF_REMOVALS else _OF_ANY_VERB.get(kind)
 
 
-def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[TunctlError | None]:
-    """Carries out steps, one error or None for each. More than one step only where the same BulkActuator has them all."""
+def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, TunctlError | None]]:
+    """Carries out steps, each with its error or None. More than one step only where the same BulkActuator has them all."""
     together = bulk(steps[0])
     if together is not None:
         return together.perform(machine, steps)
@@ -69,4 +69,4 @@ def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[TunctlError | N
             raise LookAgain(f"{step.resource}: others had their turn while its process ended")
         if step.verb is Verb.REPLACE:
             actuator.create(machine, step.resource)
-    return [None]
+    return [(step, None)]

@@ -15,12 +15,12 @@ from reconciler.kinds.link import Link
 from reconciler.model.plan import Step
 
 
-def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[TunctlError | None]:
-    """Removes links, one error or None for each. Those that do not go together go one by one, and say why not."""
-    found = [step.found for step in steps if isinstance(step.found, Link)]
+def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, TunctlError | None]]:
+    """Removes links, each with its error or None. Those that do not go together go one by one, and say why not."""
+    found = [(step, step.found) for step in steps if isinstance(step.found, Link)]
     if len(found) > 1:
-        _delete_together(machine, found)
-    return [_delete(machine, one) for one in found]
+        _delete_together(machine, [one for _, one in found])
+    return [(step, _delete(machine, one)) for step, one in found]
 
 
 def _delete(machine: Machine, found: Link) -> TunctlError | None:

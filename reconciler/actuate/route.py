@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 
 from reconciler.actuate.errnos import ALREADY_GONE, failed
 from reconciler.errors import Foreign, StepFailed, TunctlError
 from reconciler.host import nl_route
 from reconciler.host.machine import Machine
-from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
+from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, KernelError
 from reconciler.host.nl_route import RTM_DELROUTE, RTM_NEWROUTE, SCOPE_LINK, SCOPE_NOWHERE, SCOPE_UNIVERSE, RouteRow
 from reconciler.kinds.route import UNICAST, Route
+from reconciler.kinds.routes import Routes, Some
 from reconciler.model.marks import PROTOCOL
 from reconciler.model.names import HOST, IfName
 from reconciler.model.plan import Step
-from reconciler.model.prefix import AF_INET, AF_INET6
-from reconciler.model.resource import Verb
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.prefixes import Prefixes
+from reconciler.model.resource import Verb, each
 
 Key = tuple[bytes, int, int, int]  # packed, length, table, metric: Route.key
 Request = tuple[int, int, bytes]
 Result = TunctlError | None
+Failures = dict[int, TunctlError]  # by the number of the route, counted over all single ones
 
 _NEW = NLM_F_CREATE | NLM_F_EXCL
+_NO_LINK = KernelError(errno.ENODEV)
 _FAMILIES = {4: AF_INET, 16: AF_INET6}
 
 
@@ -41,27 +46,44 @@ def delete(machine: Machine, found: Route) -> None:
     _raise(_Bulk(machine).delete([found]))
 
 
-def perform(machine: Machine, steps: Sequence[Step]) -> list[Result]:
-    """Carries out many steps: for each its error, or None. Runs of the same verb go together, their order is kept."""
+def perform(machine: Machine, steps: Sequence[Step]) -> list[tuple[Step, Result]]:
+    """Carries out many steps: each with its error, or None. Runs of the same verb go together, their order is kept. A step
+    about many routes of which some failed comes back in parts: those that are done, and each of the others."""
     bulk = _Bulk(machine)
-    work: dict[Verb, Callable[[Sequence[Route]], list[Result]]] = {
+    work: dict[Verb, Callable[[Sequence[Some]], Failures]] = {
         Verb.CREATE: bulk.create,
         Verb.CHANGE: bulk.change,
         Verb.REPLACE: bulk.change,
         Verb.DELETE: bulk.delete,
     }
-    results: list[Result] = []
-    run: list[Route] = []
-    verb = Verb.CREATE
-    for step in steps:
-        if step.verb is not verb and run:
-            results += work[verb](run)
-            run = []
-        verb = step.verb
-        route = step.resource
-        assert isinstance(route, Route)
-        run.append(route)
-    return results + work[verb](run) if run else results
+    results: list[tuple[Step, Result]] = []
+    for verb, several in groupby(steps, key=lambda step: step.verb):
+        run = list(several)
+        failures = work[verb]([_routes(step) for step in run])
+        first = 0
+        for step in run:
+            results += _parts(step, {at - first: failures[at] for at in failures if first <= at < first + step.number})
+            first += step.number
+    return results
+
+
+def _routes(step: Step) -> Some:
+    assert isinstance(step.resource, Route | Routes)
+    return step.resource
+
+
+def _parts(step: Step, failures: Failures) -> Iterator[tuple[Step, Result]]:
+    """`failures`: by the number of the route among those of the step."""
+    many = step.resource
+    if not isinstance(many, Routes) or not failures:
+        yield step, failures.get(0)
+        return
+    single = list(step.each())
+    failed = Prefixes.of(Prefix(*route[1:3]) for at in failures if isinstance(route := single[at].resource, Route))
+    done = many._replace(prefixes=many.prefixes - failed)
+    if done.number:
+        yield step._replace(resource=done, found=done if step.found else None), None
+    yield from ((single[at], error) for at, error in failures.items())
 
 
 class _Bulk:
@@ -72,71 +94,77 @@ class _Bulk:
         self._indexes: dict[IfName, int] = {}  # 0: there is no such link
         self._heads: dict[tuple[object, ...], bytes] = {}
 
-    def create(self, routes: Sequence[Route]) -> list[Result]:
-        results, exist = self._send(routes, RTM_NEWROUTE, _NEW)
+    def create(self, routes: Sequence[Some]) -> Failures:
+        failures, exist = self._send(routes, RTM_NEWROUTE, _NEW)
         if exist:
-            again = self._settle([routes[at] for at in exist])
-            for at, result in zip(exist, again, strict=True):
-                results[at] = result
-        return results
+            single = _single(routes)
+            again = self._settle([single[at] for at in exist])
+            failures |= {exist[number]: error for number, error in again.items()}
+        return failures
 
-    def change(self, routes: Sequence[Route]) -> list[Result]:
+    def change(self, routes: Sequence[Some]) -> Failures:
         """A replacement takes over whatever is there, silently: so only what still is ours is replaced."""
-        return self._settle(routes)
+        return self._settle(_single(routes))
 
-    def delete(self, routes: Sequence[Route]) -> list[Result]:
+    def delete(self, routes: Sequence[Some]) -> Failures:
         """The protocol is named, so what is somebody else's by now is ESRCH: nothing of ours is there.
 
         To IPv4 a deletion with metric 0 matches any metric, lowest first; link and type are named to keep it narrow.
         """
-        results, _ = self._send(routes, RTM_DELROUTE, 0)
-        return results
+        failures, _ = self._send(routes, RTM_DELROUTE, 0)
+        return failures
 
-    def _settle(self, routes: Sequence[Route]) -> list[Result]:
+    def _settle(self, routes: Sequence[Route]) -> Failures:
         """Routes at whose place something stands, or did: ours is replaced unless equal, a foreign one is an error."""
         there = self._holders(routes)
-        results: list[Result] = [None] * len(routes)
+        failures: Failures = {}
         replace, make = [], []
         for at, route in enumerate(routes):
             rows = there.get(route[1:5], [])
             foreign = next((row for row in rows if row[8] != PROTOCOL), None)
             if foreign:
-                results[at] = Foreign(f"{route}: a route that is not ours is there ({self._words(foreign)})")
+                failures[at] = Foreign(f"{route}: a route that is not ours is there ({self._words(foreign)})")
             elif not rows:
                 make.append(at)
             elif not self._is(rows[0], route):
                 replace.append(at)
         for chosen, flags in ((replace, NLM_F_REPLACE | NLM_F_CREATE), (make, _NEW)):
-            done, exist = self._send([routes[at] for at in chosen], RTM_NEWROUTE, flags)
+            failed, exist = self._send([routes[at] for at in chosen], RTM_NEWROUTE, flags)
             for number in exist:
-                done[number] = StepFailed(f"{routes[chosen[number]]}: another route comes there again and again")
-            for at, result in zip(chosen, done, strict=True):
-                results[at] = result
-        return results
+                failed[number] = StepFailed(f"{routes[chosen[number]]}: another route comes there again and again")
+            failures |= {chosen[number]: error for number, error in failed.items()}
+        return failures
 
-    def _send(self, routes: Sequence[Route], kind: int, flags: int) -> tuple[list[Result], list[int]]:
-        """→ a result for each, and the numbers of those that the kernel says exist."""
-        results: list[Result] = [None] * len(routes)
-        requests: list[Request] = []
-        sent: list[int] = []
+    def _send(self, routes: Sequence[Some], kind: int, flags: int) -> tuple[Failures, list[int]]:
+        """→ what failed, and the numbers of those that the kernel says exist; counted over all single routes."""
         deleting = kind == RTM_DELROUTE
-        head = self._head
-        for at, route in enumerate(routes):
-            body = head(route, deleting)
-            if body is None:
-                results[at] = None if deleting else StepFailed(f"{route}: there is no link {route.dev}")
-                continue
-            requests.append((kind, flags, body + route[1]))
-            sent.append(at)
-        exist = []
-        for at, error in zip(sent, self._rtnl.batch(requests), strict=True):
-            if error is None or (deleting and error.errno in ALREADY_GONE["route"]):
+        bodies = [body for one in routes for body in self._bodies(one, deleting=deleting)]
+        answers = iter(self._rtnl.batch([(kind, flags, body) for body in bodies if body]))
+        errors = {at: error for at, body in enumerate(bodies) if (error := next(answers) if body else _NO_LINK)}
+        failures: Failures = {}
+        exist: list[int] = []
+        single = _single(routes) if errors else []
+        for at, error in errors.items():
+            if deleting and (error is _NO_LINK or error.errno in ALREADY_GONE["route"]):
                 continue
             if error.errno == errno.EEXIST:
                 exist.append(at)
+            elif error is _NO_LINK:
+                failures[at] = StepFailed(f"{single[at]}: there is no link {single[at].dev}")
             else:
-                results[at] = failed(routes[at], error)
-        return results, exist
+                failures[at] = failed(single[at], error)
+        return failures, exist
+
+    def _bodies(self, some: Some, *, deleting: bool) -> Iterable[bytes | None]:
+        """The message of each route; None when it needs a link that is not there."""
+        if isinstance(some, Route):
+            head = self._head(some, deleting)
+            return ((head and head + some.packed),)
+        size = len(some.like.packed)
+        lengths = {length: self._head(some.like._replace(length=length), deleting) for length in some.prefixes.lengths(size)}
+        if None in lengths.values():
+            return (None,) * some.number
+        return (lengths[record[size]] + record[:size] for record in some.prefixes.records(size))  # type: ignore[operator]
 
     def _head(self, route: Route, deleting: bool) -> bytes | None:  # noqa: FBT001 - 100 000 calls
         """All of the message but the prefix itself; None when it needs a link that is not there."""
@@ -192,7 +220,10 @@ class _Bulk:
         return f"{Route(None, *row[:5], link.name if link else None, *row[6:8])}, protocol {row[8]}"
 
 
-def _raise(results: list[Result]) -> None:
-    for error in results:
-        if error:
-            raise error
+def _single(routes: Iterable[Some]) -> list[Route]:
+    return [one for one in each(routes) if isinstance(one, Route)]
+
+
+def _raise(failures: Failures) -> None:
+    for error in failures.values():
+        raise error

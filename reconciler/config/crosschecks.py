@@ -10,6 +10,7 @@ from reconciler.config.lines import Path
 from reconciler.config.portchecks import check_ports
 from reconciler.config.problems import path_text
 from reconciler.model.prefix import Prefix
+from reconciler.model.prefixes import Prefixes
 
 MAIN = 254  # RT_TABLE_MAIN
 MOST_REPEATS = 20  # of one pair of keys
@@ -69,22 +70,23 @@ def _routes(tunnels: Sequence[Whole]) -> None:
     places: dict[tuple[int, int | str, int], list[tuple[Declared, Routed]]] = {}
     for tunnel, all_routed in tunnels:
         for routed in all_routed:
-            if routed.path[-1] == "to":
-                _repeated(tunnel, routed)
+            if routed.path[-1] == "to" and not isinstance(routed.prefixes, Prefixes):
+                _repeated(tunnel, routed, routed.prefixes)
             table = routed.table or (f"own {tunnel.name}" if tunnel.has_own_table else MAIN)
             for size, default in _DEFAULT_METRIC.items():
                 metric = default if routed.metric is None else routed.metric or default
-                places.setdefault((size, table, metric), []).append((tunnel, routed))
+                if routed.prefixes:
+                    places.setdefault((size, table, metric), []).append((tunnel, routed))
     for (size, _, _), several in places.items():
         if len(several) > 1:
             _same_routes(size, several)
 
 
-def _repeated(tunnel: Declared, routed: Routed) -> None:
-    if len(set(routed.prefixes)) == len(routed.prefixes):
+def _repeated(tunnel: Declared, routed: Routed, prefixes: Sequence[Prefix]) -> None:
+    if len(set(prefixes)) == len(prefixes):
         return
     seen: set[Prefix] = set()
-    for at, prefix in enumerate(routed.prefixes):
+    for at, prefix in enumerate(prefixes):
         if prefix in seen:
             tunnel.error((*routed.path, at), f"{prefix} stands in the list already")
         seen.add(prefix)

@@ -11,6 +11,7 @@ from reconciler.config.schema import TunnelTable
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
+from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import PrefixFile
 
 
@@ -25,7 +26,7 @@ class Routed(NamedTuple):
     """One key of a tunnel that routes prefixes."""
 
     path: Path
-    prefixes: Sequence[Prefix]
+    prefixes: Sequence[Prefix] | Prefixes
     metric: int | None
     table: int | None  # None: its own table, or `main`
     file: PrefixFile | None = None

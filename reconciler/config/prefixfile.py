@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import sha256
+from itertools import repeat
+from operator import add
 from socket import inet_pton
 from typing import NamedTuple
 
 from reconciler.config import files
 from reconciler.config.netvalues import network
-from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, pack
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import PrefixFile
 
 MOST_PREFIXES = 100_000
 MOST_PROBLEMS = 20
 
-# (bytes of the address, text behind the slash) → length, mask of the host bits
+# what stands behind the address → the byte that says the length, mask of the host bits; by family
 _LENGTHS = {
-    (size, text): (length, (1 << (size * 8 - length)) - 1)
-    for size in (4, 16)
-    for length in range(size * 8 + 1)
-    for text in ((str(length), "") if length == size * 8 else (str(length),))
+    family: {
+        text: (bytes((length,)), (1 << (bits - length)) - 1)
+        for length in range(bits + 1)
+        for text in ((f"/{length}", "") if length == bits else (f"/{length}",))
+    }
+    for family, bits in ((AF_INET, 32), (AF_INET6, 128))
 }
 
 
 class Listed(NamedTuple):
     """What a prefix file says."""
 
-    prefixes: tuple[Prefix, ...]  # in the order of the file, each once
+    prefixes: Prefixes
     repeated: int  # lines that said nothing new
     bad: tuple[tuple[int, str], ...]  # (line, message): the first MOST_PROBLEMS
     more_bad: int
 
     def stored(self, path: str) -> PrefixFile:
-        packed = pack(self.prefixes)
+        packed = self.prefixes.packed
         return PrefixFile(path, sha256(packed).hexdigest(), packed)
 
 
@@ -46,34 +52,46 @@ def read(path: str, recorder: files.Recorder) -> Listed:
 def parsed(text: str) -> Listed:
     """Every line: a prefix (an address alone is a host), a comment, a prefix and a comment, or nothing."""
     lines = text.split("\n")
-    found: list[Prefix] = []
+    words = [word for line in lines if (word := line.partition("#")[0].strip())]
     bad: list[tuple[int, str]] = []
-    add, make, to_bytes, lengths = found.append, Prefix._make, inet_pton, _LENGTHS
+    try:
+        prefixes = Prefixes(*_at_once(words))
+    except (OSError, ValueError, KeyError):
+        prefixes = Prefixes.of(_one_by_one(lines, bad))
+    repeated = len(words) - len(bad) - len(prefixes)
+    if len(prefixes) > MOST_PREFIXES:
+        bad.append((len(lines), f"{len(prefixes)} prefixes, at most {MOST_PREFIXES} may stand in a file"))
+    return Listed(prefixes, repeated, tuple(bad[:MOST_PROBLEMS]), max(0, len(bad) - MOST_PROBLEMS))
+
+
+def _at_once(words: list[str]) -> tuple[list[bytes], list[bytes]]:
+    """Records of both families. What `network` does, without its words and in loops of C: a fourth of the time. Where that
+    raises, this does."""
+    v6 = [word for word in words if ":" in word]
+    v4 = [word for word in words if ":" not in word] if v6 else words
+    return _records(v4, AF_INET), _records(v6, AF_INET6)
+
+
+def _records(words: list[str], family: int) -> list[bytes]:
+    if not words:
+        return []
+    addresses, slashes, texts = zip(*map(str.partition, words, repeat("/")), strict=True)
+    packed = list(map(inet_pton, repeat(family), addresses))
+    lengths, masks = zip(*map(_LENGTHS[family].__getitem__, map(add, slashes, texts)), strict=True)
+    if any(int.from_bytes(one, "big") & mask for one, mask in zip(packed, masks, strict=True)):
+        raise ValueError("host bits are set")
+    return list(map(add, packed, lengths))
+
+
+def _one_by_one(lines: list[str], bad: list[tuple[int, str]]) -> Iterator[Prefix]:
+    """A file that has something odd in it: decided, and explained, line by line as all other prefixes are."""
     for number, line in enumerate(lines, 1):
         word = line.partition("#")[0].strip()
-        if not word:
-            continue
-        try:  # what `network` does, without its words: three times as fast
-            address, slash, length = word.partition("/")
-            packed = to_bytes(AF_INET6 if ":" in address else AF_INET, address)
-            size, host_bits = lengths[len(packed), length or slash]
-            if host_bits and int.from_bytes(packed, "big") & host_bits:
-                raise ValueError(word)
-            add(make((packed, size)))
-        except (OSError, ValueError, KeyError):
-            _slowly(word, number, found, bad)
-    unique = tuple(dict.fromkeys(found))
-    if len(unique) > MOST_PREFIXES:
-        bad.append((len(lines), f"{len(unique)} prefixes, at most {MOST_PREFIXES} may stand in a file"))
-    return Listed(unique, len(found) - len(unique), tuple(bad[:MOST_PROBLEMS]), max(0, len(bad) - MOST_PROBLEMS))
-
-
-def _slowly(word: str, number: int, found: list[Prefix], bad: list[tuple[int, str]]) -> None:
-    """A line that the fast way did not take: decided, and explained, by the one that all other prefixes go."""
-    try:
-        found.append(network(word))
-    except ValueError as error:
-        bad.append((number, _message(word, error)))
+        try:
+            if word:
+                yield network(word)
+        except ValueError as error:
+            bad.append((number, _message(word, error)))
 
 
 def _message(word: str, error: ValueError) -> str:

@@ -16,7 +16,7 @@ from reconciler.config.routechecks import check_families
 from reconciler.config.schema import ManifestTable
 from reconciler.errors import Problem
 from reconciler.host import accounts
-from reconciler.model.prefix import Prefix
+from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import PrefixFile
 
 _NAME_S = 3.0
@@ -25,8 +25,8 @@ _NAME_S = 3.0
 class References(NamedTuple):
     """What was found there."""
 
-    prefix_files: dict[int, tuple[PrefixFile, tuple[Prefix, ...]]]  # by the index of the route
-    split_files: dict[tuple[str, int], tuple[PrefixFile, tuple[Prefix, ...]]]  # by side (vpn, direct) and index
+    prefix_files: dict[int, tuple[PrefixFile, Prefixes]]  # by the index of the route
+    split_files: dict[tuple[str, int], tuple[PrefixFile, Prefixes]]  # by side (vpn, direct) and index
     restart_digest: str
 
 
@@ -65,7 +65,7 @@ def resolve(tunnel: Declared, shelf: Shelf) -> References:
     return References(found, _split_files(tunnel, shelf), _restart_digest(tunnel, shelf.recorder))
 
 
-def _split_files(tunnel: Declared, shelf: Shelf) -> dict[tuple[str, int], tuple[PrefixFile, tuple[Prefix, ...]]]:
+def _split_files(tunnel: Declared, shelf: Shelf) -> dict[tuple[str, int], tuple[PrefixFile, Prefixes]]:
     found = {}
     for side in ("vpn", "direct"):
         for at, entry in enumerate(getattr(tunnel.table.split, side, ())):

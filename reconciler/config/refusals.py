@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from reconciler.config.declared import Declared, Routed
 from reconciler.config.lines import Path
 from reconciler.config.schema import TunnelTable
-from reconciler.layout.lay import covers_all
 from reconciler.model.prefix import AF_INET, AF_INET6
+from reconciler.model.prefixes import Prefixes
 
 NOT_YET = "not supported by this version of tunctl yet"
 _ENGINES = ("openvpn", "openconnect")
@@ -31,5 +31,5 @@ def _keys(table: TunnelTable) -> Iterable[tuple[Path, str]]:
 
 def is_full(tunnel: Declared, routed: Sequence[Routed]) -> bool:
     """PRODUCT section 3: what goes into it covers a family, and no rule `lookup = "tunnel"` narrows it."""
-    prefixes = [prefix for entry in routed if entry.table is None for prefix in entry.prefixes]
-    return not tunnel.has_own_table and any(covers_all(prefixes, family) for family in (AF_INET, AF_INET6))
+    prefixes = Prefixes.union(Prefixes.of(entry.prefixes) for entry in routed if entry.table is None)
+    return not tunnel.has_own_table and any(prefixes.covers_all(family) for family in (AF_INET, AF_INET6))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import product
 
 from reconciler.config.declared import Declared
 from reconciler.config.lines import Path
 from reconciler.config.schema import RouteTable, RuleTable
 from reconciler.model.prefix import Prefix
+from reconciler.model.prefixes import Prefixes
 
 MOST_RULES = 10_000  # what `from` times `to` may come to: each is a rule that the kernel walks for each packet
 
@@ -37,11 +38,12 @@ def _one_of(tunnel: Declared, path: Path, given: dict[str, bool]) -> None:
         tunnel.error((*path, second), f"stands beside {first!r}: make two entries of it")
 
 
-def check_families(tunnel: Declared, path: Path, entry: RouteTable, prefixes: Sequence[Prefix]) -> None:
+def check_families(tunnel: Declared, path: Path, entry: RouteTable, prefixes: Iterable[Prefix]) -> None:
     """The next hop is of the family of all the prefixes, the source of the family of some."""
-    if not prefixes:
+    them = Prefixes.of(prefixes)
+    sizes = {size for size in (4, 16) if them.of_size(size)}
+    if not sizes:
         return
-    sizes = {len(packed) for packed, _ in prefixes}
     if entry.via is not None and sizes != {len(entry.via)}:
         tunnel.error((*path, "via"), f"an {_family(len(entry.via))} next hop for an {_family(20 - len(entry.via))} prefix")
     if entry.src is not None and len(entry.src) not in sizes:

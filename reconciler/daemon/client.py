@@ -48,7 +48,7 @@ def ask(asking: Asking, order: Order, voice: Voice) -> int | None:
         connection.settimeout(None)  # the daemon has its own bounds; Ctrl-C ends us, not the work
         for frame in _frames(connection):
             if "step" in frame:
-                voice.data([painted(str(frame["step"]["text"]), voice.paint)])
+                voice.data(painted(text, voice.paint) for text in str(frame["step"]["text"]).split("\n"))
             elif "log" in frame:
                 log = frame["log"]
                 voice.note(str(log["level"]), str(log["message"]), log["tunnel"])

@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from reconciler.report.paint import PLAIN, Paint
 MOST_CLIENTS = 32
 REQUEST_S = 10.0  # until a request must be there
 GROUP = "tunctl"
+_LINES = 256  # of steps in one frame
 _SEND_S = 2.0  # a client that does not read is written to no more
 _CHUNK = 1 << 18
 _NAME_S = 1.0
@@ -183,8 +185,9 @@ class Frames:
         self.made: dict[str, Any] | None = None
 
     def data(self, lines: Iterable[str]) -> None:
-        for text in lines:
-            self.send({"step": {"text": text}})
+        waiting = iter(lines)
+        while block := list(islice(waiting, _LINES)):
+            self.send({"step": {"text": "\n".join(block)}})
 
     def document(self, make: Callable[[], dict[str, Any]]) -> None:
         if self.as_json:

@@ -58,7 +58,7 @@ def report(passed: Pass) -> Report:
     owners = [(name, own.pid, own.start_ticks) for name in seen.found_by_tunnel if (own := seen.owner_of(name)) is not None]
     return Report(
         tuple(
-            Repaired(o.step.tunnel, (o.step.resource.kind, o.step.resource.key), o.step.verb, str(o.step.resource))
+            Repaired(o.step.tunnel, o.step.identity, o.step.verb, str(o.step.resource))
             for o in passed.outcomes
             if not o.error and not o.skipped
         ),

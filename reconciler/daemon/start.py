@@ -17,8 +17,9 @@ from reconciler.host.privilege import require_net_admin
 from reconciler.loop.commands import Session
 
 _PASSES_USE = (
-    "reconciler.store.commit", "reconciler.store.schema", "reconciler.lifecycle", "reconciler.observe.wireguard",
-    "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat", "reconciler.host.nft",
+    "reconciler.config.load", "reconciler.store.commit", "reconciler.store.schema", "reconciler.lifecycle",
+    "reconciler.observe.wireguard", "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat",
+    "reconciler.host.nft",
 )  # fmt: skip
 
 

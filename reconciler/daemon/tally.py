@@ -20,10 +20,10 @@ def measured(outcomes: Iterable[Outcome]) -> Work:
     for step, error, seconds, skipped in outcomes:
         kind = step.resource.kind
         if error:
-            failures[step.tunnel, kind] += 1
+            failures[step.tunnel, kind] += step.number
         elif not skipped:
-            repairs[step.tunnel, kind] += 1
-            took[kind, step.verb.name.lower()].append(seconds)
+            repairs[step.tunnel, kind] += step.number
+            took[kind, step.verb.name.lower()] += [seconds] * step.number
     return Work({key: histogram(seconds) for key, seconds in took.items()}, repairs, failures)
 
 

@@ -65,11 +65,19 @@ class Netlink:
         self._wire.close()
 
     def dump(
-        self, kind: int, body: bytes, decode: Callable[[bytes], Row | None], *, flags: int = 0, witness: int = 0
+        self,
+        kind: int,
+        body: bytes,
+        decode: Callable[[bytes], Row | None],
+        *,
+        flags: int = 0,
+        witness: int = 0,
+        whole: Callable[[bytes], Row | None] = lambda _datagram: None,
     ) -> list[Row]:
         """Everything the kernel lists, decoded; rows that decode to None are left out.
 
-        `decode` gets the body of each message and raises ValueError on one that is malformed. KernelError when the
+        `decode` gets the body of each message and raises ValueError on one that is malformed. Before that `whole` may take
+        a datagram as one, if its messages have equal headers, or leave it (None). KernelError when the
         kernel refuses; NotObserved when it stays silent, is malformed, or the list changed under us every time.
         `witness`: the multicast group that tells of changes, for lists of which the kernel does not say so itself (a
         list of IPv6 routes silently leaves out some that stay when others before them go: 18 of 3000 were seen missing).
@@ -80,7 +88,7 @@ class Netlink:
                 time.sleep(0.002 * attempt)
             try:
                 with self._clean(), Witness(self._protocol, witness) as changes:
-                    return self._dump_once(kind, flags, body, decode, changes)
+                    return self._dump_once(kind, flags, body, decode, whole, changes)
             except Repeat as repeat:
                 reason = str(repeat)
         raise NotObserved(f"{reason}, {self._attempts} times")
@@ -118,7 +126,13 @@ class Netlink:
             raise
 
     def _dump_once(
-        self, kind: int, flags: int, body: bytes, decode: Callable[[bytes], Row | None], changes: Witness
+        self,
+        kind: int,
+        flags: int,
+        body: bytes,
+        decode: Callable[[bytes], Row | None],
+        whole: Callable[[bytes], Row | None],
+        changes: Witness,
     ) -> list[Row]:
         rows: list[Row] = []
         append = rows.append
@@ -127,7 +141,13 @@ class Netlink:
         strays = parts = 0
         while True:
             of_ours = 0
-            for type_, flags_, sequence, to, answer in messages(self._wire.receive()):
+            datagram = self._wire.receive()
+            row = whole(datagram) if _is_list(datagram, expected, port) else None
+            if row is not None:
+                append(row)
+                parts += 1
+                continue
+            for type_, flags_, sequence, to, answer in messages(datagram):
                 if sequence != expected or to != port:
                     strays = _count_stray(strays)
                     continue
@@ -139,9 +159,7 @@ class Netlink:
                     if row is not None:
                         append(row)
                 elif type_ in (_DONE, _ERROR):
-                    error = error_in(answer, flags_, with_request=type_ == _ERROR)
-                    if error:
-                        raise error
+                    _raise_refusal(type_, flags_, answer)
                     if parts + of_ours > 1 and changes.heard():  # one part is made in one go
                         raise Repeat(_CHANGED)
                     return rows
@@ -197,6 +215,21 @@ class Netlink:
                 results[sequence - first] = error_in(answer, flags, with_request=True)
                 if sequence == last:
                     return results
+
+
+def _raise_refusal(type_: int, flags: int, answer: bytes) -> None:
+    """KernelError when the last message of a list says that it could not be made."""
+    error = error_in(answer, flags, with_request=type_ == _ERROR)
+    if error:
+        raise error
+
+
+def _is_list(datagram: bytes, expected: int, port: int) -> bool:
+    """True when its first message is a part of the list that was asked for."""
+    if len(datagram) < HEADER_BYTES:
+        return False
+    _, type_, flags, sequence, to = HEADER.unpack_from(datagram)
+    return type_ >= _FIRST_OWN and not flags & _DUMP_INTR and sequence == expected and to == port
 
 
 def _count_stray(strays: int) -> int:

@@ -1,15 +1,18 @@
 """rtnetlink messages about routes: RTM_NEWROUTE and its attributes (linux/rtnetlink.h).
 
-There may be 100 000 of them, so a route is a plain tuple here and the decoder is one loop without objects.
+There may be 100 000 of them: those that are alike are read as one table of bytes, a single one is a plain tuple.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from struct import Struct
 
-from reconciler.host.nl_codec import ATTRIBUTE, TYPE_MASK, U32, as_u32, attribute, attributes, u32
+from reconciler.host.nl_codec import ATTRIBUTE, HEADER_BYTES, TYPE_MASK, U32, as_u32, attribute, attributes, u32
 from reconciler.model.prefix import AF_INET, AF_INET6
+from reconciler.model.prefixes import columns
+from reconciler.typed import NamedTuple
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 GROUP_IPV6 = 11  # RTNLGRP_IPV6_ROUTE
@@ -39,6 +42,7 @@ TYPES = {
     10: "nat",
 }
 TYPE_NUMBERS = {name: number for number, name in TYPES.items()}
+_LENGTH_AT = 1  # rtmsg.rtm_dst_len
 _DEVICELESS = frozenset(("blackhole", "unreachable", "prohibit", "throw"))
 _ANY = {AF_INET: bytes(4), AF_INET6: bytes(16)}
 
@@ -120,6 +124,55 @@ def head(  # noqa: PLR0913 - the fields of a route
         parts.append(attribute(_GATEWAY, via) if same_family else attribute(_VIA, struct.pack("=H", AF_INET6) + via))
     parts.append(ATTRIBUTE.pack(4 + len(_ANY[family]), _DST))
     return b"".join(parts)
+
+
+class Run(NamedTuple):
+    """Many routes that are alike but for their prefix. None is a default route."""
+
+    row: RouteRow  # the first of them
+    records: bytes  # for each an address, and a byte for the length
+
+
+def run(datagram: bytes) -> Run | None:
+    """A datagram of RTM_NEWROUTE → its routes, if these are alike; None: they are to be looked at one by one.
+
+    In a list of many routes most datagrams are: 600 messages that differ in five bytes. Without these they must be equal,
+    headers too, byte for byte; so what is said of the first one holds for all.
+    """
+    size = U32.unpack_from(datagram)[0] if len(datagram) >= 4 else 0
+    rows, rest = divmod(len(datagram), size or 1)
+    if rows < 2 or rest or size % 4:
+        return None
+    first = datagram[:size]
+    row = decode(first[HEADER_BYTES:])
+    place = _destination_at(first[HEADER_BYTES:]) if row else 0
+    if row is None or not place:
+        return None
+    width = len(row[0])
+    differing = (*range(HEADER_BYTES + place, HEADER_BYTES + place + width), HEADER_BYTES + _LENGTH_AT)
+    if _without(datagram, size, differing) != _without(first, size, differing) * rows:
+        return None
+    records = columns(datagram, size, differing)
+    lengths = records[width :: width + 1]
+    return Run(row, records) if min(lengths) > 0 and max(lengths) <= width * 8 else None
+
+
+def _destination_at(body: bytes) -> int:
+    """Where the address stands in a route that `decode` has taken. 0: it has none, it is a default route."""
+    at, found = _RTMSG_BYTES, 0
+    while at < len(body):
+        size, kind = _attribute(body, at)
+        found = at + 4 if kind == _DST else found  # the last one counts, as there
+        at += (size + 3) & ~3
+    return found
+
+
+def _without(table: bytes, stride: int, blank: Iterable[int]) -> bytearray:
+    """A table of bytes with these columns made zero."""
+    out = bytearray(table)
+    for column in blank:
+        out[column::stride] = bytes(len(table) // stride)
+    return out
 
 
 def decode(body: bytes) -> RouteRow | None:  # noqa: C901, PLR0912 - one loop, 2 µs a route; calls would double it

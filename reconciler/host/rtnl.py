@@ -9,6 +9,7 @@ from reconciler.errors import NotObserved
 from reconciler.host import nl_address, nl_link, nl_route, nl_rule
 from reconciler.host.netlink import NLM_F_ACK, TIMEOUT_S, KernelError, Netlink, Row
 from reconciler.host.nl_address import AddressRow
+from reconciler.host.nl_codec import HEADER_BYTES
 from reconciler.host.nl_rule import RuleRow
 from reconciler.model.found import LinkState
 from reconciler.model.prefix import AF_INET, AF_INET6
@@ -65,18 +66,30 @@ class Rtnl(Netlink):
             raise
         return [row for row in rows if row.ifindex == ifindex] if ifindex else rows
 
-    def routes(self, family: int, decode: Callable[[bytes], Row | None], *, protocol: int = 0, table: int = 0) -> list[Row]:
-        """The routes of a family for which `decode` gives something; filtered by the kernel where it can (4.20)."""
+    def routes(
+        self,
+        family: int,
+        decode: Callable[[bytes], Row | None],
+        *,
+        protocol: int = 0,
+        table: int = 0,
+        whole: Callable[[bytes], Row | None] = lambda _datagram: None,
+    ) -> list[Row]:
+        """The routes of a family for which `decode` gives something; filtered by the kernel where it can (4.20). `whole`: see
+        `dump`."""
         first = bytes((family,))  # of rtmsg; where the kernel lacks a family it answers with those that it has
 
         def of_family(body: bytes) -> Row | None:
             return decode(body) if body.startswith(first) else None
 
+        def whole_of_family(datagram: bytes) -> Row | None:
+            return whole(datagram) if datagram.startswith(first, HEADER_BYTES) else None
+
         try:
             question = nl_route.question(family, protocol=protocol, table=table)
             witness = nl_route.GROUP_IPV6 if family == AF_INET6 else 0
             wanted = decode if family == AF_INET else of_family
-            return self._list("routes", nl_route.RTM_GETROUTE, question, wanted, witness)
+            return self._list("routes", nl_route.RTM_GETROUTE, question, wanted, witness, whole_of_family)
         except NotObserved as error:
             if _errno(error) in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # no such table, no such family
                 return []
@@ -93,9 +106,17 @@ class Rtnl(Netlink):
             raise
         return [row for row in rows if row.family == family]
 
-    def _list(self, what: str, kind: int, body: bytes, decode: Callable[[bytes], Row | None], witness: int = 0) -> list[Row]:
+    def _list(
+        self,
+        what: str,
+        kind: int,
+        body: bytes,
+        decode: Callable[[bytes], Row | None],
+        witness: int = 0,
+        whole: Callable[[bytes], Row | None] = lambda _datagram: None,
+    ) -> list[Row]:
         try:
-            return self.dump(kind, body, decode, witness=witness)
+            return self.dump(kind, body, decode, witness=witness, whole=whole)
         except (KernelError, NotObserved) as error:
             raise NotObserved(f"{what} could not be read: {error}") from error
 

@@ -1,14 +1,11 @@
-"""Routes, both families. There may be 100 000 of them: plain tuples of what the kernel says, compared as such."""
+"""Routes, both families. Plain tuples of what the kernel says, compared as such; where there are many, see routes."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from itertools import chain
+from collections.abc import Hashable
 
-from reconciler.model.intent import Intent
-from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST, IfName, TunnelName
-from reconciler.model.prefix import Prefix, ntop, unpack
+from reconciler.model.prefix import Prefix, ntop
 from reconciler.model.resource import Resource, differing
 from reconciler.typed import NamedTuple
 
@@ -16,6 +13,9 @@ MAIN = 254  # RT_TABLE_MAIN
 DEFAULT_METRIC = {4: 0, 16: 1024}  # by address length; IP6_RT_PRIO_USER
 UNICAST = "unicast"
 BLOCK_METRIC = 0xFF000000  # plus the slot: behind everything that anybody else would set
+
+
+Ground = tuple[int, int, int]  # bytes of an address, table, metric: where equal prefixes are the same place
 
 
 class Route(NamedTuple):
@@ -48,6 +48,15 @@ class Route(NamedTuple):
         return self[1:5]
 
     @property
+    def ground(self) -> Ground:
+        return len(self.packed), self.table, self.metric
+
+    @property
+    def records(self) -> tuple[bytes]:
+        """Its prefix, as in `Prefixes`."""
+        return (self.packed + bytes((self.length,)),)
+
+    @property
     def hangs_on(self) -> tuple[str, ...]:
         return ("link",) if self.dev else ()
 
@@ -70,23 +79,16 @@ class Route(NamedTuple):
         return fields if self.via == found.via else (*fields, "via")
 
     def __str__(self) -> str:
+        before, after = self.words
+        return f"{before}{Prefix(self.packed, self.length).brief}{after}"
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What its line says before the prefix, and after it."""
         kind = "" if self.type == UNICAST else f"{self.type} "
         via = f" via {ntop(self.via)}" if self.via else ""
         dev = f" dev {self.dev}" if self.dev else ""
         table = f" table {self.table}" if self.table != MAIN else ""
         src = f" src {ntop(self.src)}" if self.src else ""
         metric = f" metric {self.metric}" if self.metric != DEFAULT_METRIC[len(self.packed)] else ""
-        return f"route {kind}{Prefix(self.packed, self.length).brief}{via}{dev}{table}{src}{metric}"
-
-
-def deviceless_keys(intent: Intent, numbers: Numbers) -> Iterator[tuple[bytes, int, int, int]]:
-    """Keys of the routes of an intent that have no device, in whichever table the tunnel's routes stand."""
-    tunnel = intent.tunnel
-    for entry in tunnel.routes:
-        if entry.type == UNICAST:
-            continue
-        metric = tunnel.metric if entry.metric is None else entry.metric
-        table = entry.table or tunnel.table
-        for prefix in chain(entry.to, unpack(entry.to_file.packed) if entry.to_file else ()):
-            for number in (table,) if table else (MAIN, numbers.table(intent.slot)):
-                yield *prefix, number, metric or DEFAULT_METRIC[len(prefix.packed)]
+        return f"route {kind}", f"{via}{dev}{table}{src}{metric}"

@@ -28,7 +28,7 @@ def judged_for(lays: Iterable[Lay], facts: Facts) -> TunnelName | None:
 
 
 def _has_ipv6(lay: Lay, facts: Facts) -> bool:
-    listed = any(prefix.family == AF_INET6 for entry, prefixes in lay.entries if entry.table is None for prefix in prefixes)
+    listed = any(AF_INET6 in prefixes.families for entry, prefixes in lay.entries if entry.table is None)
     return listed or AF_INET6 in families(lay, facts)
 
 

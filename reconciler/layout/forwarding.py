@@ -66,7 +66,7 @@ def incoming(passage: Passage, lay: Lay, facts: Facts) -> tuple[IfName, ...]:
 def _is_behind(source: Prefix, lay: Lay) -> bool:
     tunnel = lay.intent.tunnel
     near = any(_meet(address.network, source) for address in tunnel.addresses)
-    return near or any(_meet(prefix, source) for prefix in lay.table_less())
+    return near or lay.table_less.meets(source)
 
 
 def _meet(one: Prefix, other: Prefix) -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterable, Sequence
 
 from reconciler.model.facts import Connected
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
-from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, unpack
-from reconciler.model.tunnel import RouteSettings
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.prefixes import Prefixes
+from reconciler.model.tunnel import PrefixFile, RouteSettings
 from reconciler.typed import NamedTuple
 
 MAIN = 254  # RT_TABLE_MAIN
@@ -29,9 +29,10 @@ class Lay(NamedTuple):
 
     intent: Intent
     dev: IfName
-    prefixes: tuple[Prefix, ...]  # through it, without a table of their own
-    entries: tuple[tuple[RouteSettings, tuple[Prefix, ...]], ...]  # `routes`, each with what is left of it
-    direct: tuple[Prefix, ...]  # these never go in
+    prefixes: Prefixes  # through it, without a table of their own
+    entries: tuple[tuple[RouteSettings, Prefixes], ...]  # `routes`, each with what is left of it
+    table_less: Prefixes  # all unicast ones that stand where `table` says
+    direct: Prefixes  # these never go in
     full: frozenset[int]  # families that it takes whole
     table: int  # where routes without a table stand
     blocks: bool  # dead, its prefixes become unreachable
@@ -52,13 +53,6 @@ class Lay(NamedTuple):
         """Every packet looks into its table."""
         return self.owns_table and not self.is_selected
 
-    def table_less(self) -> Iterator[Prefix]:
-        """All unicast prefixes that stand where `table` says."""
-        yield from self.prefixes
-        for entry, prefixes in self.entries:
-            if entry.table is None and entry.type == UNICAST:
-                yield from prefixes
-
 
 def lay(
     intent: Intent,
@@ -72,42 +66,39 @@ def lay(
     those that tunnels may cover."""
     tunnel = intent.tunnel
     split = tunnel.split
-    direct = _all(split.direct, split.direct_files) if split else ()
-    inside = (_all(split.vpn, split.vpn_files) if split else ()) or tuple(allowed)
+    direct = _all(split.direct, split.direct_files) if split else Prefixes()
+    inside = (_all(split.vpn, split.vpn_files) if split else Prefixes()) or Prefixes.of(allowed)
+    listed = [(entry, _all(entry.to, (entry.to_file,) if entry.to_file else ())) for entry in tunnel.routes]
     leave_out = _LeaveOut(kept, direct)
-    prefixes = tuple(dict.fromkeys(leave_out.rest(inside)))
-    entries = tuple((entry, _entry(entry, leave_out)) for entry in tunnel.routes)
+    prefixes = leave_out.rest(inside)
+    entries = tuple((entry, leave_out.rest(to) if _is_through(entry) else to) for entry, to in listed)
+    table_less = Prefixes.union((prefixes, *(to for entry, to in entries if _is_through(entry))))
     full = frozenset[int]()
     if tunnel.table is None and not tunnel.has_own_table:
-        through = [p for entry in tunnel.routes if entry.table is None and entry.type == UNICAST for p in _listed(entry)]
-        full = frozenset(family for family in (AF_INET, AF_INET6) if covers_all(chain(inside, through), family))
+        through = Prefixes.union((inside, *(to for entry, to in listed if _is_through(entry))))
+        full = frozenset(family for family in (AF_INET, AF_INET6) if through.covers_all(family))
     blocks = tunnel.on_failure == "block" or (tunnel.on_failure is None and bool(full))
     own = bool(full or direct or blocks or tunnel.has_own_table)
     table = tunnel.table or (numbers.table(intent.slot) if own else MAIN)
-    laid = Lay(intent, dev, prefixes, entries, direct, full, table, blocks, leave_out.excluded)
+    laid = Lay(intent, dev, prefixes, entries, table_less, direct, full, table, blocks, leave_out.excluded)
     if not covered or table != MAIN:
         return laid
-    return laid._replace(displaced=frozenset(covered).intersection(laid.table_less()))
+    return laid._replace(displaced=frozenset(prefix for prefix in covered if prefix in table_less))
 
 
-def _all(inline: tuple[Prefix, ...], files: Iterable[object]) -> tuple[Prefix, ...]:
-    return (*inline, *(prefix for file in files for prefix in unpack(file.packed)))  # type: ignore[attr-defined]
+def _all(inline: Iterable[Prefix], files: Iterable[PrefixFile]) -> Prefixes:
+    return Prefixes.union((Prefixes.of(inline), *(file.prefixes for file in files)))
 
 
-def _listed(entry: RouteSettings) -> Iterator[Prefix]:
-    return chain(entry.to, unpack(entry.to_file.packed) if entry.to_file else ())
-
-
-def _entry(entry: RouteSettings, leave_out: _LeaveOut) -> tuple[Prefix, ...]:
-    """What a route entry in a table of its own, or one that leads nowhere, says is meant as it is."""
-    prefixes = _listed(entry)
-    return tuple(leave_out.rest(prefixes) if entry.table is None and entry.type == UNICAST else prefixes)
+def _is_through(entry: RouteSettings) -> bool:
+    """What an entry in a table of its own, or one that leads nowhere, says is meant as it is."""
+    return entry.table is None and entry.type == UNICAST
 
 
 class _LeaveOut:
     """Takes out what equals or lies inside a local network, or a direct prefix; a wider one stays."""
 
-    def __init__(self, kept: Sequence[Connected], direct: Sequence[Prefix]) -> None:
+    def __init__(self, kept: Sequence[Connected], direct: Prefixes) -> None:
         self._networks = [(one.prefix, f"LAN {one.prefix} on {one.dev}") for one in kept]
         self._networks += [(prefix, f"direct {prefix}") for prefix in direct]
         self._found: dict[Prefix, str] = {}
@@ -116,37 +107,13 @@ class _LeaveOut:
     def excluded(self) -> tuple[Excluded, ...]:
         return tuple(Excluded(prefix, reason) for prefix, reason in self._found.items())
 
-    def rest(self, prefixes: Iterable[Prefix]) -> Iterable[Prefix]:
-        return self._without(prefixes) if self._networks else prefixes
-
-    def _without(self, prefixes: Iterable[Prefix]) -> Iterator[Prefix]:
-        tests = [_inside(network) for network, _ in self._networks]
-        for prefix in prefixes:
-            for at, (size, length, shift, value) in enumerate(tests):
-                packed = prefix.packed
-                if len(packed) == size and prefix.length >= length and int.from_bytes(packed, "big") >> shift == value:
-                    self._found[prefix] = self._networks[at][1]
-                    break
-            else:
-                yield prefix
-
-
-def _inside(network: Prefix) -> tuple[int, int, int, int]:
-    """Size, length, shift and value: a prefix lies inside if its address, shifted, is the value."""
-    shift = network.bits - network.length
-    return len(network.packed), network.length, shift, int.from_bytes(network.packed, "big") >> shift
-
-
-def covers_all(prefixes: Iterable[Prefix], family: int) -> bool:
-    """True when these prefixes leave no address of the family out: `/0`, or its halves, or many."""
-    size = 4 if family == AF_INET else 16
-    mine = {prefix for prefix in prefixes if len(prefix.packed) == size}
-    if not mine or len(mine) < 1 << min(prefix.length for prefix in mine):
-        return False  # too few, even if all were as wide as the widest: the usual case, found quickly
-    end = 0
-    for prefix in sorted(mine):
-        start = int.from_bytes(prefix.packed, "big")
-        if start > end:
-            return False
-        end = max(end, start + (1 << (prefix.bits - prefix.length)))
-    return end == 1 << (size * 8)
+    def rest(self, prefixes: Prefixes) -> Prefixes:
+        if not prefixes:
+            return prefixes
+        out: set[Prefix] = set()
+        for network, reason in self._networks:
+            for prefix in prefixes.inside(network):
+                if prefix not in out:
+                    out.add(prefix)
+                    self._found[prefix] = reason
+        return prefixes - Prefixes.of(out) if out else prefixes

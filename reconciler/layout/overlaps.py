@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
+from reconciler.kinds.routes import Routes
 from reconciler.kinds.rule import FULL_TABLES, user_priority
 from reconciler.layout.lay import MAIN, Lay
 from reconciler.layout.routes import all_of, whole
@@ -20,6 +21,7 @@ from reconciler.model.facts import Facts
 from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.prefixes import Prefixes
 from reconciler.typed import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -58,7 +60,7 @@ def overlaps(lays: Sequence[Lay], facts: Facts, numbers: Numbers) -> Overlaps:
     orders = [{size: _order(lay, family, facts, numbers, is_full=is_full) for size, family in sizes} for lay in open_ones]
     if not direct and not displaced and not _may_be_inside(open_ones, orders):
         return Overlaps()
-    places = [(p, order[len(p.packed)], lay) for lay, order in zip(open_ones, orders, strict=True) for p in lay.table_less()]
+    places = [(p, order[len(p.packed)], lay) for lay, order in zip(open_ones, orders, strict=True) for p in lay.table_less]
     found = tuple(_found(places, direct))
     tops = _Index((prefix, prefix) for prefix in (*(one.prefix for one in found), *displaced))
     lifted: dict[Prefix, tuple[int, Lay]] = {}
@@ -72,7 +74,7 @@ def _may_be_inside(lays: Sequence[Lay], orders: Sequence[dict[int, int]]) -> boo
     """Cheap: a full tunnel beside 100 000 prefixes in `main` is not compared with them."""
     first = {size: min(order[size] for order in orders) for size in (4, 16)}
     pairs = [pair for pair in zip(lays, orders, strict=True) if any(pair[1][size] > first[size] for size in first)]
-    return any(p.length and order[len(p.packed)] > first[len(p.packed)] for lay, order in pairs for p in lay.table_less())
+    return any(order[size] > first[size] and any(lay.table_less.lengths(size)) for lay, order in pairs for size in first)
 
 
 def _order(lay: Lay, family: int, facts: Facts, numbers: Numbers, *, is_full: bool) -> int:
@@ -97,11 +99,13 @@ def _found(places: _Places, direct: _Places) -> Iterator[Overlap]:
 def routes(given: Overlaps, direct: Iterable[Route], facts: Facts, numbers: Numbers) -> Iterator[Route]:
     """The copies. `direct`: the routes of direct prefixes, which are looked up earlier still: a longer prefix of a tunnel
     is thrown out there."""
-    homes = {(*prefix, lay.table) for prefix, lay in given.lifted}
+    tables = {lay.table for _, lay in given.lifted}
+    homes = {table: Prefixes.of(prefix for prefix, lay in given.lifted if lay.table == table) for table in tables}
     for lay in {lay.intent.name: lay for _, lay in given.lifted}.values():
-        for route in all_of(lay, facts):
-            if route.dev and (route.packed, route.length, route.table) in homes:
-                yield route._replace(tunnel=HOST, table=numbers.overlaps)
+        for like, prefixes in all_of(lay, facts):
+            if like.dev and like.table in homes:
+                copied = like._replace(tunnel=HOST, table=numbers.overlaps)
+                yield from Routes(copied, prefixes & homes[like.table]).each()
     for prefix, lay in given.lifted:
         if lay.blocks:
             yield Route(HOST, *prefix, numbers.overlaps, BLOCK_METRIC + lay.intent.slot, "unreachable", None)

@@ -12,6 +12,7 @@ from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.nameservice import NameService, Resolvers
 from reconciler.model.prefix import Prefix, ntop
+from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import Dns
 from reconciler.typed import NamedTuple
 
@@ -88,8 +89,8 @@ class Ways(NamedTuple):
             mine = lay.intent.name == tunnel
             if mine and (lay.is_selected or lay.intent.tunnel.table is not None):
                 return ""
-            inside = (*lay.table_less(), *(prefix.network for prefix in lay.intent.tunnel.addresses))
-            if not lay.is_selected and any(prefix.covers(host) for prefix in inside):
+            inside = lay.table_less | Prefixes.of(prefix.network for prefix in lay.intent.tunnel.addresses)
+            if not lay.is_selected and inside.around(host):
                 return "" if mine else f"by tunnel {lay.intent.name}"
         uplinks = self.facts.uplinks
         if isinstance(uplinks, Unknown) or any(uplink.family == host.family for uplink in uplinks):

@@ -5,37 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
+from reconciler.kinds.routes import Some, bundled
 from reconciler.layout.lay import MAIN, UNICAST, Lay
 from reconciler.model.facts import Facts
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.prefixes import Prefixes
+from reconciler.model.tunnel import RouteSettings
 
 ANY = {AF_INET: Prefix(bytes(4), 0), AF_INET6: Prefix(bytes(16), 0)}
 
 
-def of_tunnel(lay: Lay, facts: Facts) -> Iterator[Route]:
+def of_tunnel(lay: Lay, facts: Facts) -> Iterator[Some]:
     """Those that stand where the tunnel's routes stand. A displaced one is lifted (see overlaps)."""
-    for route in all_of(lay, facts):
-        if not lay.displaced or route.table != lay.table or (route.packed, route.length) not in lay.displaced:
-            yield route
+    displaced = Prefixes.of(lay.displaced)
+    for like, prefixes in all_of(lay, facts):
+        yield from bundled(like, prefixes - displaced if displaced and like.table == lay.table else prefixes)
 
 
-def all_of(lay: Lay, facts: Facts) -> Iterator[Route]:
-    """All routes of a tunnel; what blocks comes first."""
-    name = lay.intent.name
-    for prefix in blocked(lay, facts):
-        yield Route(name, *prefix, lay.table, BLOCK_METRIC + lay.intent.slot, "unreachable", None)
+def all_of(lay: Lay, facts: Facts) -> Iterator[tuple[Route, Prefixes]]:
+    """All routes of a tunnel: what some have in common, and their prefixes. What blocks comes first."""
+    yield from _alike(lay, blocked(lay, facts), lay.table, BLOCK_METRIC + lay.intent.slot, RouteSettings(type="unreachable"))
     tunnel = lay.intent.tunnel
-    for packed, length in lay.prefixes:
-        metric = tunnel.metric or DEFAULT_METRIC[len(packed)]  # IPv6 has no metric 0: the kernel makes it 1024
-        yield Route(name, packed, length, lay.table, metric, UNICAST, lay.dev, None, _src(tunnel.src, packed))
+    yield from _alike(lay, lay.prefixes, lay.table, tunnel.metric, RouteSettings())
     for entry, prefixes in lay.entries:
-        wanted = tunnel.metric if entry.metric is None else entry.metric
-        metrics = {size: wanted or default for size, default in DEFAULT_METRIC.items()}
-        through = entry.type == UNICAST
-        dev, src, table = lay.dev if through else None, entry.src or tunnel.src, entry.table or lay.table
-        for packed, length in prefixes:
-            preferred = _src(src, packed) if through else None
-            yield Route(name, packed, length, table, metrics[len(packed)], entry.type, dev, entry.via, preferred)
+        metric = tunnel.metric if entry.metric is None else entry.metric
+        yield from _alike(lay, prefixes, entry.table or lay.table, metric, entry)
 
 
 def in_place_of_connected(lay: Lay) -> Iterator[Prefix]:
@@ -55,15 +49,37 @@ def in_place_of_connected(lay: Lay) -> Iterator[Prefix]:
             yield network
 
 
-def blocked(lay: Lay, facts: Facts) -> Iterator[Prefix]:
+def _alike(
+    lay: Lay, prefixes: Prefixes, table: int, metric: int | None, entry: RouteSettings
+) -> Iterator[tuple[Route, Prefixes]]:
+    if not prefixes:
+        return
+    through = entry.type == UNICAST
+    src = (entry.src or lay.intent.tunnel.src) if through else None
+    for size, default in DEFAULT_METRIC.items():
+        mine = prefixes.of_size(size)
+        if not mine:
+            continue
+        preferred = src if src is not None and len(src) == size else None  # it counts for its own family only
+        like = Route(
+            lay.intent.name, bytes(size), 0, table,
+            metric or default,  # IPv6 has no metric 0: the kernel makes it 1024
+            entry.type, lay.dev if through else None, entry.via, preferred,
+        )  # fmt: skip
+        yield like, mine
+
+
+def blocked(lay: Lay, facts: Facts) -> Prefixes:
     """What is unreachable when nothing better stands in the tunnel's table; a family that is taken whole, as a whole."""
     if not lay.owns_table:
-        return
-    if lay.blocks:
-        yield from (ANY[family] for family in sorted(lay.full))
-        yield from dict.fromkeys(prefix for prefix in lay.table_less() if prefix.family not in lay.full)
+        return Prefixes()
+    whole_ones = [ANY[family] for family in lay.full] if lay.blocks else []
     if leaks_ipv6(lay, facts):
-        yield ANY[AF_INET6]
+        whole_ones.append(ANY[AF_INET6])
+    out = Prefixes.of(whole_ones)
+    for size, family in ((4, AF_INET), (16, AF_INET6)) if lay.blocks else ():
+        out |= lay.table_less.of_size(size) if family not in lay.full else Prefixes()
+    return out
 
 
 def leaks_ipv6(lay: Lay, facts: Facts) -> bool:
@@ -78,9 +94,4 @@ def whole(lay: Lay, facts: Facts) -> frozenset[int]:
 
 def families(lay: Lay, facts: Facts) -> frozenset[int]:
     """Families of which anything stands in the tunnel's own table."""
-    return frozenset(prefix.family for prefix in lay.table_less()) | whole(lay, facts)
-
-
-def _src(src: bytes | None, packed: bytes) -> bytes | None:
-    """The preferred source counts for its own family only."""
-    return src if src is not None and len(src) == len(packed) else None
+    return lay.table_less.families | whole(lay, facts)

@@ -11,6 +11,7 @@ from reconciler.model.facts import Facts
 from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST
 from reconciler.model.prefix import AF_INET, AF_INET6
+from reconciler.model.prefixes import Prefixes
 
 
 def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[Rule]:
@@ -35,9 +36,13 @@ def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[R
 def _metric(lay: Lay) -> int:
     """That of the default route, or of its halves: the lowest, if there are several."""
     general = lay.intent.tunnel.metric or 0
-    widest = min(prefix.length for prefix in lay.table_less())
-    found = [general for prefix in lay.prefixes if prefix.length == widest]
+    widest = min(_lengths(lay.table_less))
+    found = [general] if widest in _lengths(lay.prefixes) else []
     for entry, prefixes in lay.entries:
-        if entry.table is None and entry.type == UNICAST and any(prefix.length == widest for prefix in prefixes):
+        if entry.table is None and entry.type == UNICAST and widest in _lengths(prefixes):
             found.append(general if entry.metric is None else entry.metric)
     return min(found, default=general)
+
+
+def _lengths(prefixes: Prefixes) -> list[int]:
+    return prefixes.lengths(4) + prefixes.lengths(16)

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
+from reconciler.kinds.routes import Some
 from reconciler.kinds.rule import MAIN, Rule
 from reconciler.layout import overlaps, ways
-from reconciler.layout.cover import Cover
 from reconciler.layout.lan import is_believed
 from reconciler.layout.lay import UNICAST, Lay
 from reconciler.layout.overlaps import Overlaps
@@ -18,6 +18,7 @@ from reconciler.model.facts import Connected, Facts, Unknown, Uplink
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, parse_prefix
+from reconciler.model.prefixes import Prefixes
 from reconciler.model.resource import Resource
 from reconciler.typed import NamedTuple
 
@@ -95,12 +96,10 @@ def _local(ground: Ground, above: Sequence[Prefix]) -> Iterator[Route]:
     """Connected networks that some open table covers, or a direct prefix, or one that is looked up before `main` (`above`):
     they are looked up before all of these."""
     table = ground.policy.numbers.table_base
-    covering = [
-        (whole(lay, ground.facts), (*lay.table_less(), *lay.direct)) for lay in ground.lays if lay.is_open or lay.direct
-    ]
-    covering.append((frozenset(), (*above,)))
+    covering = [(whole(lay, ground.facts), lay.table_less | lay.direct) for lay in ground.lays if lay.is_open or lay.direct]
+    covering.append((frozenset(), Prefixes.of(above)))
     for prefix, (dev, src) in _networks(ground).items():
-        if any(prefix.family in all_of or any(_meet(prefix, other) for other in inside) for all_of, inside in covering):
+        if any(prefix.family in all_of or inside.meets(prefix) for all_of, inside in covering):
             preferred = src if prefix.family == AF_INET else None  # IPv6 chooses by destination, and changes its addresses
             yield Route(HOST, *prefix, table, DEFAULT_METRIC[len(prefix.packed)], UNICAST, dev, None, preferred)
 
@@ -110,15 +109,13 @@ def _to_all(ground: Ground) -> Iterator[Route]:
     prefix in it that a tunnel names is meant. IPv6: the kernel looks multicast up in `local`, before any rule."""
     near = next(((dev, src) for prefix, (dev, src) in _networks(ground).items() if prefix.family == AF_INET), None)
     lays = [lay for lay in ground.lays if near and (lay.is_open or lay.table == MAIN)]
-    about = [p for lay in lays for p in lay.table_less() if len(p.packed) == 4 and (p.length < 4 or p.packed[0] >= 224)]
     table, metric = ground.policy.numbers.table_base, DEFAULT_METRIC[4]
     for everybody in (MULTICAST, BROADCAST):
-        covering = [prefix.length for prefix in about if prefix.covers(everybody)]
+        covering = [length for lay in lays for length in lay.table_less.around(everybody)]
         if near and covering and max(covering) < everybody.length:
             yield Route(HOST, *everybody, table, metric, UNICAST, near[0], None, near[1])
-            for prefix in about:
-                if prefix.length > everybody.length and everybody.covers(prefix):
-                    yield Route(HOST, *prefix, table, metric, "throw", None)
+            for prefix in (prefix for lay in lays for prefix in lay.table_less.inside(everybody)):
+                yield Route(HOST, *prefix, table, metric, "throw", None)
 
 
 def _networks(ground: Ground) -> dict[Prefix, tuple[IfName, bytes | None]]:
@@ -130,10 +127,6 @@ def _networks(ground: Ground) -> dict[Prefix, tuple[IfName, bytes | None]]:
     for prefix, dev, src in sorted(ground.kept, key=lambda one: ranks.get(one.dev, len(uplinks))):
         chosen.setdefault(prefix, (dev, src))
     return chosen
-
-
-def _meet(one: Prefix, other: Prefix) -> bool:
-    return one.covers(other) or other.covers(one)
 
 
 def _direct(ground: Ground) -> Iterator[Route]:
@@ -148,16 +141,16 @@ def pins(ground: Ground, above: Sequence[Prefix] = ()) -> Iterator[Route]:
     the engine cannot mark its packets."""
     if not any(ground.endpoints.values()):
         return
-    in_main = Cover(p for lay in ground.lays if lay.table == MAIN for p in lay.table_less() if p not in lay.displaced)
-    in_own = Cover((*above, *(p for lay in ground.lays if lay.owns_table for p in lay.table_less())))
+    in_main = Prefixes.union(lay.table_less - Prefixes.of(lay.displaced) for lay in ground.lays if lay.table == MAIN)
+    in_own = Prefixes.union(lay.table_less for lay in ground.lays if lay.owns_table) | Prefixes.of(above)
     for lay in ground.lays:
         marks = lay.intent.tunnel.wireguard is not None
         for packed in ground.endpoints.get(lay.intent.name, ()):
             host = Prefix(packed, len(packed) * 8)
             near = _network_of(host, ground)
-            widths = in_main.lengths(host)
+            widths = in_main.around(host)
             tables = [MAIN] if widths and not (near and near.prefix.length > max(widths)) else []
-            if not marks and near not in ground.kept and in_own.lengths(host):
+            if not marks and near not in ground.kept and in_own.around(host):
                 tables.append(ground.policy.numbers.table_base)
             for table in tables:  # an uplink that goes takes its routes along, at once: rather nowhere than into a tunnel
                 yield from _away(ground, host, near, table)
@@ -185,11 +178,11 @@ def _away(ground: Ground, prefix: Prefix, near: Connected | None, table: int) ->
 def needing_uplink(ground: Ground) -> list[Lay]:
     """Tunnels that can only come up if there is a gateway: for their direct prefixes, or to reach their endpoints."""
     beyond = {lay.intent.name: _beyond(ground, lay) for lay in ground.lays}
-    inside = Cover(p for lay in ground.lays for p in lay.table_less()) if any(beyond.values()) else Cover(())
+    inside = Prefixes.union(lay.table_less for lay in ground.lays) if any(beyond.values()) else Prefixes()
     return [
         lay
         for lay in ground.lays
-        if (lay.direct and not ground.uplinks) or any(inside.lengths(host) for host in beyond[lay.intent.name])
+        if (lay.direct and not ground.uplinks) or any(inside.around(host) for host in beyond[lay.intent.name])
     ]
 
 
@@ -209,7 +202,7 @@ def _defaults(ground: Ground) -> Iterator[Route]:
 
 
 def _in_main(ground: Ground, family: int) -> bool:
-    return any(p.family == family for lay in ground.lays if lay.table == MAIN for p in lay.table_less())
+    return any(family in lay.table_less.families for lay in ground.lays if lay.table == MAIN)
 
 
 def _rules(ground: Ground, tables: set[tuple[int, int]]) -> Iterator[Rule]:
@@ -274,7 +267,7 @@ def _narrowed(ground: Ground, rules: Iterator[Rule], family: int) -> Iterator[Ru
     return begun.narrowed(rules, ground.lays)
 
 
-def served(ground: Ground, one: Route | Rule) -> frozenset[TunnelName]:
+def served(ground: Ground, one: Some | Rule) -> frozenset[TunnelName]:
     """The tunnels that do not work without this route or rule of the host's own."""
     place = one.priority - ground.policy.numbers.priority_base if isinstance(one, Rule) else None
     if place is not None and place <= MARKED_ELSE:
@@ -282,5 +275,5 @@ def served(ground: Ground, one: Route | Rule) -> frozenset[TunnelName]:
     elif place == SPLIT_FIRST:
         lays = [lay for lay in ground.lays if lay.full]
     else:
-        lays = [lay for lay in ground.lays if lay.owns_table or any(True for _ in lay.table_less())]
+        lays = [lay for lay in ground.lays if lay.owns_table or lay.table_less]
     return frozenset(lay.intent.name for lay in lays)

@@ -50,9 +50,9 @@ def _is_ground(step: Step) -> bool:
 
 
 def _groups(steps: Sequence[Step], *, single: bool) -> Iterator[list[Step]]:
-    """Runs of steps that one call can carry out; with a fault every step is on its own."""
+    """Runs of steps that one call can carry out; with a fault every object is on its own."""
     group: list[Step] = []
-    for step in steps:
+    for step in (one for many in steps for one in many.each()) if single else steps:
         together = actuate.bulk(step)
         if group and (single or together is None or together is not actuate.bulk(group[0])):
             yield group
@@ -64,21 +64,22 @@ def _groups(steps: Sequence[Step], *, single: bool) -> Iterator[list[Step]]:
 
 def _perform(machine: Machine, steps: list[Step], fault: Fault | None, number: int) -> list[Outcome]:
     begun = time.monotonic()
-    errors: Sequence[TunctlError | None]
+    results: Sequence[tuple[Step, TunctlError | None]]
     injected = fault.before(number) if fault is not None else None
     if injected is not None:
-        errors = [injected]
+        results = [(step, injected) for step in steps]
     else:
         try:
-            errors = actuate.perform(machine, steps)
+            results = actuate.perform(machine, steps)
         except TunctlError as error:
-            errors = [error] * len(steps)
+            results = [(step, error) for step in steps]
         except Exception as error:
-            errors = [Bug.of(error, f"{steps[0]}: ")] * len(steps)
+            bug = Bug.of(error, f"{steps[0]}: ")
+            results = [(step, bug) for step in steps]
     if fault is not None:
         fault.after(number)
-    seconds = (time.monotonic() - begun) / len(steps)
-    return [_outcome(step, error, seconds) for step, error in zip(steps, errors, strict=True)]
+    seconds = (time.monotonic() - begun) / sum(step.number for step in steps)
+    return [_outcome(step, error, seconds) for step, error in results]
 
 
 def _outcome(step: Step, error: TunctlError | None, seconds: float) -> Outcome:

@@ -13,12 +13,12 @@ from reconciler.kinds.link import Link
 from reconciler.kinds.nat import Let, lets
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.resolver import Resolver
-from reconciler.kinds.route import Route
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.facts import Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, IfName, TunnelName
+from reconciler.model.resource import number
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStatus
 from reconciler.store.read import read
@@ -99,7 +99,7 @@ def _tunnel(machine: Machine, seen: Survey, intent: Intent, fights: Sequence[Fig
         counters=state.counters if state else None,
         peers=tuple(_peer(r) for r in mine if isinstance(r, Peer)),
         listen=ports_of(seen, intent) if intent.tunnel.listen else (),
-        routes=sum(isinstance(r, Route) for r in mine),
+        routes=sum(number(r) for r in mine if r.kind == "route"),
         nat=_nat(seen, intent),
         dns=_dns(seen, intent),
         pending=seen.plan_of(intent.name).steps,

@@ -133,7 +133,7 @@ def _cut_off(todo: Plan, outcomes: Iterable[Outcome]) -> set[Hashable]:
 
 
 def _keys(steps: Iterable[Step]) -> set[Hashable]:
-    return {_key(step) for step in steps}
+    return {step.identity for step in steps}
 
 
 def _remarks(before: Survey, outcomes: Iterable[Outcome]) -> Iterator[str]:
@@ -186,16 +186,19 @@ def _started(plan: Plan) -> list[Step]:
 def _allowed(plan: Plan, request: Request, outcomes: Iterable[Outcome] = ()) -> Plan:
     """Without what is withheld. What somebody undoes while the daemon is at it is left to the next pass, which knows how often
     that happened."""
-    done = {(o.step.verb, *_key(o.step)) for o in outcomes if not o.error and not o.skipped} if request.patient else set()
+    done = {(o.step.verb, o.step.identity) for o in outcomes if not o.error and not o.skipped} if request.patient else set()
     if not request.withheld and not done:
         return plan
-    return plan._replace(
-        steps=tuple(s for s in plan.steps if _key(s) not in request.withheld and (s.verb, *_key(s)) not in done)
-    )
+    parts = (part for step in plan.steps for part in _but(step, request.withheld))
+    return plan._replace(steps=tuple(part for part in parts if (part.verb, part.identity) not in done))
 
 
-def _key(step: Step) -> tuple[str, Hashable]:
-    return step.resource.kind, step.resource.key
+def _but(step: Step, withheld: Container[Hashable]) -> Iterable[Step]:
+    """A step without what is not to be touched now: nothing, itself, or some of many."""
+    if step.identity in withheld:
+        return ()
+    parts = [one for one in step.each() if one.identity not in withheld]
+    return (step,) if len(parts) == step.number else parts
 
 
 def _errors(

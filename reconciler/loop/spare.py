@@ -9,6 +9,7 @@ has no use for may be what their traffic goes by: a full tunnel without its rule
 from __future__ import annotations
 
 from reconciler.kinds.route import MAIN, Route
+from reconciler.kinds.routes import Routes
 from reconciler.kinds.rule import Rule
 from reconciler.model.found import Found
 from reconciler.model.names import HOST
@@ -20,7 +21,7 @@ _UNSIGNED = ("route", "rule", "nat", "forward")
 
 def spared(plan: Plan, found: Found) -> Plan:
     """The plan without removals of what may be another store's, of which there are links."""
-    theirs = {r.table for r in found.resources if isinstance(r, Route) and r.tunnel is None} - {MAIN}
+    theirs = {r.table for r in found.resources if isinstance(r, Route | Routes) and r.tunnel is None} - {MAIN}
     return plan._replace(steps=tuple(step for step in plan.steps if not _may_be_theirs(step, theirs)))
 
 
@@ -31,6 +32,6 @@ def _may_be_theirs(step: Step, their_tables: set[int]) -> bool:
     if step.tunnel == HOST:
         return step.resource.kind in _UNSIGNED
     leads = step.resource
-    if isinstance(leads, Route) and leads.dev is not None:
+    if isinstance(leads, Route | Routes) and leads.dev is not None:
         return False
-    return isinstance(leads, Rule | Route) and leads.table in their_tables
+    return isinstance(leads, Rule | Route | Routes) and leads.table in their_tables

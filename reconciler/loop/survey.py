@@ -14,6 +14,7 @@ from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
+from reconciler.kinds.routes import Places, Routes, missing
 from reconciler.kinds.rule import Rule
 from reconciler.model.facts import Facts
 from reconciler.model.found import Found
@@ -103,7 +104,7 @@ class Survey:
         if isinstance(step.resource, Table):
             old = step.found if isinstance(step.found, Table) and step.verb is not Verb.DELETE else None
             return frozenset(step.resource.meant(old))
-        if step.tunnel == HOST and isinstance(step.resource, Route | Rule):
+        if step.tunnel == HOST and isinstance(step.resource, Route | Routes | Rule):
             of_table = tables(tuple(self.intents.values()), self.numbers).get(step.resource.table)
             return self.wanted.served(step.resource) if of_table is None else frozenset((of_table,))
         return frozenset(r.owner for r in (step.resource, step.found) if isinstance(r, Resolver)) - {step.tunnel}
@@ -218,12 +219,12 @@ def _working(facts: Facts, found: Found) -> dict[str, str]:
 
 def _with_foreign_routes(machine: Machine, resources: Iterable[Resource], found: Found) -> Found:
     """What others have where routes of ours are missing; only then their tables are read."""
-    ours = {r[1:5] for r in found.resources if isinstance(r, Route)}
-    missing = {r[1:5] for r in resources if isinstance(r, Route)} - ours
-    if not missing or found.is_unobserved("route", None):
+    wanted_ones, ours = ([r for r in side if isinstance(r, Route | Routes)] for side in (resources, found.resources))
+    lacking = missing(wanted_ones, ours)
+    if not lacking or found.is_unobserved("route", None):
         return found
     try:
-        foreign = observe.foreign_routes(machine, missing)
+        foreign = observe.foreign_routes(machine, Places(lacking))
     except TunctlError as error:
         return found._replace(unobserved=(*found.unobserved, observe.unobserved("route", error)))
     return found._replace(resources=(*found.resources, *foreign))

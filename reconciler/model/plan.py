@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
+
 from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
-from reconciler.model.resource import Resource, Verb
+from reconciler.model.resource import Resource, Verb, is_many, number
 from reconciler.typed import NamedTuple
 
 
@@ -18,6 +20,24 @@ class Step(NamedTuple):
     fields: tuple[str, ...] = ()  # what differs, for CHANGE and REPLACE
     needs: TunnelName | None = None  # a tunnel that is not up yet, and without which this is not to be done
     regardless: bool = False  # done though another step of its tunnel failed
+
+    @property
+    def number(self) -> int:
+        """How many objects it is about."""
+        return number(self.resource)
+
+    @property
+    def identity(self) -> Hashable:
+        """What is told apart when it is done again and again. Of many what they have in common: it may be others each time."""
+        return self.resource.kind, self.resource.alike if is_many(self.resource) else self.resource.key
+
+    def each(self) -> Iterator[Step]:
+        """One for each of them. What is many is made or removed, never changed."""
+        if not is_many(self.resource):
+            yield self
+            return
+        for one in self.resource.each():
+            yield self._replace(resource=one, found=one if self.found else None)
 
     def __str__(self) -> str:
         return f"{self.verb.value} {self.resource}"
@@ -42,6 +62,15 @@ class Plan(NamedTuple):
     conflicts: tuple[Conflict, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def number(self) -> int:
+        """How many objects its steps are about."""
+        return sum(step.number for step in self.steps)
+
+    def each(self) -> Iterator[Step]:
+        """The steps, one object each."""
+        return (one for step in self.steps for one in step.each())
+
     def only(self, tunnels: frozenset[TunnelName]) -> Plan:
         """The part of it that concerns these tunnels."""
         return Plan(
@@ -56,5 +85,5 @@ class Outcome(NamedTuple):
 
     step: Step
     error: TunctlError | None
-    seconds: float
+    seconds: float  # for each object of the step
     skipped: bool = False  # an earlier step of the same tunnel failed

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Iterator
 
 from reconciler.model.names import IfName, TunnelName
-from reconciler.typed import Enum, Protocol
+from reconciler.typed import TYPE_CHECKING, Enum, Protocol
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 
 class Verb(Enum):
@@ -63,6 +66,40 @@ class Resource(Protocol):
 
     def __str__(self) -> str:
         """One line in the idiom of `ip`, the kind first: ``route 10.8.0.0/16 dev wg-office``."""
+
+
+class Many(Resource, Protocol):
+    """Many objects as one: alike, and each meant as if it stood there by itself."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def alike(self) -> Hashable:
+        """What they have in common."""
+
+    def each(self) -> Iterator[Resource]: ...
+
+    def lines(self) -> Iterator[str]:
+        """What `str` says of each."""
+
+
+def is_many(resource: Resource) -> TypeGuard[Many]:
+    return hasattr(resource, "each")
+
+
+def number(resource: Resource) -> int:
+    """For how many objects it stands."""
+    return resource.number if is_many(resource) else 1
+
+
+def each(resources: Iterable[Resource]) -> Iterator[Resource]:
+    """All of them, one by one."""
+    for resource in resources:
+        if is_many(resource):
+            yield from resource.each()
+        else:
+            yield resource
 
 
 def differing(wanted: Resource, found: Resource, fields: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
+from reconciler.model.prefixes import Prefixes
 from reconciler.typed import NamedTuple
 
 
@@ -80,6 +81,10 @@ class PrefixFile(NamedTuple):
     path: str
     digest: str  # sha256 of `packed`, hex
     packed: bytes  # model.prefix.pack
+
+    @property
+    def prefixes(self) -> Prefixes:
+        return Prefixes.unpack(self.packed)
 
 
 class RouteSettings(NamedTuple):

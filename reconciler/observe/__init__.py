@@ -5,7 +5,7 @@ A look that fails is `unobserved`, with its reason: unknown, never "none".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
@@ -14,6 +14,7 @@ from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.route import Route
+from reconciler.kinds.routes import Places, Some
 from reconciler.kinds.rule import Rule
 from reconciler.kinds.sysctl import Sysctl
 from reconciler.kinds.wireguard import Device
@@ -47,7 +48,7 @@ def look(machine: Machine, question: Question) -> Found:
         lambda: address.look(machine, devices, question),
         (dict[IfName, tuple[Prefix, ...]](), list[Address]()),
     )
-    routes = _try("route", blind, lambda: route.look(machine, devices, question), list[Route]())
+    routes = _try("route", blind, lambda: route.look(machine, devices, question), list[Some]())
     rules = _try("rule", blind, lambda: rule.look(machine, question), list[Rule]())
     passing = packetfilter.look(machine, question)
     switches = _try("sysctl", blind, lambda: sysctl.look(machine), list[Sysctl]())
@@ -89,9 +90,9 @@ def _ports(
     return listen.look(machine, question, carriers, blind)
 
 
-def foreign_routes(machine: Machine, keys: Set[route.Key]) -> list[Route]:
+def foreign_routes(machine: Machine, places: Places) -> list[Route]:
     """What others have in these places."""
-    return route.foreign(machine, keys)
+    return route.foreign(machine, places)
 
 
 def settled(machine: Machine, wanted: Iterable[Resource], found: Iterable[Resource]) -> list[Sysctl]:

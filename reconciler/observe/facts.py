@@ -14,6 +14,7 @@ from reconciler.model.found import Found, LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
+from reconciler.model.resource import each
 from reconciler.observe import network, sysctl
 
 
@@ -24,7 +25,7 @@ def gather(
     intents = tuple(intents)
     links, there = found.links, present(found)
     uplinks = network.uplinks(machine, found, policy, frozenset(there.values()))
-    of_host = [r for r in found.resources if isinstance(r, Route) and r.tunnel == HOST]
+    of_host = [r for r in each(r for r in found.resources if r.kind == "route" and r.tunnel == HOST) if isinstance(r, Route)]
     facts = Facts(
         boot_id=machine.handles.boot_id,
         run_dir=str(machine.run_dir),

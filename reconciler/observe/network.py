@@ -9,7 +9,7 @@ from contextlib import suppress
 from reconciler.errors import TunctlError
 from reconciler.host import nl_route
 from reconciler.host.machine import Machine
-from reconciler.host.nl_route import RouteRow
+from reconciler.host.nl_route import RouteRow, Run
 from reconciler.kinds.route import MAIN, UNICAST, Route
 from reconciler.model.facts import Connected, Unknown, Uplink
 from reconciler.model.found import Found, LinkState
@@ -33,7 +33,8 @@ def uplinks(machine: Machine, found: Found, policy: Policy, ours: Set[IfName]) -
     rows: list[tuple[int, RouteRow]] = []
     try:
         for family in (AF_INET, AF_INET6):
-            rows += [(family, row) for row in machine.rtnl.routes(family, _default, table=MAIN)]
+            listed: list[RouteRow | Run] = machine.rtnl.routes(family, _default, table=MAIN, whole=nl_route.run)
+            rows += [(family, row) for row in listed if not isinstance(row, Run)]  # none of a run is a default route
     except TunctlError as error:
         return Unknown(error.message)
     states = {state.ifindex: state for state in found.links.values()}

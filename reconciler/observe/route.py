@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from reconciler.errors import NotObserved
 from reconciler.host import nl_route
 from reconciler.host.machine import Machine
-from reconciler.host.nl_route import RouteRow
-from reconciler.kinds.route import Route, deviceless_keys
+from reconciler.host.nl_route import RouteRow, Run
+from reconciler.kinds.route import Ground, Route
+from reconciler.kinds.routes import Places, Some, bundled, deviceless, prefixes_of
 from reconciler.model.intent import Intent
 from reconciler.model.marks import PROTOCOL, Numbers
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import AF_INET, AF_INET6
+from reconciler.model.prefixes import Prefixes
 from reconciler.observe.link import Devices, by_interface
 from reconciler.observe.question import Question
 
-Key = tuple[bytes, int, int, int]  # packed, length, table, metric: Route.key
+# table, metric, type, ifindex, via, src, protocol: what is left of a RouteRow without its prefix
+Shape = tuple[int, int, str, int, bytes | None, bytes | None, int]
 
-_FAMILIES = {4: AF_INET, 16: AF_INET6}
-_new = tuple.__new__  # a third of what the constructor costs; 100 000 of them
+_SIZES = {4: AF_INET, 16: AF_INET6}
 
 
-def look(machine: Machine, devices: Devices, question: Question) -> list[Route]:
-    """All routes of protocol 115, every table, both families. NotObserved."""
-    decode = _ours(devices, question)
-    routes: list[Route] = []
-    for family in (AF_INET, AF_INET6):
-        routes += machine.rtnl.routes(family, decode, protocol=PROTOCOL)
+def look(machine: Machine, devices: Devices, question: Question) -> list[Some]:
+    """All routes of protocol 115, every table, both families; what is many as one. NotObserved."""
+    whose = _Whose(devices, question)
+    routes: list[Some] = []
+    for size, family in _SIZES.items():
+        rows: list[RouteRow | Run] = machine.rtnl.routes(family, nl_route.decode, protocol=PROTOCOL, whole=nl_route.run)
+        for shape, records in _by_shape(rows).items():
+            if shape[-1] == PROTOCOL:  # a kernel before 4.20 does not filter
+                routes += whose.routes(shape, prefixes_of(size, records))
     return routes
 
 
-def foreign(machine: Machine, keys: Set[Key]) -> list[Route]:
+def foreign(machine: Machine, places: Places) -> list[Route]:
     """Routes that are not ours and stand at these places, the kernel's own for connected networks too. NotObserved."""
     rtnl = machine.rtnl
     rows: list[RouteRow] = []
-    for family, table in sorted({(_FAMILIES[len(packed)], table) for packed, _, table, _ in keys}):
-        rows += rtnl.routes(family, partial(_foreign_at, keys), table=table)
+    for size, table in places.tables:
+        rows += rtnl.routes(_SIZES[size], partial(_foreign_at, places), table=table)
     names: dict[int, IfName | None] = {0: None}
     for index in {row[5] for row in rows} - {0}:
         link = rtnl.link(index=index)
@@ -45,47 +51,58 @@ def foreign(machine: Machine, keys: Set[Key]) -> list[Route]:
     return [Route(None, *row[:5], names[row[5]], *row[6:8]) for row in rows]
 
 
-def _foreign_at(keys: Set[Key], body: bytes) -> RouteRow | None:
+def _foreign_at(places: Places, body: bytes) -> RouteRow | None:
     row = nl_route.decode(body)
-    return row if row and row[:4] in keys and row[8] != PROTOCOL else None
+    if row is None or row[8] == PROTOCOL:
+        return None
+    packed, length, table, metric, *_ = row
+    return row if packed + bytes((length,)) in places.records((len(packed), table, metric)) else None
 
 
-def _ours(devices: Devices, question: Question) -> Callable[[bytes], Route | None]:
-    by_name = by_interface(question)
-    by_table = tables(question.intents, question.numbers)
-    by_place = _without_device(question)
-    overlaps = question.numbers.overlaps
-    decode_row = nl_route.decode
-
-    def decode(body: bytes) -> Route | None:
-        row = decode_row(body)
-        if row is None or row[8] != PROTOCOL:  # a kernel before 4.20 does not filter
-            return None
-        packed, length, table, metric, type_, ifindex, via, src, _ = row
-        dev: IfName | None
-        tunnel: TunnelName | None
-        if not ifindex:
-            dev, tunnel = None, by_place.get(row[:4]) or by_table.get(table, HOST)
-        elif ifindex in devices:
-            dev, tunnel = devices[ifindex]
-            if tunnel == HOST:  # a link without a mark
-                tunnel = by_name.get(devices[ifindex][0]) or by_table.get(table, HOST)
+def _by_shape(rows: Iterable[RouteRow | Run]) -> dict[Shape, list[bytes]]:
+    """Records of their prefixes, by all that they say beside them."""
+    shapes: defaultdict[Shape, list[bytes]] = defaultdict(list)
+    for row in rows:
+        if isinstance(row, Run):
+            stride = len(row.row[0]) + 1
+            shapes[row.row[2:]] += (row.records[at : at + stride] for at in range(0, len(row.records), stride))
         else:
+            shapes[row[2:]].append(row[0] + bytes((row[1],)))
+    return shapes
+
+
+class _Whose:
+    """Whose routes are: by their device, by the table, or because one tunnel wants them."""
+
+    def __init__(self, devices: Devices, question: Question) -> None:
+        self._devices = devices
+        self._by_name = by_interface(question)
+        self._by_table = tables(question.intents, question.numbers)
+        self._overlaps = question.numbers.overlaps
+        # Nothing on a route that leads nowhere says whose it is, but one intent wants it. The first one, if two do.
+        self._claims = [(i.name, *claim) for i in question.intents for claim in deviceless(i, question.numbers)]
+
+    def routes(self, shape: Shape, prefixes: Prefixes) -> Iterator[Some]:
+        table, metric, type_, ifindex, via, src, _ = shape
+        size = 4 if prefixes.v4 else 16
+        dev = self._devices[ifindex][0] if ifindex in self._devices else None
+        if ifindex and not dev:
             raise NotObserved(f"link {ifindex} came after the links were listed")
-        if table == overlaps:  # copies, which are the host's
-            tunnel = HOST
-        return _new(Route, (tunnel, packed, length, table, metric, type_, dev, via, src))
+        for tunnel, mine in self._owners(prefixes, (size, table, metric), ifindex):
+            owner = HOST if table == self._overlaps else tunnel  # copies, which are the host's
+            yield from bundled(Route(owner, bytes(size), 0, table, metric, type_, dev, via, src), mine)
 
-    return decode
-
-
-def _without_device(question: Question) -> dict[Key, TunnelName]:
-    """Whose a route is that leads nowhere: nothing on it says so, but one intent wants it. The first one, if two do."""
-    claimed: dict[Key, TunnelName] = {}
-    for intent in question.intents:
-        for key in deviceless_keys(intent, question.numbers):
-            claimed.setdefault(key, intent.name)
-    return claimed
+    def _owners(self, prefixes: Prefixes, ground: Ground, ifindex: int) -> Iterator[tuple[TunnelName | None, Prefixes]]:
+        by_table = self._by_table.get(ground[1], HOST)
+        if ifindex:
+            name, tunnel = self._devices[ifindex]
+            yield (self._by_name.get(name) or by_table) if tunnel == HOST else tunnel, prefixes  # HOST: a link without a mark
+            return
+        for tunnel, where, claimed in self._claims:
+            if where == ground:
+                yield tunnel, prefixes & claimed
+                prefixes -= claimed
+        yield by_table, prefixes
 
 
 def tables(intents: tuple[Intent, ...], numbers: Numbers) -> dict[int, TunnelName]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Conflict, Outcome, Plan, Step
-from reconciler.model.resource import Verb
+from reconciler.model.resource import Verb, is_many
 from reconciler.report.paint import PLAIN, Paint
 from reconciler.report.plain import VERSION, resource
 from reconciler.typed import Any
@@ -21,7 +21,7 @@ def plan_text(plan: Plan, held: Sequence[TunnelName] = (), paint: Paint = PLAIN)
     if not plan.steps and not plan.conflicts:
         yield NO_CHANGES
     for step in plan.steps:
-        yield step_line(step, paint)
+        yield from _lines(step, paint)
     for conflict in plan.conflicts:
         yield paint(f"x {conflict.tunnel}: {conflict.message}", "red")
     yield from (paint(f"# warning: {warning}", "yellow") for warning in plan.warnings)
@@ -32,6 +32,15 @@ def step_line(step: Step, paint: Paint = PLAIN) -> str:
     """``~ link tun-demo … (mtu 1300 → 1420)``"""
     changes = f"  ({', '.join(_change(step, field) for field in step.fields)})" if step.found and step.fields else ""
     return paint(f"{step.verb.value} {step.resource}", _COLOURS[step.verb]) + changes
+
+
+def _lines(step: Step, paint: Paint) -> Iterator[str]:
+    """One for each object it is about."""
+    many = step.resource
+    if is_many(many):
+        yield from (paint(f"{step.verb.value} {line}", _COLOURS[step.verb]) for line in many.lines())
+    else:
+        yield step_line(step, paint)
 
 
 def painted(line: str, paint: Paint) -> str:
@@ -75,8 +84,8 @@ def conflict_json(conflict: Conflict) -> dict[str, Any]:
 def plan_json(plan: Plan, held: Sequence[TunnelName]) -> dict[str, Any]:
     return {
         "version": VERSION,
-        "changes": len(plan.steps),
-        "steps": [step_json(step) for step in plan.steps],
+        "changes": plan.number,
+        "steps": [step_json(step) for step in plan.each()],
         "conflicts": [conflict_json(conflict) for conflict in plan.conflicts],
         "warnings": list(plan.warnings),
         "held": list(held),
@@ -93,12 +102,13 @@ def result_json(
     """As `plan_json`, with what became of each step that was done."""
     steps = [
         {
-            **step_json(outcome.step),
+            **step_json(step),
             "outcome": outcome_word(outcome),
             "seconds": round(outcome.seconds, 6),
             "error": outcome.error.message if outcome.error else None,
         }
         for outcome in outcomes
+        for step in outcome.step.each()
     ]
     told = [{"tunnel": name or None, "code": error.exit_code, "message": error.message} for name, error in errors]
     return {**plan_json(plan, held), "changes": len(steps), "steps": steps, "converged": not errors, "errors": told}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from reconciler.model.intent import Intent, Vouched
@@ -10,7 +11,7 @@ from reconciler.model.ledger import Entry
 from reconciler.model.moment import rfc3339
 from reconciler.model.plan import Plan
 from reconciler.model.port import Port
-from reconciler.model.resource import Resource
+from reconciler.model.resource import Resource, each, number
 from reconciler.report.changes import plan_json, step_line
 from reconciler.report.plain import VERSION, plain, resource
 from reconciler.report.statusjson import listen_json
@@ -46,8 +47,8 @@ def document(seen: Details) -> dict[str, Any]:
             "progress": plain(intent.progress._asdict()),
             "vouched": [_vouched(one) for one in intent.vouched],
         },
-        "wanted": [{"kind": r.kind, "text": str(r), **(resource(r) or {})} for r in seen.wanted],
-        "found": [{"kind": r.kind, "text": str(r), **(resource(r) or {})} for r in seen.found],
+        "wanted": [{"kind": r.kind, "text": str(r), **(resource(r) or {})} for r in each(seen.wanted)],
+        "found": [{"kind": r.kind, "text": str(r), **(resource(r) or {})} for r in each(seen.found)],
         "handles": plain(seen.handle._asdict()) if seen.handle else None,
         "ledger": [{"key": e.key, "previous": _decoded(e.previous), "value": _decoded(e.value)} for e in seen.ledger],
         "listen": [listen_json(port) for port in seen.listen],
@@ -106,13 +107,14 @@ def text(seen: Details) -> Iterator[str]:
         yield "listen:"
         yield from (f"  {listen_words(port)}" for port in seen.listen)
     yield "left to do:" if seen.left.steps else "left to do: nothing"
-    yield from (f"  {step_line(step)}" for step in seen.left.steps[:LINES])
+    yield from (f"  {step_line(step)}" for step in islice(seen.left.each(), LINES))
     yield f"handles: {plain(seen.handle._asdict())}" if seen.handle else "handles: none"
     yield from (f"ledger: {entry.key} was {_decoded(entry.previous)!r}" for entry in seen.ledger)
 
 
 def _lines(title: str, resources: Sequence[Resource]) -> Iterator[str]:
     yield f"{title}:"
-    yield from (f"  {r}" for r in resources[:LINES])
-    if len(resources) > LINES:
-        yield f"  and {len(resources) - LINES} more"
+    yield from (f"  {r}" for r in islice(each(resources), LINES))
+    more = sum(map(number, resources)) - LINES
+    if more > 0:
+        yield f"  and {more} more"

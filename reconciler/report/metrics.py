@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from reconciler import __version__
 from reconciler.model.meter import BOUNDS_S, Histogram, Meter
+from reconciler.model.plan import Plan
 from reconciler.model.text import one_line
 from reconciler.model.verdict import Verdict
 from reconciler.report.plain import VERSION
@@ -127,7 +128,7 @@ _GAUGES: tuple[tuple[str, str, _Read], ...] = (
      lambda t: t.intent.progress.attempt if t.intent else None),
     ("tunctl_tunnel_next_retry_timestamp_seconds", "When the next attempt is due.",
      lambda t: _seconds(t.intent.progress.next_retry_us) if t.intent else None),
-    ("tunctl_tunnel_pending_steps", "Steps between what is found and what is wanted.", lambda t: len(t.pending)),
+    ("tunctl_tunnel_pending_steps", "Steps between what is found and what is wanted.", lambda t: Plan(t.pending).number),
     ("tunctl_tunnel_contested_objects", "Objects that somebody else undoes again and again.",
      lambda t: sum(reason.startswith("contested") for reason in t.judgement.reasons)),
     ("tunctl_tunnel_unobserved", "Kinds of objects that could not be looked at.", lambda t: len(t.judgement.unobserved)),

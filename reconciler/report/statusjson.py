@@ -56,7 +56,7 @@ def _tunnel_json(tunnel: TunnelStatus, now_us: int) -> dict[str, Any]:
         "nat": None if tunnel.nat is None else [_let_json(let) for let in tunnel.nat],
         "attempt": progress.attempt if progress else 0,
         "next_retry_at": rfc3339(progress.next_retry_us) if progress else None,
-        "pending": [step_json(step) for step in tunnel.pending],
+        "pending": [step_json(one) for step in tunnel.pending for one in step.each()],
     }
 
 

@@ -30,7 +30,7 @@ NOT_OURS_TO_LOAD = re.compile(
 NOT_FOR_PEOPLE = re.compile(r"reconciler\.report\.(statusjson|plain|changes|names)$")
 MOST = {
     "status": 104,
-    "plan": 110,
+    "plan": 111,
     "apply": 118,
     "reconcile": 118,
 }  # modules of ours, each of which is 50 µs whatever is in it; four more for --json

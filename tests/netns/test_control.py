@@ -92,7 +92,8 @@ def test_the_protocol(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
     kept(host, tunctl, keepers)
     frames = talk(host, request(host, "apply", file=str(file)))
     assert {key for frame in frames for key in frame} <= {"log", "step", "result"}
-    assert "+ link tun-demo type tun up" in [frame["step"]["text"] for frame in frames if "step" in frame]  # type: ignore[index]
+    steps = [line for frame in frames if "step" in frame for line in frame["step"]["text"].split("\n")]  # type: ignore[index]
+    assert "+ link tun-demo type tun up" in steps
     result = frames[-1]["result"]
     assert isinstance(result, dict)
     assert (result["exit_code"], result["document"]["converged"]) == (0, True)

@@ -9,14 +9,17 @@ import pytest
 
 from reconciler.actuate import link as actuate_link
 from reconciler.actuate import route as actuate
-from reconciler.errors import Foreign, StepFailed
+from reconciler.errors import Foreign, StepFailed, TunctlError
+from reconciler.host import nl_route
 from reconciler.host.machine import Machine
 from reconciler.kinds.route import Route
+from reconciler.kinds.routes import Places, Routes
 from reconciler.model.marks import Mark
 from reconciler.model.names import HOST, IfName
 from reconciler.model.plan import Step
-from reconciler.model.prefix import parse_prefix, pton
-from reconciler.model.resource import Verb
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, parse_prefix, pton
+from reconciler.model.prefixes import Prefixes
+from reconciler.model.resource import Verb, each
 from reconciler.observe import link as observe_link
 from reconciler.observe import route as observe
 from tests.netns.test_link import NAME, QUESTION, WANTED, settled
@@ -65,8 +68,12 @@ def machine(host: Host, tmp_path: Path) -> Iterator[Machine]:
         yield machine
 
 
-def found(machine: Machine) -> list[Route]:
+def looked(machine: Machine) -> list[Route | Routes]:
     return observe.look(machine, observe_link.devices(*observe_link.look(machine, QUESTION)), QUESTION)
+
+
+def found(machine: Machine) -> list[Route]:
+    return [one for one in each(looked(machine)) if isinstance(one, Route)]
 
 
 def as_seen(route: Route) -> Route:
@@ -76,6 +83,13 @@ def as_seen(route: Route) -> Route:
 
 def steps(verb: Verb, routes: list[Route]) -> list[Step]:
     return [Step(verb, route, None if verb is Verb.CREATE else route, NAME) for route in routes]
+
+
+def errors_of(machine: Machine, todo: list[Step]) -> list[TunctlError | None]:
+    """Of single routes, in their order."""
+    done = actuate.perform(machine, todo)
+    assert [step for step, _ in done] == todo
+    return [error for _, error in done]
 
 
 def test_absent(machine: Machine) -> None:
@@ -97,15 +111,15 @@ def test_create_twice_and_delete_twice(machine: Machine, host: Host, route: Rout
 
 def test_all_in_bulk(machine: Machine, host: Host) -> None:
     before = settled(host)
-    assert actuate.perform(machine, steps(Verb.CREATE, ROUTES)) == [None] * len(ROUTES)
+    assert errors_of(machine, steps(Verb.CREATE, ROUTES)) == [None] * len(ROUTES)
     assert set(found(machine)) == {as_seen(route) for route in ROUTES}
-    assert actuate.perform(machine, steps(Verb.CREATE, ROUTES)) == [None] * len(ROUTES)
-    assert actuate.perform(machine, steps(Verb.CHANGE, ROUTES)) == [None] * len(ROUTES)
+    assert errors_of(machine, steps(Verb.CREATE, ROUTES)) == [None] * len(ROUTES)
+    assert errors_of(machine, steps(Verb.CHANGE, ROUTES)) == [None] * len(ROUTES)
     assert set(found(machine)) == {as_seen(route) for route in ROUTES}
-    assert actuate.perform(machine, steps(Verb.DELETE, ROUTES)) == [None] * len(ROUTES)
-    assert actuate.perform(machine, steps(Verb.DELETE, ROUTES)) == [None] * len(ROUTES)
+    assert errors_of(machine, steps(Verb.DELETE, ROUTES)) == [None] * len(ROUTES)
+    assert errors_of(machine, steps(Verb.DELETE, ROUTES)) == [None] * len(ROUTES)
     assert settled(host) == before
-    assert actuate.perform(machine, []) == []
+    assert errors_of(machine, []) == []
 
 
 @pytest.mark.parametrize(
@@ -155,7 +169,7 @@ def test_a_foreign_route_is_sacred(machine: Machine, host: Host, to: str) -> Non
     actuate.delete(machine, route)
     assert settled(host) == before
     assert found(machine) == []
-    (there,) = observe.foreign(machine, {route[1:5]})
+    (there,) = observe.foreign(machine, Places([route]))
     assert (there.tunnel, there.dev, there.key) == (None, "lo", route.key)
 
 
@@ -168,14 +182,14 @@ def test_a_foreign_one_beside_ours_is_never_replaced(machine: Machine, host: Hos
         actuate.change(machine, route._replace(src=pton("10.8.0.2" if "." in to else "fd00:8::2")), route, ("src",))
     assert found(machine) == [route]
     actuate.delete(machine, route)
-    assert len(observe.foreign(machine, {route[1:5]})) == 1
+    assert len(observe.foreign(machine, Places([route]))) == 1
 
 
 def test_foreign_finds_connected_routes_and_nothing_else(machine: Machine) -> None:
     connected = [wanted("10.8.0.0/24"), wanted("fd00:8::/64", metric=256)]
     others = [wanted("10.8.0.0/25"), wanted("10.8.0.0/24", metric=1), wanted("10.8.0.0/24", table=20001), wanted("fd00:8::/64")]
     actuate.create(machine, others[0])
-    there = observe.foreign(machine, {route[1:5] for route in connected + others})
+    there = observe.foreign(machine, Places(connected + others))
     assert {route.key for route in there} == {route.key for route in connected}
     assert {route.dev for route in there} == {DEV}
 
@@ -186,8 +200,8 @@ def test_foreign_routes_of_odd_shapes(machine: Machine, host: Host) -> None:
     host.ip(f"-6 route add fd41::/16 from fd00::/8 dev {DEV}")
     host.ip("nexthop add id 7 blackhole")
     host.ip("route add 10.42.0.0/16 nhid 7")
-    keys = {wanted(to)[1:5] for to in ("10.40.0.0/16", "10.41.0.0/16", "10.42.0.0/16", "fd41::/16")}
-    there = observe.foreign(machine, keys)
+    wished = [wanted(to) for to in ("10.40.0.0/16", "10.41.0.0/16", "10.42.0.0/16", "fd41::/16")]
+    there = observe.foreign(machine, Places(wished))
     assert sorted(str(route) for route in there) == ["route 10.40.0.0/16", "route blackhole 10.42.0.0/16"]
 
 
@@ -201,7 +215,7 @@ def test_one_wrong_step_fails_alone(machine: Machine, host: Host) -> None:
         wanted("10.3.0.0/16", dev=IfName("gone")),
         wanted("10.4.0.0/16"),
     ]
-    errors = actuate.perform(machine, steps(Verb.CREATE, chosen))
+    errors = errors_of(machine, steps(Verb.CREATE, chosen))
     assert [type(error) for error in errors] == [type(None), Foreign, StepFailed, StepFailed, type(None)]
     assert "Network is unreachable: Nexthop has invalid gateway" in str(errors[2])
     assert "there is no link gone" in str(errors[3])
@@ -211,7 +225,7 @@ def test_one_wrong_step_fails_alone(machine: Machine, host: Host) -> None:
 def test_verbs_are_done_in_their_order(machine: Machine) -> None:
     one, two = wanted("10.0.0.0/16"), wanted("10.1.0.0/16")
     mixed = [*steps(Verb.CREATE, [one]), *steps(Verb.DELETE, [one]), *steps(Verb.CREATE, [two]), *steps(Verb.CHANGE, [one])]
-    assert actuate.perform(machine, mixed) == [None] * 4
+    assert errors_of(machine, mixed) == [None] * 4
     assert set(found(machine)) == {one, two}
 
 
@@ -249,12 +263,94 @@ def test_ipv6_switched_off(machine: Machine, host: Host) -> None:
     with pytest.raises(StepFailed, match="IPv6 is disabled"):
         actuate.create(machine, route)
     actuate.delete(machine, route)
-    assert observe.foreign(machine, {route[1:5]}) == []
+    assert observe.foreign(machine, Places([route])) == []
 
 
 def test_ten_thousand(machine: Machine) -> None:
     routes = [wanted("0.0.0.0/32", packed=number.to_bytes(4, "big")) for number in range(0x0A000000, 0x0A000000 + 10_000)]
-    assert actuate.perform(machine, steps(Verb.CREATE, routes)) == [None] * len(routes)
+    assert errors_of(machine, steps(Verb.CREATE, routes)) == [None] * len(routes)
     assert set(found(machine)) == set(routes)
-    assert actuate.perform(machine, steps(Verb.DELETE, routes)) == [None] * len(routes)
+    assert errors_of(machine, steps(Verb.DELETE, routes)) == [None] * len(routes)
     assert found(machine) == []
+
+
+def many(like: Route, count: int = 3000) -> Routes:
+    size = len(like.packed)
+    numbers = range(0x0A000000, 0x0A000000 + count)
+    prefixes = (Prefix((n << 8 * (size - 4)).to_bytes(size, "big"), 32) for n in numbers)
+    return Routes(like._replace(packed=bytes(size), length=0), Prefixes.of(prefixes))
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        wanted("0.0.0.0/0"),
+        wanted("0.0.0.0/0", table=20001, metric=9),
+        wanted("0.0.0.0/0", via=pton("10.8.0.1"), src=pton("10.8.0.2")),
+        wanted("0.0.0.0/0", type="unreachable", dev=None, table=20001, metric=4_278_190_081),
+        wanted("::/0"),
+        wanted("::/0", table=20001, metric=9, via=pton("fd00:8::1")),
+        wanted("::/0", type="blackhole", dev=None, table=20001),
+    ],
+    ids=str,
+)
+def test_many_as_one(machine: Machine, host: Host, like: Route) -> None:
+    before = settled(host)
+    routes = many(like)
+    for _ in range(2):
+        ((step, error),) = actuate.perform(machine, [Step(Verb.CREATE, routes, None, NAME)])
+        assert (step.resource, error) == (routes, None)
+        assert looked(machine) == [routes]
+    assert actuate.perform(machine, [Step(Verb.DELETE, routes, routes, NAME)])[0][1] is None
+    assert looked(machine) == []
+    assert settled(host) == before
+
+
+@pytest.mark.parametrize("like", [wanted("0.0.0.0/0"), wanted("::/0")], ids=["v4", "v6"])
+def test_of_many_those_that_fail_are_told_one_by_one(machine: Machine, host: Host, like: Route) -> None:
+    """In their way: somebody else's, and one of ours that leads elsewhere."""
+    routes = many(like, 1000)
+    single = list(routes.each())
+    host.ip(f"route add {Prefix(*single[7][1:3])} dev lo metric {like.metric}")
+    actuate.create(machine, single[500]._replace(type="unreachable", dev=None))
+    (done, none), (step, error) = actuate.perform(machine, [Step(Verb.CREATE, routes, None, NAME)])
+    assert none is None
+    assert (done.number, step.resource) == (999, single[7])
+    assert isinstance(error, Foreign)
+    assert str(single[7]) in error.message
+    assert set(found(machine)) == {*single[:7], *single[8:]}
+    without = routes._replace(like=routes.like._replace(dev=IfName("gone")))
+    results = actuate.perform(machine, [Step(Verb.CREATE, without, None, NAME)])
+    assert [(step.number, type(error)) for step, error in results] == [(1, StepFailed)] * 1000
+    assert actuate.perform(machine, [Step(Verb.DELETE, without, without, NAME)])[0][1] is None
+
+
+def test_many_of_different_kinds_are_told_apart(machine: Machine, host: Host) -> None:
+    """What is alike is found as one, whatever stands between; a default route has no destination."""
+    like = wanted("0.0.0.0/0")
+    sorts = [many(like, 700), many(like._replace(metric=5), 700), many(like._replace(type="throw", dev=None, table=20001), 700)]
+    few = [wanted("0.0.0.0/0", table=20001, metric=3), wanted("10.0.0.5/32", metric=77), wanted("10.0.0.5/32", metric=78)]
+    todo = [Step(Verb.CREATE, one, None, NAME) for one in (*sorts, *few)]
+    assert [error for _, error in actuate.perform(machine, todo)] == [None] * len(todo)
+    assert set(looked(machine)) == {*sorts, *few}
+    shown = host.ip(f"-4 -o route show dev {DEV} proto 115")
+    assert len(shown.splitlines()) == 1402
+
+
+def test_a_run_is_what_single_messages_say(machine: Machine) -> None:
+    """On lists of the real kernel: as one table, and message by message."""
+    for like in (wanted("0.0.0.0/0"), wanted("::/0", via=pton("fd00:8::1"))):
+        actuate.perform(machine, [Step(Verb.CREATE, many(like), None, NAME)])
+    for family in (AF_INET, AF_INET6):
+        single = machine.rtnl.routes(family, nl_route.decode, protocol=115)
+        runs = machine.rtnl.routes(family, nl_route.decode, protocol=115, whole=nl_route.run)
+        assert any(isinstance(one, nl_route.Run) for one in runs)
+        told = []
+        for one in runs:
+            if isinstance(one, nl_route.Run):
+                width = len(one.row[0])
+                places_ = range(0, len(one.records), width + 1)
+                told += [(one.records[at : at + width], one.records[at + width], *one.row[2:]) for at in places_]
+            else:
+                told.append(one)
+        assert told == single

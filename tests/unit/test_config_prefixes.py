@@ -1,4 +1,4 @@
-"""Prefix files: every bad line, every good prefix, in the order of the file."""
+"""Prefix files: every bad line, every good prefix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from reconciler.config import prefixfile
 from reconciler.config.load import load
-from reconciler.model.prefix import Prefix, pack, parse_network, unpack
+from reconciler.model.prefix import Prefix, pack, parse_network
+from reconciler.model.prefixes import Prefixes
 from tests.unit.config_of import TUN, prefixes, problems, write
 
 ROUTES = TUN + '[[tunnels.t.routes]]\nto_file = "p.txt"\n'
@@ -25,7 +26,7 @@ def loaded(tmp_path: Path, content: bytes) -> tuple[Prefix, ...]:
     stored = tunnel.routes[0].to_file
     assert stored is not None
     assert (stored.path, stored.digest) == (str(tmp_path / "p.txt"), sha256(stored.packed).hexdigest())
-    return tuple(unpack(stored.packed))
+    return tuple(stored.prefixes)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def loaded(tmp_path: Path, content: bytes) -> tuple[Prefix, ...]:
     ids=["plain", "windows", "comments"],
 )
 def test_reads(tmp_path: Path, content: bytes) -> None:
-    assert loaded(tmp_path, content) == prefixes("10.2.0.0/16", "10.1.0.0/16", "fd::/64", "1.2.3.4", "::1")
+    assert loaded(tmp_path, content) == prefixes("1.2.3.4", "10.1.0.0/16", "10.2.0.0/16", "::1", "fd::/64")
 
 
 def test_an_empty_one_is_told_and_no_error(tmp_path: Path) -> None:
@@ -147,5 +148,5 @@ def test_the_fast_way_and_the_slow_one_agree(words: list[str]) -> None:
             good.append(parse_network(word))
         except ValueError:
             bad += 1
-    assert listed.prefixes == tuple(dict.fromkeys(good))
+    assert listed.prefixes == Prefixes.of(good)
     assert len(listed.bad) + listed.more_bad == bad

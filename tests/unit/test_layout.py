@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reconciler.layout import lan, overlaps, routes, rules, shared
-from reconciler.layout.lay import Lay, covers_all, lay
+from reconciler.layout.lay import Lay, lay
 from reconciler.layout.shared import Ground
 from reconciler.model.facts import Connected, Facts, Uplink
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.marks import Mark, Numbers
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.policy import Policy
-from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, parse_network, parse_prefix, pton
+from reconciler.model.prefix import AF_INET, parse_network, pton
 from reconciler.model.tunnel import RouteSettings, RuleSettings, Split, Tun, Tunnel, WireGuard
 
 LAN = Connected(parse_network("192.168.50.0/24"), IfName("cl0"))
@@ -182,30 +180,3 @@ POLICIES = {
 @pytest.mark.parametrize(("policy", "kept"), POLICIES.values(), ids=POLICIES)
 def test_which_networks_stay_local(policy: Policy, kept: list[str]) -> None:
     assert [str(one.prefix) for one in lan.kept(NETWORKS, policy)] == kept
-
-
-COVERING = {
-    "whole": (["0.0.0.0/0"], AF_INET, True),
-    "halves": (["0.0.0.0/1", "128.0.0.0/1"], AF_INET, True),
-    "one half": (["0.0.0.0/1"], AF_INET, False),
-    "quarters and more": (["0.0.0.0/2", "64.0.0.0/2", "128.0.0.0/1", "10.0.0.0/8"], AF_INET, True),
-    "a gap": (["0.0.0.0/2", "128.0.0.0/1"], AF_INET, False),
-    "the other family": (["::/0"], AF_INET, False),
-    "ipv6": (["::/1", "8000::/1"], AF_INET6, True),
-    "nothing": ([], AF_INET, False),
-}
-
-
-@pytest.mark.parametrize(("texts", "family", "expected"), COVERING.values(), ids=COVERING)
-def test_covers_all(texts: list[str], family: int, expected: bool) -> None:
-    assert covers_all(map(parse_network, texts), family) == expected
-
-
-@given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, 8)), max_size=12))
-def test_covers_all_as_counting_does(parts: list[tuple[int, int]]) -> None:
-    """Prefixes of at most eight bits: count the 256 first bytes that they take."""
-    prefixes = [parse_prefix(f"{first >> (8 - length) << (8 - length)}.0.0.0/{length}") for first, length in parts]
-    taken = {
-        byte for prefix in prefixes for byte in range(256) if Prefix(bytes((byte, 0, 0, 0)), prefix.length).network == prefix
-    }
-    assert covers_all(prefixes, AF_INET) == (len(taken) == 256)

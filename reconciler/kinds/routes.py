@@ -1,0 +1,173 @@
+"""Many routes as one object: those that are alike but for their prefix.
+
+Wanted and found have them, steps are about them, and one call carries a step out. Whoever has to see single ones asks for
+`each`. How the two sides are compared: see parted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import filterfalse
+
+from reconciler.kinds.route import DEFAULT_METRIC, MAIN, UNICAST, Ground, Route
+from reconciler.model.intent import Intent
+from reconciler.model.marks import Numbers
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.prefixes import Prefixes
+from reconciler.model.resource import Resource
+from reconciler.typed import NamedTuple
+
+FEW = 32  # so many are looked at one by one: each has a line, a name and a history of its own
+_NOWHERE = {4: bytes(4), 16: bytes(16)}
+_new = tuple.__new__  # a third of what the constructor costs
+
+
+class Routes(NamedTuple):
+    """More than a few, of one family. `like` is one of them with the prefix /0."""
+
+    like: Route
+    prefixes: Prefixes
+
+    def each(self) -> Iterator[Route]:
+        tunnel, _, _, *rest = self.like
+        for packed, length in self.prefixes:
+            yield _new(Route, (tunnel, packed, length, *rest))
+
+    def lines(self) -> Iterator[str]:
+        before, after = self.like.words
+        return (f"{before}{brief}{after}" for brief in self.prefixes.briefs())
+
+    @property
+    def number(self) -> int:
+        return len(self.prefixes)
+
+    @property
+    def alike(self) -> Hashable:
+        return self.like
+
+    @property
+    def ground(self) -> Ground:
+        return self.like.ground
+
+    @property
+    def records(self) -> list[bytes]:
+        return self.prefixes.records(len(self.like.packed))
+
+    @property
+    def kind(self) -> str:
+        return "route"
+
+    @property
+    def replace_on(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def tunnel(self) -> TunnelName | None:
+        return self.like.tunnel
+
+    @property
+    def dev(self) -> IfName | None:
+        return self.like.dev
+
+    @property
+    def table(self) -> int:
+        return self.like.table
+
+    @property
+    def key(self) -> Hashable:
+        return self
+
+    @property
+    def place(self) -> Hashable:
+        return self
+
+    @property
+    def hangs_on(self) -> tuple[str, ...]:
+        return self.like.hangs_on
+
+    @property
+    def yields(self) -> bool:
+        return False
+
+    @property
+    def order(self) -> int:
+        return self.like.order
+
+    def differs_from(self, _found: Resource) -> tuple[str, ...]:
+        """One that has the same identity is the same."""
+        return ()
+
+    def __str__(self) -> str:
+        before, after = self.like.words
+        first, last = self.prefixes.ends
+        return f"{before}{first.brief} … {last.brief}{after} ({self.number} of them)"
+
+
+Some = Route | Routes
+
+
+def like(route: Route) -> Route:
+    """What it has in common with others: itself, but for its prefix."""
+    return _new(Route, (route.tunnel, _NOWHERE[len(route.packed)], 0, *route[3:]))
+
+
+def bundled(one: Route, prefixes: Prefixes) -> Iterator[Some]:
+    """The routes to these prefixes, of the family of `one`, that are like it: as one object if there are many."""
+    mine = prefixes.of_size(len(one.packed))
+    return iter((Routes(like(one), mine),)) if len(mine) > FEW else Routes(one, mine).each()
+
+
+def deviceless(intent: Intent, numbers: Numbers) -> Iterator[tuple[Ground, Prefixes]]:
+    """Places of the routes of an intent that have no device, in whichever table the tunnel's routes stand."""
+    tunnel = intent.tunnel
+    for entry in tunnel.routes:
+        if entry.type == UNICAST:
+            continue
+        metric = tunnel.metric if entry.metric is None else entry.metric
+        table = entry.table or tunnel.table
+        prefixes = Prefixes.of(entry.to) | (entry.to_file.prefixes if entry.to_file else Prefixes())
+        for size in (4, 16):
+            for number in (table,) if table else (MAIN, numbers.table(intent.slot)):
+                yield (size, number, metric or DEFAULT_METRIC[size]), prefixes.of_size(size)
+
+
+class Places:
+    """Where some stand: to be asked about the routes of others, of which there may be none, or a million."""
+
+    def __init__(self, some: Iterable[Some] = ()) -> None:
+        self._some: dict[Ground, list[Some]] = {}
+        self._records: dict[Ground, set[bytes]] = {}  # made when they are asked for
+        for one in some:
+            self._some.setdefault(one.ground, []).append(one)
+
+    @property
+    def tables(self) -> list[tuple[int, int]]:
+        """Bytes of an address, and number of the table, of each table that is concerned."""
+        return sorted({(size, table) for size, table, _ in self._some})
+
+    def records(self, ground: Ground) -> set[bytes]:
+        """Those on this ground, as in `Prefixes`."""
+        if ground not in self._records:
+            self._records[ground] = {record for one in self._some.get(ground, ()) for record in one.records}
+        return self._records[ground]
+
+
+def missing(wanted: Sequence[Some], found: Sequence[Some]) -> list[Some]:
+    """Those of the wanted at whose places none of the found ones stands."""
+    same = set(found)
+    taken = Places(found)
+    out: list[Some] = []
+    for one in wanted:
+        if one in same:
+            continue
+        records = taken.records(one.ground)
+        if records.isdisjoint(one.records):
+            out.append(one)
+        elif isinstance(one, Routes):
+            out += bundled(one.like, prefixes_of(one.ground[0], filterfalse(records.__contains__, one.records)))
+    return out
+
+
+def prefixes_of(size: int, records: Iterable[bytes]) -> Prefixes:
+    """Of records of one family."""
+    return Prefixes(records) if size == 4 else Prefixes((), records)

@@ -1,0 +1,215 @@
+"""Many prefixes as one value, sorted and packed.
+
+A split tunnel has 100 000 of them. As bytes they are compared, stored and sent at the speed of memory; they become objects
+only where somebody looks at single ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import filterfalse
+
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, ntop, unpack
+
+_SIZES = (4, 16)  # bytes of an address
+_BYTE = tuple(bytes((number,)) for number in range(256))
+
+
+class Prefixes:
+    """A set of networks (no host bits), in the order of their addresses, the wider one first.
+
+    For each family a string of records: an address, and a byte for the length.
+    """
+
+    __slots__ = ("v4", "v6")
+
+    def __init__(self, v4: Iterable[bytes] = (), v6: Iterable[bytes] = ()) -> None:
+        """Of records, in any order, repeated ones too."""
+        self.v4 = b"".join(sorted(dict.fromkeys(v4)))  # mostly they are in order already: that is sorted in no time
+        self.v6 = b"".join(sorted(dict.fromkeys(v6)))
+
+    @classmethod
+    def of(cls, prefixes: Iterable[Prefix]) -> Prefixes:
+        """Of single ones."""
+        if isinstance(prefixes, Prefixes):
+            return prefixes
+        records: dict[int, list[bytes]] = {4: [], 16: []}
+        for packed, length in prefixes:
+            records[len(packed)].append(packed + _BYTE[length])
+        return cls(records[4], records[16]) if records[4] or records[16] else _EMPTY
+
+    @classmethod
+    def union(cls, parts: Iterable[Prefixes]) -> Prefixes:
+        """All of them as one set."""
+        several = [prefixes for prefixes in parts if prefixes.v4 or prefixes.v6]
+        if len(several) < 2:
+            return several[0] if several else _EMPTY
+        return cls(*([record for prefixes in several for record in prefixes.records(size)] for size in _SIZES))
+
+    @classmethod
+    def unpack(cls, blob: bytes) -> Prefixes:
+        """As `prefix.unpack`, for lists in any order. ValueError on a damaged one."""
+        sizes = blob[::6]
+        end = 6 * (len(sizes) - len(sizes.lstrip(b"\4")))  # of IPv4, if each family stands together
+        v4, v6 = blob[:end], blob[end:]
+        if len(v4) % 6 or len(v6) % 18 or v6[::18].strip(b"\x10"):
+            return cls.of(unpack(blob))
+        return cls(_split(columns(v4, 6, (2, 3, 4, 5, 1)), 5), _split(columns(v6, 18, (*range(2, 18), 1)), 17))
+
+    @property
+    def packed(self) -> bytes:
+        """As `prefix.pack`."""
+        return columns(self.v4, 5, (b"\4", 4, 0, 1, 2, 3)) + columns(self.v6, 17, (b"\x10", 16, *range(16)))
+
+    def records(self, size: int) -> list[bytes]:
+        """Those with addresses of so many bytes."""
+        return _split(self.v4, 5) if size == 4 else _split(self.v6, 17)
+
+    def of_size(self, size: int) -> Prefixes:
+        """One family of them."""
+        if not (self.v6 if size == 4 else self.v4):
+            return self
+        return _made(self.v4, b"") if size == 4 else _made(b"", self.v6)
+
+    @property
+    def families(self) -> frozenset[int]:
+        return frozenset(family for family, mine in ((AF_INET, self.v4), (AF_INET6, self.v6)) if mine)
+
+    def lengths(self, size: int) -> list[int]:
+        """Which lengths there are, the shortest first."""
+        return sorted(set(self.v4[4::5] if size == 4 else self.v6[16::17]))
+
+    @property
+    def ends(self) -> tuple[Prefix, Prefix]:
+        """The first and the last one, of one family."""
+        mine = self.v4 or self.v6
+        stride = 5 if self.v4 else 17
+        return Prefix(mine[: stride - 1], mine[stride - 1]), Prefix(mine[-stride:-1], mine[-1])
+
+    def inside(self, network: Prefix) -> Prefixes:
+        """Those that equal it or lie inside it: in this order they are neighbours."""
+        mine, stride = self._table(len(network.packed))
+        if not mine:
+            return _EMPTY
+        last = int.from_bytes(network.packed, "big") | (1 << network.bits - network.length) - 1
+        begin = _place(mine, stride, network.packed + _BYTE[network.length])
+        end = _place(mine, stride, last.to_bytes(stride - 1, "big") + b"\xff")
+        part = mine[begin * stride : end * stride]
+        return _made(part, b"") if stride == 5 else _made(b"", part)
+
+    def around(self, prefix: Prefix) -> list[int]:
+        """The lengths of those that cover it, or equal it, the shortest first."""
+        lengths = [length for length in self.lengths(len(prefix.packed)) if length <= prefix.length]
+        return [length for length in lengths if Prefix(prefix.packed, length).network in self]
+
+    def meets(self, prefix: Prefix) -> bool:
+        """True when an address lies in it and in one of them."""
+        return bool(self.around(prefix) or self.inside(prefix))
+
+    def covers_all(self, family: int) -> bool:
+        """True when they leave no address of the family out: `/0`, or its halves, or many."""
+        size = 4 if family == AF_INET else 16
+        table, stride = self._table(size)
+        if not table or len(table) // stride < 1 << min(table[stride - 1 :: stride]):
+            return False  # too few, even if all were as wide as the widest: the usual case, found quickly
+        end = 0
+        for prefix in self.of_size(size):
+            start = int.from_bytes(prefix.packed, "big")
+            if start > end:
+                return False
+            end = max(end, start + (1 << (prefix.bits - prefix.length)))
+        return end == 1 << (size * 8)
+
+    def __or__(self, other: Prefixes) -> Prefixes:
+        return Prefixes.union((self, other))
+
+    def __and__(self, other: Prefixes) -> Prefixes:
+        if self == other:
+            return self
+        return Prefixes(*(filter(set(other.records(size)).__contains__, self.records(size)) for size in _SIZES))
+
+    def __sub__(self, other: Prefixes) -> Prefixes:
+        if not self or not other:
+            return self
+        if self == other:
+            return Prefixes()
+        return Prefixes(*(filterfalse(set(other.records(size)).__contains__, self.records(size)) for size in _SIZES))
+
+    def __iter__(self) -> Iterator[Prefix]:
+        make = Prefix._make
+        for mine, stride in ((self.v4, 5), (self.v6, 17)):
+            end = stride - 1
+            for at in range(0, len(mine), stride):
+                yield make((mine[at : at + end], mine[at + end]))
+
+    def briefs(self) -> Iterator[str]:
+        """`brief` of each."""
+        for mine, stride in (self._table(size) for size in _SIZES):
+            end = stride - 1
+            lengths = {length: f"/{length}" for length in self.lengths(end)} | {end * 8: ""}
+            for at in range(0, len(mine), stride):
+                packed, length = mine[at : at + end], mine[at + end]
+                yield ntop(packed) + lengths[length] if length else Prefix(packed, length).brief
+
+    def __bool__(self) -> bool:
+        return bool(self.v4 or self.v6)
+
+    def __len__(self) -> int:
+        return len(self.v4) // 5 + len(self.v6) // 17
+
+    def __contains__(self, prefix: Prefix) -> bool:
+        mine, stride = self._table(len(prefix.packed))
+        record = prefix.packed + _BYTE[prefix.length]
+        at = _place(mine, stride, record) * stride
+        return mine[at : at + stride] == record
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prefixes) and self.v4 == other.v4 and self.v6 == other.v6
+
+    def __hash__(self) -> int:
+        return hash((self.v4, self.v6))
+
+    def __reduce__(self) -> tuple[object, tuple[bytes, bytes]]:
+        return _made, (self.v4, self.v6)
+
+    def __repr__(self) -> str:
+        return f"Prefixes.of([{', '.join(map(str, self))}])"
+
+    def _table(self, size: int) -> tuple[bytes, int]:
+        """The records of a family, and how long each is."""
+        return (self.v4, 5) if size == 4 else (self.v6, 17)
+
+
+_EMPTY = Prefixes()
+
+
+def _made(v4: bytes, v6: bytes) -> Prefixes:
+    """Of records that are in order."""
+    made = object.__new__(Prefixes)
+    made.v4, made.v6 = v4, v6
+    return made
+
+
+def _split(records: bytes, stride: int) -> list[bytes]:
+    return [records[at : at + stride] for at in range(0, len(records), stride)]
+
+
+def _place(records: bytes, stride: int, record: bytes) -> int:
+    """How many stand before this one."""
+    low, high = 0, len(records) // stride
+    while low < high:
+        middle = (low + high) // 2
+        if records[middle * stride : (middle + 1) * stride] < record:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def columns(table: bytes, stride: int, chosen: tuple[int | bytes, ...]) -> bytes:
+    """A table of bytes, rows of `stride` → one of these columns: those with a number, or the same byte in each row."""
+    rows = len(table) // stride
+    out = bytearray(rows * len(chosen))
+    for to, column in enumerate(chosen):
+        out[to :: len(chosen)] = column * rows if isinstance(column, bytes) else table[column::stride]
+    return bytes(out)

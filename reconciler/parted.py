@@ -1,0 +1,87 @@
+"""Routes wanted and found, cut so that many can be planned as one.
+
+The planner compares single objects and knows no kind. So what is many is cut before: each part equals one of the other side,
+or meets nothing there. What does meet something (somebody else's route, one with another gateway, a second one that wants its
+place) is taken out as single routes, and judged as these always are. All of it is arithmetic of sets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from reconciler.kinds.route import Ground, Route
+from reconciler.kinds.routes import Routes, Some, bundled, like, prefixes_of
+from reconciler.model.prefixes import Prefixes
+from reconciler.model.resource import Resource
+
+
+def parted(wanted: Sequence[Resource], found: Sequence[Resource]) -> tuple[list[Resource], list[Resource]]:
+    """The same routes on both sides, cut so that what is many equals something on the other side or meets nothing there."""
+    mine, theirs = _gathered(wanted), _gathered(found)
+    odd = _met_twice(mine, theirs)
+    here: list[Resource] = []
+    there: list[Resource] = []
+    for pattern, several in mine.items():
+        for prefixes in several:
+            here += _cut(pattern, prefixes, theirs.get(pattern, ()), odd)
+    for pattern, several in theirs.items():
+        for prefixes in several[:1]:
+            there += _cut(pattern, prefixes, mine.get(pattern, ()), odd)
+    return here, there
+
+
+def _cut(pattern: Route, prefixes: Prefixes, others: Sequence[Prefixes], odd: Mapping[Ground, Prefixes]) -> Iterator[Some]:
+    """What both sides have, what only one has, and those that meet something else."""
+    single = odd.get(pattern.ground, Prefixes())
+    other = others[0] if others else Prefixes()
+    for part in (prefixes & other, prefixes - other):
+        yield from bundled(pattern, part - single) if part else ()
+    yield from Routes(pattern, prefixes & single).each() if single else ()
+
+
+def _gathered(some: Sequence[Resource]) -> dict[Route, list[Prefixes]]:
+    """By what they have in common. More than one set: what stands in the later ones is wanted a second time."""
+    parts: dict[Route, list[Prefixes]] = {}
+    loose: dict[Route, list[bytes]] = {}
+    for one in some:
+        if isinstance(one, Routes):
+            parts.setdefault(one.like, []).append(one.prefixes)
+        elif isinstance(one, Route):
+            parts.setdefault(like(one), [])
+            loose.setdefault(like(one), []).extend(one.records)
+    for pattern, records in loose.items():
+        again = [one for one, times in Counter(records).items() if times > 1]
+        parts[pattern] += (prefixes_of(len(pattern.packed), some) for some in (records, again) if some)
+    return {pattern: _stacked(several) for pattern, several in parts.items()}
+
+
+def _stacked(several: list[Prefixes]) -> list[Prefixes]:
+    first, *more = several
+    repeated = []
+    for prefixes in more:
+        if first & prefixes:
+            repeated.append(first & prefixes)
+        first |= prefixes
+    return [first, *repeated]
+
+
+def _met_twice(mine: Mapping[Route, list[Prefixes]], theirs: Mapping[Route, list[Prefixes]]) -> dict[Ground, Prefixes]:
+    """Prefixes at which more stands, or is to stand, than one route and its equal."""
+    claims: dict[Ground, list[Prefixes]] = {}
+    for pattern, several in mine.items():
+        claims.setdefault(pattern.ground, []).extend(several)
+    for pattern, several in theirs.items():
+        surplus = several[0] - mine[pattern][0] if pattern in mine else several[0]
+        claims.setdefault(pattern.ground, []).extend((surplus,) if surplus else ())
+    odd: dict[Ground, Prefixes] = {}
+    for where, several in claims.items():
+        seen: set[bytes] = set()
+        twice: set[bytes] = set()
+        for prefixes in several if len(several) > 1 else ():
+            records = prefixes.records(where[0])
+            twice.update(seen.intersection(records))
+            seen.update(records)
+        if twice:
+            odd[where] = prefixes_of(where[0], twice)
+    return odd
