@@ -20,13 +20,22 @@ _MODE = 0o644
 
 
 def keep(machine: Machine, now: Survey) -> Iterator[TunctlError]:
-    """Makes them say so. Yields what could not be written."""
+    """Makes them say so. Yields what could not be written. What has moved since the last one is noted: not in silence."""
+    machine.notes += _moves(machine.record.tunnels, now)
     for path, wanted in _records(machine, now):
         try:
             _put(path, wanted)
         except OSError as error:
             yield StepFailed(f"{path}: what is bound could not be recorded: {error.strerror}")
     machine.forget_record()
+
+
+def _moves(before: Mapping[TunnelName, Entry], now: Survey) -> Iterator[str]:
+    for name, entry in _entries(before, now):
+        had = before[name].endpoints if name in before else {}
+        for transport, place in entry.endpoints.items():
+            if had.get(transport, place) != place:
+                yield f"tunnel {name}: {transport} moved from {had[transport]} to {place}"
 
 
 def is_kept(machine: Machine, now: Survey) -> bool:

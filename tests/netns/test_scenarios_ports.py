@@ -159,6 +159,7 @@ def test_a_stranger_on_our_port(host: Host) -> None:
         assert host.json("endpoints", "show")["tunnels"] == {}
         done = host.tunctl("reconcile")
         assert f"bound port held by pid {pid} (socat)" in done.stdout
+        assert "tunnel hub: udp moved from 0.0.0.0:8443 to 0.0.0.0:8444" in done.stderr
         assert ports(host, "hub") == {"udp": 8444}
         send(verdict(host, "hub")["owner"]["pid"])
         with holding(host, 8444):
