@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from reconciler.daemon import protocol
 from reconciler.daemon.protocol import REQUEST_BYTES, SOCKET, Request
-from reconciler.errors import Bug, NotConverged, NotPermitted, TunctlError, Unavailable
+from reconciler.errors import Bug, Locked, NotConverged, NotPermitted, TunctlError, Unavailable
 from reconciler.host import accounts
 from reconciler.loop import orders
 from reconciler.loop.commands import Session
@@ -102,19 +103,25 @@ def serve(connection: socket.socket, text: bytes, session: Session, about: Calla
     voice = Frames(connection)
     try:
         request = protocol.decode(text)
-        voice.as_json = request.as_json
+        voice.as_json, voice.debug = request.as_json, request.debug
         code = _carried_out(request, peer_of(connection), session, voice, about)
         voice.send({"result": {"exit_code": code, "document": voice.made}})
     except TimeIsUp as late:
-        voice.send(
-            protocol.error_frame(NotConverged(f"not done within {late.timeout_s:g} s", hint="the daemon goes on with it"))
-        )
+        voice.fail(NotConverged(f"not done within {late.timeout_s:g} s", hint="the daemon goes on with it"))
     except Interrupted:
-        voice.send(protocol.error_frame(NotConverged("the daemon was told to end", hint="the next one goes on with it")))
+        voice.fail(NotConverged("the daemon was told to end", hint="the next one goes on with it"))
     except TunctlError as error:
-        voice.send(protocol.error_frame(error))
+        voice.fail(error)
     except Exception as error:
-        voice.send(protocol.error_frame(Bug.of(error)))
+        voice.fail(Bug.of(error))
+
+
+def refuse(connection: socket.socket) -> None:
+    """One client too many. Does not wait for it."""
+    error = Locked(f"{MOST_CLIENTS} others are being served", hint="try again when one of them is done")
+    with suppress(OSError):
+        connection.send(protocol.line(protocol.error_frame(error)))
+    connection.close()
 
 
 def peer_of(connection: socket.socket) -> Peer:
@@ -181,7 +188,7 @@ class Frames:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection: socket.socket | None = connection
-        self.as_json = False
+        self.as_json = self.debug = False
         self.made: dict[str, Any] | None = None
 
     def data(self, lines: Iterable[str]) -> None:
@@ -195,6 +202,13 @@ class Frames:
 
     def note(self, level: str, message: str, tunnel: str | None = None) -> None:
         self.send({"log": {"level": level, "message": message, "tunnel": tunnel}})
+
+    def fail(self, error: TunctlError) -> None:
+        """The last word; with --debug what led to it goes before."""
+        cause = error.__cause__
+        if self.debug and cause is not None:
+            self.note("debug", "".join(traceback.format_exception(cause)))
+        self.send(protocol.error_frame(error))
 
     def send(self, frame: dict[str, Any]) -> None:
         if self._connection is not None:

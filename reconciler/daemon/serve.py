@@ -12,7 +12,7 @@ import time
 from contextlib import ExitStack
 from types import TracebackType
 
-from reconciler.daemon import notify
+from reconciler.daemon import control, notify
 from reconciler.daemon.annals import Annals
 from reconciler.daemon.crew import Crew
 from reconciler.daemon.door import Door
@@ -101,6 +101,9 @@ class Daemon:
 
     def _ordered(self, connection: socket.socket, text: bytes) -> None:
         """A user has asked for something: what was before does not count against it."""
+        if self._crew.is_full:
+            control.refuse(connection)
+            return
         self._restarts.forget(self._settings)
         self._crew.order(connection, text, time.monotonic())
         connection.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -140,6 +142,39 @@ def test_slow_silent_and_many_clients_delay_nobody(host: Host, tunctl: Warm, kee
     for connection in (*silent, one):
         connection.close()
     assert keeper.end(within_s=10) == 0
+
+
+def test_one_client_too_many_is_told(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    """At most 32 are served at once; the loop goes on, and SIGTERM is obeyed."""
+    tunctl.run("apply", tun_file(host, "demo"))
+    keeper = kept(host, tunctl, keepers)
+    time.sleep(1)
+    patient = request(host, "reconcile").replace(b'"lock_timeout_s": 2.0', b'"lock_timeout_s": 60.0')
+    with (host.run_dir / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # somebody is at work, and all of them wait
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+        for client in clients:
+            client.connect(str(door(host)))
+            client.sendall(patient)
+        ready, _, _ = select.select(clients, (), (), SOON_S)
+        told = json.loads(ready[0].recv(4096).splitlines()[-1])
+        assert told["error"]["code"] == 75, told
+        assert "32 others" in told["error"]["message"]
+        assert keeper.end(within_s=30) == 0
+    for client in clients:
+        client.close()
+
+
+def test_debug_reaches_the_daemon(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    """What led to an error is told to who asks for it, and to nobody else."""
+    tunctl.run("apply", tun_file(host, "demo"))
+    kept(host, tunctl, keepers)
+    (host.state_dir / "intent.db").write_bytes(b"no database" * 1000)
+    (frame,) = talk(host, request(host, "reconcile"))
+    assert frame["error"]["code"] == 74  # type: ignore[index]
+    frames = talk(host, request(host, "reconcile").replace(b'"debug": false', b'"debug": true'))
+    assert [list(one) for one in frames] == [["log"], ["error"]]
+    assert "DatabaseError" in frames[0]["log"]["message"]  # type: ignore[index]
 
 
 def test_a_user_has_his_own_rights(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
