@@ -57,7 +57,12 @@ format: $(READY)
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-bench: setup
+# The tools that others would use instead: wg-quick came with the setup, ifstate gets an environment of its own.
+build/ifstate/bin/ifstatecli:
+	@$(RUN) -m venv --clear build/ifstate
+	build/ifstate/bin/python -m pip --disable-pip-version-check --no-input install -q ifstate
+
+bench: setup build/ifstate/bin/ifstatecli
 	$(AS_ROOT) $(RUN) -m benchmarks $(BENCH_ARGS)
 
 demo: setup

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 PROJECT = Path(__file__).resolve().parents[1]
-CLONE_NEWNET = 0x40000000  # linux/sched.h
+CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000  # linux/sched.h
 LONGEST_S = 120
 
 
@@ -41,7 +41,8 @@ class Stand:
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(PROJECT),
             "TUNCTL_STATE_DIR": str(directory / "state"),
-            "TUNCTL_RUN_DIR": str(directory / "run"),
+            "TUNCTL_RUN_DIR": f"/run/{directory.name}",  # in memory, as on any host
+            "WG_QUICK_USERSPACE_IMPLEMENTATION": "wireguard-go",
         }
 
     def write(self, name: str, text: str) -> Path:
@@ -86,27 +87,29 @@ class Stand:
         """The pid of its program."""
         return int(next(one["owner"]["pid"] for one in self.status()["tunnels"] if one["name"] == tunnel))
 
+    @property
+    def run_dir(self) -> Path:
+        return Path(self._env["TUNCTL_RUN_DIR"])
+
     def tunctl(self, *words: str | Path, expect: int = 0) -> Sample:
         return self.time([*TUNCTL, *words], expect=expect)
 
     @contextmanager
     def daemon(self) -> Iterator[Daemon]:
-        """One that is ready for requests; commands go through it until it ends."""
-        process = subprocess.Popen(
-            [*TUNCTL, "daemon"], cwd=self.dir, env=self._env,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            deadline = time.monotonic() + LONGEST_S
-            while not (self.dir / "run" / "control.sock").exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("the daemon did not start")
-                time.sleep(0.01)
-            time.sleep(0.5)  # its first pass
-            yield Daemon(self, process.pid)
-        finally:
-            process.terminate()
-            process.wait(LONGEST_S)
+        """One that is ready for requests, with its first pass behind it; commands go through it until it ends."""
+        with open(self.dir / "daemon.log", "wb") as log:
+            process = self.start("daemon", log)
+            try:
+                deadline = time.monotonic() + LONGEST_S
+                while not (self.run_dir / "control.sock").exists() or not self.has_daemon():
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise RuntimeError((self.dir / "daemon.log").read_text(errors="replace"))
+                    time.sleep(0.02)
+                time.sleep(1.0)  # its first pass, and what it prepares for the next one
+                yield Daemon(self, process.pid)
+            finally:
+                process.terminate()
+                process.wait(LONGEST_S)
 
 
 class Daemon:
@@ -114,18 +117,29 @@ class Daemon:
 
     def __init__(self, at: Stand, pid: int) -> None:
         self._at = at
-        self._pid = pid
+        self.pid = pid
 
     def tunctl(self, *words: str | Path) -> Sample:
-        before = self._cpu_s()
+        before = self.cpu_s()
         sample = self._at.tunctl(*words)
         time.sleep(0.3)  # until the process that carried it out has been waited for
-        return sample._replace(cpu_s=sample.cpu_s + self._cpu_s() - before)
+        return sample._replace(cpu_s=sample.cpu_s + self.cpu_s() - before)
 
-    def _cpu_s(self) -> float:
-        """Its own and that of the processes it had: proc(5), stat, fields 14 to 17."""
-        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    def cpu_s(self) -> float:
+        """Its own and that of the processes it had and has."""
+        return _cpu_s(self.pid)
+
+    def rss_mb(self) -> float:
+        """Of the daemon itself; 10^6 bytes."""
+        with open(f"/proc/{self.pid}/status", encoding="utf-8") as file:
+            return next(int(line.split()[1]) * 1024 / 1e6 for line in file if line.startswith("VmRSS"))
+
+
+def _cpu_s(pid: int) -> float:
+    """proc(5): stat, fields 14 to 17; children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(_cpu_s(int(child)) for child in children)
 
 
 def _tunctl() -> list[str]:
@@ -138,9 +152,12 @@ TUNCTL = _tunctl()
 
 
 def leave_the_machine() -> None:
-    """From here on this process and all it starts are in an empty network namespace."""
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-        raise SystemExit(f"no network namespace of its own ({os.strerror(ctypes.get_errno())}): run it as root")
+    """From here on this process and all it starts are in an empty network namespace, and have a /run of their own in memory:
+    what stands in the machine's (names of network namespaces, sockets of engines) is out of their reach."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET | CLONE_NEWNS):
+        raise SystemExit(f"no namespaces of its own ({os.strerror(ctypes.get_errno())}): run it as root")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tunctl-bench", "/run"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
@@ -153,7 +170,8 @@ def stand() -> Iterator[Stand]:
         yield made
     finally:
         made.tunctl("down", "--all")
-        shutil.rmtree(directory, ignore_errors=True)
+        for used in (directory, made.run_dir):
+            shutil.rmtree(used, ignore_errors=True)
 
 
 def machine() -> dict[str, str | int]:
