@@ -113,16 +113,16 @@ def _given(said: tuple[str, ...]) -> Ports:
 
 
 def _recorded(ctx: Context, path: str | None) -> tuple[Ports, tuple[str, ...]]:
-    from reconciler.host import bound
+    from reconciler.host import bound, record
     from reconciler.host.handles import Handles
     from reconciler.loop import manifests
 
     run_dir = ctx.session.run_dir
-    record = path or str(run_dir / bound.FILE)
-    ports, left_out = manifests.reachable(bound.read(record, Handles(run_dir).boot_id))
+    place = path or str(run_dir / record.FILE)
+    ports, left_out = manifests.reachable(bound.read(place, Handles(run_dir).boot_id))
     if not ports:
         raise InvalidFile(
-            f"{record}: no tunnel listens where others could reach it", hint="a manifest without endpoints helps nobody"
+            f"{place}: no tunnel listens where others could reach it", hint="a manifest without endpoints helps nobody"
         )
     return ports, left_out
 

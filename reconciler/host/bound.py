@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Mapping
 
 from reconciler.errors import InvalidFile
-from reconciler.host import files
+from reconciler.host import files, record
 from reconciler.model.manifest import TRANSPORTS
-from reconciler.model.names import TunnelName, is_tunnel_name
-
-FILE = "endpoints.json"
-_LIMIT = 4 << 20  # bytes; a thousand tunnels make 200 KB
+from reconciler.model.names import TunnelName
 
 Bound = dict[TunnelName, dict[str, tuple[str, int]]]  # tunnel → transport → address without brackets, port
 
@@ -19,32 +15,25 @@ Bound = dict[TunnelName, dict[str, tuple[str, int]]]  # tunnel → transport →
 def read(path: str, boot_id: str) -> Bound:
     """What is bound in this boot. InvalidFile: the record is absent, damaged, or of another boot."""
     try:
-        document = json.loads(files.read(path, _LIMIT, follow=True).decode())
-        if document["boot_id"] != boot_id:
-            hint = "bring the tunnels up, then sign; for another machine say --endpoint"
-            raise InvalidFile(f"{path}: was written in another boot, or on another machine", hint=hint)
-        if document["version"] != 1:
-            raise InvalidFile(f"{path}: was written by another version")
-        return {_name(name): _endpoints(entry["endpoints"]) for name, entry in document["tunnels"].items()}
+        found = record.decode(files.read(path, record.LIMIT, follow=True))
+        bound = {name: _endpoints(entry.endpoints) for name, entry in found.tunnels.items()}
     except FileNotFoundError:
         raise InvalidFile(f"{path}: there is no record of bound ports", hint="is a tunnel with `listen` up?") from None
     except OSError as error:
         raise InvalidFile(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise InvalidFile(f"{path}: is not a record of bound ports") from None
+    except (ValueError, RecursionError):
+        raise InvalidFile(f"{path}: is not a record of bound ports that this version knows") from None
+    if found.boot_id != boot_id:
+        hint = "bring the tunnels up, then sign; for another machine say --endpoint"
+        raise InvalidFile(f"{path}: was written in another boot, or on another machine", hint=hint)
+    return bound
 
 
-def _name(text: str) -> TunnelName:
-    if not is_tunnel_name(text):
-        raise ValueError
-    return TunnelName(text)
-
-
-def _endpoints(entries: dict[str, Any]) -> dict[str, tuple[str, int]]:
+def _endpoints(entries: Mapping[str, str]) -> dict[str, tuple[str, int]]:
     found = {}
     for transport, text in entries.items():
         address, _colon, port = text.rpartition(":")
         if transport not in TRANSPORTS or not 0 < int(port) < 1 << 16:
-            raise ValueError
+            raise ValueError(f"{transport} {text!r} is no endpoint")
         found[transport] = (address.strip("[]"), int(port))
     return found

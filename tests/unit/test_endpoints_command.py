@@ -95,16 +95,22 @@ def test_by_the_record_of_what_is_bound(place: Path) -> None:
     }
 
 
+DAMAGED = "is not a record of bound ports"
 RECORDS: dict[str, tuple[dict[str, Any], str]] = {
     "of another boot": ({"boot_id": "6b5a4c1e-0000-4000-8000-000000000001"}, "was written in another boot"),
-    "of a later version": ({"version": 2}, "was written by another version"),
-    "tunnels a list": ({"tunnels": []}, "is not a record of bound ports"),
-    "no name": ({"tunnels": {"../x": {"endpoints": {}}}}, "is not a record of bound ports"),
-    "no endpoints": ({"tunnels": {"hub": {}}}, "is not a record of bound ports"),
-    "no port": ({"tunnels": {"hub": {"endpoints": {"udp": "0.0.0.0"}}}}, "is not a record of bound ports"),
-    "a port beyond": ({"tunnels": {"hub": {"endpoints": {"udp": "0.0.0.0:65536"}}}}, "is not a record of bound ports"),
-    "a transport": ({"tunnels": {"hub": {"endpoints": {"x": "0.0.0.0:1"}}}}, "is not a record of bound ports"),
-    "a number": ({"tunnels": {"hub": {"endpoints": {"udp": 7}}}}, "is not a record of bound ports"),
+    "of a later version": ({"version": 2}, DAMAGED),
+    "tunnels a list": ({"tunnels": []}, DAMAGED),
+    "no name": ({"tunnels": {"../x": {"endpoints": {}}}}, DAMAGED),
+    "no port": ({"tunnels": {"hub": {"bound_at_unix": 1, "endpoints": {"udp": "0.0.0.0"}}}}, DAMAGED),
+    "a port beyond": (
+        {"tunnels": {"hub": {"bound_at_unix": 1, "endpoints": {"udp": "0.0.0.0:65536"}}}},
+        "is not a record of bound ports",
+    ),
+    "a transport": (
+        {"tunnels": {"hub": {"bound_at_unix": 1, "endpoints": {"x": "0.0.0.0:1"}}}},
+        "is not a record of bound ports",
+    ),
+    "a number": ({"tunnels": {"hub": {"bound_at_unix": 1, "endpoints": {"udp": 7}}}}, DAMAGED),
 }
 
 
@@ -119,7 +125,7 @@ def test_a_record_that_must_not_be_believed(place: Path, changes: dict[str, Any]
 def test_without_a_record(place: Path) -> None:
     assert "there is no record of bound ports" in run(place, *SIGN, code=65).stderr
     record(place, {})
-    assert "no tunnel listens where others could reach it" in run(place, *SIGN, code=65).stderr
+    assert "run/endpoints.json: no tunnel listens where others could reach it" in run(place, *SIGN, code=65).stderr
     assert not (place / "m").exists()
     record(place, {}).write_text("{")
     assert "is not a record of bound ports" in run(place, *SIGN, code=65).stderr
