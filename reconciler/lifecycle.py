@@ -116,6 +116,8 @@ def _entered(progress: Progress, state: str, seen: Seen, restart: Restart, now_u
         return Progress(state, now_us, since_us, worked=True, last_addresses=seen.addresses)
     if state in ("waiting", "failed"):
         attempt = progress.attempt + 1
-        retry_us = now_us + round(restart.delay_s(attempt) * 1e6) if state == "waiting" else None
+        # Of one that was up: somebody may have been at it while it was repaired, and a repair does not wait.
+        delay_s = 0.0 if progress.state == "up" else restart.delay_s(attempt)
+        retry_us = now_us + round(delay_s * 1e6) if state == "waiting" else None
         return progress._replace(state=state, since_us=now_us, attempt=attempt, next_retry_us=retry_us, error=seen.error)
     return Progress(state, now_us, last_addresses=progress.last_addresses)

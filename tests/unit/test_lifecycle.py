@@ -70,6 +70,17 @@ def test_gives_up_after_the_last_attempt_and_begins_anew_when_asked() -> None:
     assert [move.event for move in moves] == ["requested", "converged"]
 
 
+def test_a_repair_that_fails_is_tried_again_at_once_and_then_with_patience() -> None:
+    """Whoever broke it may have gone on breaking it meanwhile."""
+    progress, _ = after(Progress(), UP, Restart(), 5)
+    waits = []
+    for _ in range(3):
+        progress, _ = after(progress, FAILED._replace(requested=False), Restart(), 1_000_000)
+        waits.append(((progress.next_retry_us or 0) - 1_000_000) / 1e6)
+    assert waits == [0.0, 10.0, 20.0]
+    assert progress.attempt == 3
+
+
 def test_a_repair_is_no_new_beginning() -> None:
     progress, _ = after(Progress(), UP, Restart(), 5)
     repaired, moves = after(progress, UP._replace(requested=False), Restart(), 9)
