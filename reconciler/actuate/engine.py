@@ -31,7 +31,7 @@ def set_device(machine: Machine, device: Device, change: DeviceChange) -> None:
     except _PortInUse as error:
         if device.chosen:
             listen.lose(machine, device.chosen)
-        raise StepFailed(f"{device}: {error}") from error
+        raise StepFailed(f"{device}: {error.strerror}", hint="another program has its port: ss -lunp") from error
 
 
 def set_peer(machine: Machine, peer: Peer, change: PeerChange) -> None:
