@@ -189,15 +189,18 @@ def _allowed(plan: Plan, request: Request, outcomes: Iterable[Outcome] = ()) -> 
     done = {(o.step.verb, o.step.identity) for o in outcomes if not o.error and not o.skipped} if request.patient else set()
     if not request.withheld and not done:
         return plan
-    parts = (part for step in plan.steps for part in _but(step, request.withheld))
-    return plan._replace(steps=tuple(part for part in parts if (part.verb, part.identity) not in done))
+
+    def is_free(step: Step) -> bool:
+        return step.identity not in request.withheld and (step.verb, step.identity) not in done
+
+    return plan._replace(steps=tuple(part for step in plan.steps for part in _those(step, is_free)))
 
 
-def _but(step: Step, withheld: Container[Hashable]) -> Iterable[Step]:
-    """A step without what is not to be touched now: nothing, itself, or some of many."""
-    if step.identity in withheld:
+def _those(step: Step, is_free: Callable[[Step], bool]) -> Iterable[Step]:
+    """A step, none, or some of the many objects that it is about."""
+    if not is_free(step):
         return ()
-    parts = [one for one in step.each() if one.identity not in withheld]
+    parts = [one for one in step.each() if is_free(one)]
     return (step,) if len(parts) == step.number else parts
 
 
