@@ -41,7 +41,7 @@ def _look(machine: Machine, question: Question, links: Mapping[IfName, LinkState
     """In a thread: reading /proc of a process that is stuck in the kernel can take for ever."""
     children.reap()
     scan = process.find_marked()
-    marked = {link.mark: link.name for link in reversed(tuple(links.values()))}
+    marked = {link.mark: link for link in reversed(tuple(links.values()))}
     mine = _by_tunnel(scan)
     found: list[Owner] = []
     blind: list[Unobserved] = []
@@ -62,14 +62,14 @@ def _by_tunnel(scan: Marked) -> dict[TunnelName, Marked]:
     return {name: Marked(tuple(processes), scan.hidden) for name, processes in found.items()}
 
 
-def _of_intent(machine: Machine, question: Question, scan: Marked, intent: Intent, marked: IfName | None) -> list[Owner]:
+def _of_intent(machine: Machine, question: Question, scan: Marked, intent: Intent, marked: LinkState | None) -> list[Owner]:
     """`marked`: the link that carries the tunnel's mark."""
     handle = machine.handles.get(intent.name)
-    dev = marked or intent.tunnel.interface or (handle.interface if handle else None) or IfName("")
+    dev = (marked.name if marked else None) or intent.tunnel.interface or (handle.interface if handle else None) or IfName("")
     if handle and handle.id != intent.mark.id:  # of another store, or of a tunnel that was forgotten
         handle = None
     hint: Hint = (handle.pid, handle.start_ticks) if handle else (None, None)
-    members = belonging(scan, intent.mark, hint, dev)
+    members = belonging(scan, intent.mark, hint, dev) or (_keepers(marked, intent.mark) if marked else [])
     if handle and handle.pid and not any((one.pid, one.start_ticks) == hint for one in members):
         _warn_of_reuse(machine, handle)
     found = [_found(intent, tree, dev, _fingerprint(tree, handle)) for tree in trees(members, hint)]
@@ -77,6 +77,18 @@ def _of_intent(machine: Machine, question: Question, scan: Marked, intent: Inten
         if mark != intent.mark and question.is_ours(mark):
             found += [_found(intent, tree, dev, _OTHER_MARK)._replace(mark=mark) for tree in trees(belonging(scan, mark))]
     return found
+
+
+def _keepers(link: LinkState, mark: Mark) -> list[Process]:
+    """Who keeps a device of ours in being. One that is not persistent is there because a process has it open, and only a
+    process of ours can have made what carries our mark: also one that has wiped its environment, and of which no hint is left.
+    """
+    if link.type not in ("tun", "tap") or link.persist:
+        return []
+    from reconciler.host import tunproof
+
+    pids = [pid for pid in process.tun_holders().get(link.name, ()) if tunproof.holds_here(pid, link.name)]
+    return [one._replace(mark=mark) for one in map(process.stat, pids) if one is not None]
 
 
 def _warn_of_reuse(machine: Machine, handle: Handle) -> None:

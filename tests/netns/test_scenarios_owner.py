@@ -199,8 +199,18 @@ def test_a_program_that_loses_its_environment_is_still_ours(host: Host) -> None:
     assert json.loads(handles_file(host).read_text())["pid"] == pid
     handles_file(host).unlink()
     assert verdict(host, expect=0)["owner"]["pid"] == pid
+    _leave_its_control_group(pid)
+    assert verdict(host, expect=0)["owner"]["pid"] == pid, "it keeps a device that carries our mark"
+    assert host.tunctl("reconcile").stdout in ("", "no changes\n")
+    handles_file(host).unlink()
     host.tunctl("down", "demo")
     assert (host.pids(), links(host), proto_routes(host)) == ([], [], [])
+
+
+def _leave_its_control_group(pid: int) -> None:
+    for line in Path("/proc/mounts").read_text().splitlines():
+        if line.split()[2] == "cgroup2":
+            (Path(line.split()[1]) / "cgroup.procs").write_text(str(pid))
 
 
 @pytest.mark.parametrize("name", ['"$1"', "own9"])
