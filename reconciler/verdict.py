@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.resolver import Resolver
 from reconciler.model.facts import Facts
@@ -14,11 +15,10 @@ from reconciler.model.intent import Intent
 from reconciler.model.plan import Plan, Step
 from reconciler.model.prefix import ntop
 from reconciler.model.resource import Resource, Verb, each
+from reconciler.model.tunnel import HANDSHAKE_GRACE_S, HANDSHAKE_MAX_AGE_S
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.typed import NamedTuple
 
-HANDSHAKE_MAX_AGE_S = 180  # REJECT_AFTER_TIME of the WireGuard paper: a session is dead after that
-HANDSHAKE_GRACE_S = 15
 REASONS_SHOWN = 12
 _BASIC = ("link", "address", "route", "rule")
 
@@ -57,13 +57,25 @@ def judge(intent: Intent, seen: Evidence) -> Judgement:
     if link is None:
         return _when_absent(intent, seen, unseen)
     taken = [seen.impossible] if seen.impossible else []
-    reasons = [*taken, *_drift(plan), *_carrier(link, plan.steps), *_peers(intent, seen.found, facts), *seen.lacks]
+    vital = facts.vitals.get(intent.name)
+    if vital is not None and vital.blind:
+        unseen = (*unseen, f"health: {vital.blind}")
+    reasons = [
+        *taken,
+        *_drift(plan),
+        *_carrier(link, seen),
+        *_peers(intent, seen.found, facts),
+        *_health(intent, seen),
+        *seen.lacks,
+    ]
     reasons += [f"dns could not be compared: {u.reason}" for u in blind if u.kind == "resolver" and not u.privilege]
     if not reasons:
         return Judgement(Verdict.CONNECTED, (), unseen)
     if not intent.progress.worked and any(step.resource.kind != "resolver" for step in plan.steps):
         return Judgement(Verdict.NOT_CONNECTED, ("still coming up for the first time", *reasons), unseen)
-    return Judgement(Verdict.DEGRADED, tuple(reasons), unseen)
+    pulse = facts.pulse(intent.name)
+    gave_up = pulse is not None and pulse.gave_up(intent.tunnel)
+    return Judgement(Verdict.FAILED if gave_up else Verdict.DEGRADED, tuple(reasons), unseen)
 
 
 def _unknown(lost: Iterable[Unobserved]) -> tuple[str, ...]:
@@ -88,6 +100,9 @@ def _when_absent(intent: Intent, seen: Evidence, unseen: tuple[str, ...]) -> Jud
     if blocking:
         residues.append("what goes into it is unreachable until it is back (on_failure)")
     error = (intent.progress.error,) if intent.progress.error else ()
+    owner = next((r for r in seen.found if isinstance(r, Owner) and r.pid), None)
+    if owner is not None:
+        residues.insert(0, f"owner pid {owner.pid} lives on without it")
     if intent.progress.worked:
         return Judgement(Verdict.STALE, (f"{name}interface no longer present", *error, *seen.lacks, *residues), unseen)
     return Judgement(Verdict.NOT_CONNECTED, ("not up yet", *error, *residues), unseen)
@@ -134,6 +149,8 @@ def _difference(step: Step, field: str) -> str:
         return f"{step.found} instead of {step.resource}"
     if field == "up":
         return "admin down"
+    if field == "condemned":
+        return f"{step.found}: holds its device and answers nothing, it is to be started anew"
     if field == "protocol":
         return f"{step.resource} does not carry our mark"
     if field in ("preshared_digest", "fingerprint", "argv", "endpoints", "allowed_ips"):
@@ -141,11 +158,23 @@ def _difference(step: Step, field: str) -> str:
     return f"{step.resource.kind} {field} {found} != {getattr(step.resource, field, None)}".removeprefix("link ")
 
 
-def _carrier(link: Link, steps: Sequence[Step]) -> list[str]:
+def _carrier(link: Link, seen: Evidence) -> list[str]:
     """A link without carrier delivers nothing, and the kernel does not say so to the senders."""
-    if link.carrier is not False or not link.up or any(step.resource.kind == "owner" for step in steps):
+    if link.carrier is not False or not link.up or any(step.resource.kind == "owner" for step in seen.left.steps):
         return []
-    return ["no process attached" if link.type in ("tun", "tap") else "no carrier"]
+    if link.type not in ("tun", "tap"):
+        return ["no carrier"]
+    owner = next((r for r in seen.found if isinstance(r, Owner) and r.pid), None)
+    return [f"no process attached: owner pid {owner.pid} runs and has not opened it" if owner else "no process attached"]
+
+
+def _health(intent: Intent, seen: Evidence) -> list[str]:
+    """What health checks say against it, and what follows."""
+    pulse = seen.facts.pulse(intent.name)
+    if pulse is None:
+        return []
+    blocks = any(r.kind == "route" and r.order < 0 for r in seen.found)
+    return pulse.reasons(intent.tunnel, seen.facts.now_us, blocks=blocks)
 
 
 def _peers(intent: Intent, found: Iterable[Resource], facts: Facts) -> list[str]:
@@ -154,6 +183,8 @@ def _peers(intent: Intent, found: Iterable[Resource], facts: Facts) -> list[str]
         return []
     there = {r.public_key: r for r in found if isinstance(r, Peer)}
     up_s = (facts.now_us - (intent.progress.up_since_us or facts.now_us)) // 1_000_000
+    health = intent.tunnel.health
+    max_age_s = (health and health.handshake_max_age_s) or HANDSHAKE_MAX_AGE_S
     reasons = []
     for peer in settings.peers:
         seen = there.get(peer.public_key)
@@ -164,15 +195,15 @@ def _peers(intent: Intent, found: Iterable[Resource], facts: Facts) -> list[str]
         if not seen.endpoints:
             reasons.append(f"{label}: endpoint {endpoint} could not be resolved")
         elif peer.keepalive_s and up_s >= HANDSHAKE_GRACE_S:
-            reasons += _handshake(label, seen.latest_handshake_s, facts.now_us // 1_000_000)
+            reasons += _handshake(label, seen.latest_handshake_s, facts.now_us // 1_000_000, max_age_s)
     return reasons
 
 
-def _handshake(label: str, latest_s: int | None, now_s: int) -> list[str]:
+def _handshake(label: str, latest_s: int | None, now_s: int, max_age_s: float) -> list[str]:
     if latest_s is None:
         return [f"{label}: no handshake yet"]
     age_s = now_s - latest_s
-    return [f"{label}: last handshake {age_s} s ago"] if age_s >= HANDSHAKE_MAX_AGE_S else []
+    return [f"{label}: last handshake {age_s} s ago"] if age_s >= max_age_s else []
 
 
 def worst(judgements: Iterable[Judgement], *, named: bool) -> int:

@@ -118,7 +118,9 @@ def _ups(
         try:
             dev = interface(intent, facts)
             allowed = drivers.of(intent.tunnel).prefixes(intent.tunnel)
+            pulse = facts.pulse(intent.name)
             laid = lay(intent, dev, allowed, kept, policy.numbers, covered)
+            laid = laid._replace(is_dead=True) if pulse and pulse.is_dead else laid
             covered -= laid.displaced  # a second tunnel with the same prefix is refused, as anywhere else
         except TunctlError as error:
             impossible.append((intent.name, error))
@@ -148,7 +150,8 @@ def _engine(laid: Lay, facts: Facts, policy: Policy, kept: tuple[Connected, ...]
     yield driver.link(intent, facts, policy.numbers, dev)._replace(dies_openly=laid.blocks)
     owner = driver.owner(intent, facts, dev)
     if owner is not None:
-        yield owner
+        pulse = facts.pulse(intent.name)
+        yield owner._replace(condemned=pulse.condemned) if pulse else owner
     yield from driver.engine(intent, facts, policy.numbers, dev)
     yield from address.wanted(intent, dev, [one.prefix for one in kept], frozenset(routes.in_place_of_connected(laid)))
 

@@ -20,9 +20,11 @@ from reconciler.config.schema import (
 from reconciler.model.names import TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.tunnel import (
+    HANDSHAKE_MAX_AGE_S,
     Dns,
     EndpointManifest,
     Exec,
+    Health,
     Host,
     Listen,
     Nat,
@@ -80,6 +82,7 @@ def tunnel(declared: Declared, references: References) -> Tunnel:
         dns=_dns(declared),
         nat=tuple(_nat(entry) for entry in table.nat),
         listen=tuple(_listen(entry) for entry in table.listen),
+        health=_health(declared),
     )
 
 
@@ -200,6 +203,16 @@ def _listen(entry: ListenTable) -> Listen:
 def _restart(declared: Declared) -> Restart:
     table = declared.table.restart
     return Restart(table.base, table.factor, table.max, table.attempts) if table else Restart()
+
+
+def _health(declared: Declared) -> Health | None:
+    table = declared.table.health
+    if table is None:
+        return None
+    max_age_s = table.handshake_max_age
+    if max_age_s is None and declared.table.driver == "wireguard":
+        max_age_s = HANDSHAKE_MAX_AGE_S
+    return Health(max_age_s, tuple(dict.fromkeys(table.ping)), table.interval, table.failures, table.action)
 
 
 def routed(declared: Declared, references: References) -> list[Routed]:

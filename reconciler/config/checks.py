@@ -197,9 +197,15 @@ def _restart(tunnel: Declared) -> None:
 
 
 def _health(tunnel: Declared) -> None:
-    health = tunnel.table.health
-    if health is not None and health.handshake_max_age is not None and tunnel.table.driver != "wireguard":
-        tunnel.error(("health", "handshake_max_age"), f"is for the driver wireguard, not for {tunnel.table.driver!r}")
+    health, driver = tunnel.table.health, tunnel.table.driver
+    if health is None:
+        return
+    if health.handshake_max_age is not None and driver != "wireguard":
+        tunnel.error(("health", "handshake_max_age"), f"is for the driver wireguard, not for {driver!r}")
+    if driver != "wireguard" and not health.ping:
+        tunnel.error(("health", "ping"), f"missing, it is required for the driver {driver!r}: who answers through the tunnel")
+    if health.action == "restart" and driver == "tun":
+        tunnel.error(("health", "action"), "restart: the driver 'tun' starts no program, there is nothing to restart")
 
 
 def check_dns(tunnel: Declared, *, is_full: bool) -> None:

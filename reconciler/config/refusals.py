@@ -12,7 +12,7 @@ from reconciler.model.prefixes import Prefixes
 
 NOT_YET = "not supported by this version of tunctl yet"
 _ENGINES = ("openvpn", "openconnect")
-_SECTIONS = ("openvpn", "openconnect", "accept", "health")
+_SECTIONS = ("openvpn", "openconnect", "accept")
 
 
 def refuse(tunnel: Declared) -> None:

@@ -201,9 +201,9 @@ class RestartTable(Table):
 
 
 class HealthTable(Table):
-    """Beyond being there (not built yet)."""
+    """By what it is known that it works, beyond being there."""
 
-    handshake_max_age: s.Delay | None = Field(None, description="wireguard only")
+    handshake_max_age: s.Delay | None = Field(None, description="wireguard only. Default there: 180s")
     ping: list[s.Address] = Field([], description="Through the tunnel; one answer is enough")
     interval: s.Interval = Field(10.0, description="How often")
     failures: s.Failures = Field(3, description="In a row")
@@ -238,7 +238,7 @@ class TunnelTable(Table):
     nat: list[NatTable] = Field([], description="Masquerading and forwarding")
     listen: list[ListenTable] = Field([], description="Ports it serves on")
     restart: RestartTable | None = Field(None, description="How often and how soon it is tried again")
-    health: HealthTable | None = Field(None, description="When it counts as working (not built yet)")
+    health: HealthTable | None = Field(None, description="When it counts as working. Default: when it is there")
 
 
 class DesiredFile(Table):

@@ -19,6 +19,7 @@ from reconciler.daemon.say import Say
 from reconciler.daemon.shown import Shown
 from reconciler.daemon.worker import Worker
 from reconciler.loop.commands import Session
+from reconciler.loop.probe import Round
 from reconciler.loop.reconcile import Request
 from reconciler.model.names import TunnelName
 
@@ -27,11 +28,12 @@ HURRY_S = 3.0  # between SIGTERM and SIGKILL
 _LEAVE_S = 2.0  # for the last lines
 
 Learn = Callable[[Worker, Report], None]
+Looked = Callable[[Round], None]
 Ended = Callable[[Worker], None]
 
 
 class Crew:
-    """All of them. `learn`: what a pass reported; `ended`: one that worked is gone."""
+    """All of them. `learn`: what a pass reported; `looked`: what a round of health checks found; `ended`: one has left."""
 
     def __init__(self, selector: selectors.BaseSelector, ears: Ears, session: Session, say: Say) -> None:
         self._selector, self._ears, self._session, self._say = selector, ears, session, say
@@ -39,10 +41,11 @@ class Crew:
         self._spare: Worker | None = None
         self._leaving: set[int] = set()  # they have ended and are still in the process table
         self._learn: Learn = lambda _one, _report: None
+        self._looked: Looked = lambda _round: None
         self._ended: Ended = lambda _one: None
 
-    def listen(self, learn: Learn, ended: Ended) -> None:
-        self._learn, self._ended = learn, ended
+    def listen(self, learn: Learn, looked: Looked, ended: Ended) -> None:
+        self._learn, self._looked, self._ended = learn, looked, ended
 
     @property
     def busy(self) -> frozenset[TunnelName]:
@@ -80,6 +83,12 @@ class Crew:
     def order(self, connection: socket.socket, text: bytes, now_s: float) -> None:
         """What a user asked for."""
         one = worker.start_order(self._session, connection, text, now_s)
+        self._join(one)
+        self._working[one.pid] = one
+
+    def make_round(self, now_s: float) -> None:
+        """Of health checks, beside whatever else is done."""
+        one = worker.start_round(self._session, now_s)
         self._join(one)
         self._working[one.pid] = one
 
@@ -145,6 +154,9 @@ class Crew:
                 self._ears.ours.add(message)
             elif isinstance(message, frozenset):
                 one.names = message
+            elif isinstance(message, Round):
+                one.has_reported = True
+                self._looked(message)
             elif message is None:
                 self._gone(one)
             else:

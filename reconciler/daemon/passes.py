@@ -20,6 +20,7 @@ from reconciler.host.handles import Handles
 from reconciler.host.machine import Machine
 from reconciler.loop import commands
 from reconciler.loop.commands import Session
+from reconciler.loop.probe import Round
 from reconciler.loop.reconcile import Request, Watcher
 from reconciler.loop.survey import survey
 from reconciler.model.names import TunnelName
@@ -30,7 +31,8 @@ LENGTH = struct.Struct("=I")
 _MOST_PASSES = 1000  # then the next process takes over: what leaks in it, if anything, goes with it
 _CHUNK = 1 << 16
 
-Message = int | frozenset[TunnelName] | Report  # the port of its netlink socket, the tunnels it is about, at the end the report
+# The port of its netlink socket, the tunnels it is about, at the end the report, or what a round of health checks came to.
+Message = int | frozenset[TunnelName] | Report | Round
 Tell = Callable[[Message], None]
 
 

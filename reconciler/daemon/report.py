@@ -44,6 +44,7 @@ class Report(NamedTuple):
     warnings: tuple[str, ...] = ()  # of manifests, also those that were said before
     files: frozenset[str] = frozenset()  # a change of one of these is a reason to look
     lines: tuple[Line, ...] = ()  # of the history, to be written when there is time
+    asks_health: bool = False  # some tunnel that is to be up has health checks
     failure: str = ""
     locked: bool = False  # another tunctl was at work
     goes_on: bool = False  # its process waits for the next request
@@ -74,6 +75,7 @@ def report(passed: Pass) -> Report:
         _warnings(seen),
         _files(up),
         passed.lines,
+        any(intent.tunnel.health for intent in up),
         goes_on=not any(o.step.resource.kind == "owner" for o in passed.outcomes),  # else its children would be zombies
     )
 

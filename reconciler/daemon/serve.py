@@ -19,12 +19,14 @@ from reconciler.daemon.door import Door
 from reconciler.daemon.listening import Ears
 from reconciler.daemon.ready import ready
 from reconciler.daemon.report import Repaired, Report
+from reconciler.daemon.rounds import Rounds
 from reconciler.daemon.say import Say
 from reconciler.daemon.shown import Shown
 from reconciler.daemon.tally import Tally
 from reconciler.daemon.worker import Worker
 from reconciler.host.board import Fight
 from reconciler.loop.commands import Session
+from reconciler.loop.probe import Round
 from reconciler.loop.queue import Repairs, Rest, Restarts, Timetable
 from reconciler.loop.reconcile import Request
 from reconciler.loop.watch import Due
@@ -56,7 +58,7 @@ class Daemon:
         self._settings: dict[TunnelName, tuple[int, Restart]] = {}
         self._told: dict[TunnelName, str] = {}  # errors that were said
         self._warned: frozenset[str] = frozenset()  # that still hold
-        self._tally = Tally()
+        self._tally, self._rounds = Tally(), Rounds()
         self._annals = Annals()
         self._ends = False
         self._watchdog_s = notify.watchdog_s()
@@ -71,7 +73,7 @@ class Daemon:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. The tunnels stay as they are."""
         self._ears.listen(self._heard)
-        self._crew.listen(self._learn, self._ended)
+        self._crew.listen(self._learn, self._looked, self._ended)
         self._door.open(self._ordered)
         while not self._ends:
             self._start_due()
@@ -118,6 +120,9 @@ class Daemon:
             if not self._crew.is_full:
                 self._apart.discard(name)
                 self._start(frozenset((name,)))
+        if self._rounds.due_s is not None and now_s >= self._rounds.due_s:
+            self._rounds.begun()
+            self._crew.make_round(now_s)
         next_s = self._due.next_s
         if next_s is not None and now_s >= next_s and not self._crew.sees_all:
             self._due.begun(now_s)
@@ -153,6 +158,7 @@ class Daemon:
         self._settings = {name: (generation, restart) for name, generation, restart in report.restarts}
         self._tally.passed("tunnel" if one.names else "all", now_s - one.begun_s, report.work, self._settings)
         self._ears.know(report)
+        self._rounds.know(now_s, wanted=report.asks_health, changed=bool(report.steps))
         self._count(report, now_s)
         self._annals.add(report.lines, now_s)
         self._tell(dict(report.errors), about=one.names)
@@ -165,6 +171,13 @@ class Daemon:
         for until_s in self._repairs.withheld(now_s).values():
             self._due.at(until_s)
         self._ears.ready()
+
+    def _looked(self, made: Round) -> None:
+        self._rounds.made(made, time.monotonic())
+        for name, words in made.told:
+            self._say("warning", words, name)
+        if made.turned:
+            self._due.at(time.monotonic())
 
     def _count(self, report: Report, now_s: float) -> None:
         for step in report.steps:
@@ -205,6 +218,8 @@ class Daemon:
     def _ended(self, one: Worker) -> None:
         if one.is_order:
             self._due.at(time.monotonic())
+        elif one.is_round:
+            self._rounds.ended(time.monotonic(), has_reported=one.has_reported)
         elif not one.has_reported:  # killed: nothing was learned from it
             self._tally.missed("killed")
             self._due.at(time.monotonic() + FAILED_S)
@@ -213,6 +228,8 @@ class Daemon:
         times = [*self._crew.deadlines_s, *self._door.deadlines_s]
         if self._due.next_s is not None and not self._crew.sees_all:
             times.append(self._due.next_s)
+        if self._rounds.due_s is not None:
+            times.append(self._rounds.due_s)
         if self._crew.is_idle and self._annals.due_s is not None:
             times.append(self._annals.due_s)
         if self._watchdog_s:

@@ -19,7 +19,7 @@ from reconciler.loop.commands import Session
 _PASSES_USE = (
     "reconciler.config.load", "reconciler.store.commit", "reconciler.store.schema", "reconciler.lifecycle",
     "reconciler.observe.wireguard", "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat",
-    "reconciler.host.nft",
+    "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns",
 )  # fmt: skip
 
 

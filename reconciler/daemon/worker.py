@@ -11,8 +11,9 @@ from contextlib import suppress
 from math import inf
 from typing import cast
 
-from reconciler.daemon import control, passes
+from reconciler.daemon import control, passes, rounds
 from reconciler.daemon.passes import Message, Tell, packed, unpacked
+from reconciler.daemon.rounds import ROUND_S
 from reconciler.daemon.say import Say
 from reconciler.loop import interrupt
 from reconciler.loop.commands import Session
@@ -34,7 +35,7 @@ class Worker:
         self.names: frozenset[TunnelName] | None = frozenset()  # what it works on; None: whatever is due
         self.begun_s, self.deadline_s = 0.0, inf
         self.ports: set[int] = set()
-        self.is_told_to_end = self.has_reported = self.is_order = False
+        self.is_told_to_end = self.has_reported = self.is_order = self.is_round = False
         self._reading, self._writing = reading, writing
         self._buffer = bytearray()
 
@@ -94,6 +95,14 @@ def start_order(session: Session, connection: socket.socket, text: bytes, now_s:
     one = _fork(lambda _reading, tell: control.serve(connection, text, session, tell), connection.fileno())
     one.begin(frozenset(), now_s)
     one.is_order, one.deadline_s = True, now_s + ORDER_S
+    return one
+
+
+def start_round(session: Session, now_s: float) -> Worker:
+    """Forks. A round of health checks."""
+    one = _fork(lambda _reading, tell: rounds.serve(session, tell))
+    one.begin(frozenset(), now_s)
+    one.is_round, one.deadline_s = True, now_s + ROUND_S
     return one
 
 

@@ -3,7 +3,7 @@ program takes no address and no route along."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from reconciler.drivers.exec_ import expand
 from reconciler.drivers.tun import ROOT
@@ -16,7 +16,7 @@ from reconciler.model.facts import Facts, Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
-from reconciler.model.prefix import Prefix
+from reconciler.model.prefix import AF_INET, Prefix
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import PeerSettings, Tunnel, WireGuard
 from reconciler.typed import TYPE_CHECKING
@@ -109,7 +109,8 @@ def _settings(tunnel: Tunnel) -> WireGuard:
 
 def _endpoints(intent: Intent, peer: PeerSettings, facts: Facts) -> tuple[Address, ...] | None:
     """Where the peer may be; None is no opinion: no endpoint, a name that is not known now, or a peer that talks
-    to us from where it has roamed to since this very endpoint was set."""
+    to us from where it has roamed to since this very endpoint was set. Of several addresses any will do while it is new; when
+    nobody answers, each has its turn."""
     endpoint = facts.endpoint(intent.name, peer)
     if endpoint is None:
         return None
@@ -118,7 +119,19 @@ def _endpoints(intent: Intent, peer: PeerSettings, facts: Facts) -> tuple[Addres
     packed = facts.resolved.get(endpoint.host, Unknown("not looked up"))
     if isinstance(packed, Unknown):
         return None
-    return tuple(Address(one, endpoint.port) for one in packed)
+    addresses = tuple(Address(one, endpoint.port) for one in _likely_first(packed, facts))
+    turn = facts.turns.get(f"{intent.name} {peer.public_key}")
+    if turn is None or len(addresses) < 2 or not peer.keepalive_s:  # without keepalive silence says nothing
+        return addresses
+    return (addresses[turn % len(addresses)],)
+
+
+def _likely_first(packed: Iterable[bytes], facts: Facts) -> list[bytes]:
+    """The families that the host has an uplink for."""
+    if isinstance(facts.uplinks, Unknown):
+        return list(packed)
+    sizes = {4 if uplink.family == AF_INET else 16 for uplink in facts.uplinks}
+    return sorted(packed, key=lambda one: len(one) not in sizes)
 
 
 def _preshared(peer: PeerSettings, facts: Facts) -> str | None:

@@ -14,7 +14,7 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from reconciler.kinds.listen import Bound
 
-_REPLACE_ON = frozenset(("argv", "fingerprint"))
+_REPLACE_ON = frozenset(("argv", "fingerprint", "condemned"))
 
 
 class Owner(NamedTuple):
@@ -33,6 +33,7 @@ class Owner(NamedTuple):
     ready_timeout_s: float = 12.0
     stop_grace_s: float = 5.0
     ports: tuple[Bound, ...] = ()  # wanted only: what it is to bind
+    condemned: tuple[int, int] | None = None  # wanted: the process (pid, start ticks) that it is not to be any more
     fingerprint: str | None = None  # found: as recorded when it was started; None when that record is lost
     pid: int | None = None  # found only
     start_ticks: int | None = None  # found only: field 22 of /proc/PID/stat
@@ -70,6 +71,8 @@ class Owner(NamedTuple):
     def differs_from(self, found: Resource) -> tuple[str, ...]:
         """By fingerprint where it is known, else by the command line that the kernel shows (if it was not wiped)."""
         assert isinstance(found, Owner)
+        if self.condemned is not None and self.condemned == (found.pid, found.start_ticks):
+            return ("condemned",)
         if found.fingerprint is None:
             return differing(self, found, ("argv",)) if any(found.argv) else ()
         return () if found.fingerprint == fingerprint(self) else ("fingerprint",)

@@ -37,6 +37,7 @@ class Lay(NamedTuple):
     table: int  # where routes without a table stand
     blocks: bool  # dead, its prefixes become unreachable
     excluded: tuple[Excluded, ...] = ()
+    is_dead: bool = False  # it is there, and health checks say that it does not work
     displaced: frozenset[Prefix] = frozenset()  # in `main` the kernel's own route for a connected network stands in their place
 
     @property

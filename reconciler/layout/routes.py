@@ -26,10 +26,20 @@ def all_of(lay: Lay, facts: Facts) -> Iterator[tuple[Route, Prefixes]]:
     """All routes of a tunnel: what some have in common, and their prefixes. What blocks comes first."""
     yield from _alike(lay, blocked(lay, facts), lay.table, BLOCK_METRIC + lay.intent.slot, RouteSettings(type="unreachable"))
     tunnel = lay.intent.tunnel
-    yield from _alike(lay, lay.prefixes, lay.table, tunnel.metric, RouteSettings())
+    yield from _alike(lay, _asked(lay) if lay.is_dead else lay.prefixes, lay.table, tunnel.metric, RouteSettings())
     for entry, prefixes in lay.entries:
+        if lay.is_dead and entry.type == UNICAST:
+            continue
         metric = tunnel.metric if entry.metric is None else entry.metric
         yield from _alike(lay, prefixes, entry.table or lay.table, metric, entry)
+
+
+def _asked(lay: Lay) -> Prefixes:
+    """All that is left of a dead tunnel's way: to those whose answer would show that it works again. Without it the kernel
+    sends nothing there (IPv6), and drops what comes from there (a strict reverse path filter)."""
+    health = lay.intent.tunnel.health
+    hosts = [Prefix(packed, len(packed) * 8) for packed in (health.ping if health else ())]
+    return Prefixes.of(host for host in hosts if lay.table_less.around(host))
 
 
 def in_place_of_connected(lay: Lay) -> Iterator[Prefix]:

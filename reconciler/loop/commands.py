@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.errors import InvalidFile, StoreError, UsageError
-from reconciler.host import accounts
+from reconciler.errors import InvalidFile, StoreError, TunctlError, UsageError
+from reconciler.host import accounts, pulses
 from reconciler.host.handles import Handles
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
@@ -118,12 +118,26 @@ def _those(names: Iterable[str]) -> str:
     return f"there are: {', '.join(there)}" if there else "nothing is declared"
 
 
+def observe_health(session: Session, names: Collection[TunnelName] | None = None) -> tuple[str, ...]:
+    """A round of health checks for all tunnels that are due, or for those of these; → what has changed by it. What could not
+    be looked at stays as it was known."""
+    stored = read(session.state_dir)
+    if any(intent.tunnel.health for intent in stored.intents):
+        from reconciler.loop.probe import make_round
+
+        with suppress(TunctlError):  # the pass meets it, too, and says so
+            return tuple(f"{name}: {words}" for name, words in make_round(session.run_dir, stored, names).told)
+    return ()
+
+
 def reconcile_all(session: Session, watch: Watcher) -> Done:
     """One pass over all intents, as a timer makes it."""
+    require_net_admin("reconcile")
+    news = observe_health(session)
     with writing(session, "reconcile") as (machine, store, warnings):
         stored = store.stored()
         result = reconcile(machine, store, stored, Request(None, requested=False, cause="reconcile"), watch, session.fault)
-        return Done(result, tuple(i.name for i in stored.intents if i.held), warnings)
+        return Done(result, tuple(i.name for i in stored.intents if i.held), (*warnings, *news))
 
 
 def keep(session: Session, request: Request, watch: Watcher, opened: Callable[[Machine], None]) -> Pass:
@@ -144,6 +158,8 @@ def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:
                 f"{', '.join(sorted(disabled))}: enabled = false in the desired file", hint="change it there, then tunctl apply"
             )
         store.unhold(chosen, machine.handles.boot_id, actor=actor(session), cause="up")
+        for name in chosen:
+            pulses.drop(session.run_dir, name)
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="up"), watch, session.fault)
         return Done(result, (), warnings)

@@ -103,6 +103,7 @@ def _tunnel(machine: Machine, seen: Survey, intent: Intent, fights: Sequence[Fig
         nat=_nat(seen, intent),
         dns=_dns(seen, intent),
         pending=seen.plan_of(intent.name).steps,
+        pulse=seen.facts.pulse(intent.name),
         excluded=tuple((str(prefix), reason) for prefix, reason in seen.wanted.excluded.get(intent.name, ())),
     )  # fmt: skip
 

@@ -42,7 +42,10 @@ def _apply(session: Session, order: Order, watch: Watcher) -> Done:
     deadline = time.monotonic() + order.timeout_s
     with _bounded(order.timeout_s):
         done = commands.apply(session, order.file, order.options, watch)
-    return _waited(session, done, deadline) if order.wait and done.result.converged else done
+    if not order.wait or not done.result.converged:
+        return done
+    watch.about(frozenset())  # while it waits, other passes may be at work on them
+    return _waited(session, done, deadline)
 
 
 def _waited(session: Session, done: Done, deadline: float) -> Done:

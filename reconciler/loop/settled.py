@@ -47,6 +47,8 @@ def settled(state_dir: str, run_dir: str, location: str | None) -> Settled | Non
 
 def _settled(state_dir: str, run_dir: str, location: str | None) -> Settled | None:
     stored = read(state_dir)
+    if location is None and any(intent.tunnel.health for intent in stored.intents):
+        return None  # whether they work is found out first
     scope = frozenset(intent.name for intent in stored.intents) | {HOST}
     notes: tuple[str, ...] = ()
     if location is not None:

@@ -11,7 +11,6 @@ from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.kinds.nat import Table
 from reconciler.kinds.owner import Owner
-from reconciler.kinds.peer import Peer
 from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
 from reconciler.kinds.routes import Places, Routes, missing
@@ -28,7 +27,6 @@ from reconciler.observe import facts as observe_facts
 from reconciler.observe.question import Question
 from reconciler.observe.route import tables
 from reconciler.store.stored import Stored
-from reconciler.verdict import HANDSHAKE_MAX_AGE_S
 from reconciler.wanted import Wanted, wanted
 
 PATIENCE_S = 2.0  # a pass that is blind to something has failed: it waits longer than `status` does
@@ -146,7 +144,7 @@ def survey(
     )  # fmt: skip
     found = observe.look(machine, question)
     gathered = observe_facts.gather(machine, stored.intents, found, policy, resolve=resolve, privileged=privileged)
-    facts = gathered._replace(working_endpoints=_working(gathered, found))
+    facts = _with_endpoints_tried(gathered, found, stored)
     intents = [i for i in stored.intents if i.name not in without]
     want = _wanted(intents, facts, policy)
     found = _with_foreign_routes(machine, want.resources, found)
@@ -206,15 +204,12 @@ def _refused(want: Wanted, found: Found, made: Plan) -> frozenset[TunnelName]:
     return frozenset(conflict.tunnel for conflict in made.conflicts) - up - want.armed - {HOST}
 
 
-def _working(facts: Facts, found: Found) -> dict[str, str]:
-    """Of the endpoints that were set, those whose peer has talked to us lately: it may have roamed, leave it alone."""
-    oldest_s = facts.now_us // 1_000_000 - HANDSHAKE_MAX_AGE_S
-    fresh = {
-        f"{r.tunnel} {r.public_key}"
-        for r in found.resources
-        if isinstance(r, Peer) and r.endpoints and (r.latest_handshake_s or 0) > oldest_s
-    }
-    return {key: text for key, text in facts.working_endpoints.items() if key in fresh}
+def _with_endpoints_tried(facts: Facts, found: Found, stored: Stored) -> Facts:
+    if not any(intent.tunnel.wireguard for intent in stored.intents):
+        return facts
+    from reconciler.loop.turns import tried
+
+    return tried(facts, found, {intent.name: intent for intent in stored.intents})
 
 
 def _with_foreign_routes(machine: Machine, resources: Iterable[Resource], found: Found) -> Found:

@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from reconciler.errors import NotConverged
-from reconciler.loop.commands import Session
+from reconciler.loop.commands import Session, observe_health
 from reconciler.loop.look import look
 from reconciler.model.names import TunnelName
+from reconciler.model.tunnel import Tunnel
 from reconciler.model.verdict import Verdict
+from reconciler.report.status import TunnelStatus
 
 _POLL_S = 0.25
 
 
 def wait_until_connected(session: Session, names: Collection[TunnelName], deadline: float) -> None:
-    """Returns when all of them are `connected`; at `deadline` (time.monotonic) NotConverged names the others, and why."""
-    while True:
-        seen = look(session.state_dir, session.run_dir, tuple(names)) if names else None
-        open_ = [t for t in seen.tunnels if t.judgement.verdict is not Verdict.CONNECTED] if seen else []
-        if not open_:
+    """Returns when all of them are `connected`, seen and not supposed: with a first handshake, however new they are, and a
+    first round of health checks. At `deadline` (time.monotonic) NotConverged names the others, and why."""
+    while names:
+        observe_health(session, names)
+        why = [words for one in look(session.state_dir, session.run_dir, tuple(names)).tunnels for words in _open(one)]
+        if not why:
             return
         if time.monotonic() >= deadline:
-            why = "; ".join(f"{t.name} is {t.judgement.verdict.value}: {', '.join(t.judgement.reasons)}" for t in open_)
-            raise NotConverged(f"not connected: {why}")
+            raise NotConverged(f"not connected: {'; '.join(why)}")
         time.sleep(_POLL_S)
+
+
+def _open(one: TunnelStatus) -> Iterator[str]:
+    """Why it does not count as connected."""
+    if one.judgement.verdict is not Verdict.CONNECTED:
+        yield f"{one.name} is {one.judgement.verdict.value}: {', '.join(one.judgement.reasons)}"
+    elif one.intent is not None:
+        tunnel = one.intent.tunnel
+        shaken = {peer.public_key for peer in one.peers if peer.latest_handshake_s}
+        yield from (f"{one.name}: peer {name}: no handshake yet" for key, name in _asking(tunnel) if key not in shaken)
+        if tunnel.health and (tunnel.health.ping or any(_asking(tunnel))) and not (one.pulse and one.pulse.works):
+            yield f"{one.name}: no health check has seen it work yet"
+
+
+def _asking(tunnel: Tunnel) -> Iterator[tuple[str, str]]:
+    """Keys and names of the peers that we talk to without being asked."""
+    for peer in tunnel.wireguard.peers if tunnel.wireguard else ():
+        if (peer.endpoint or peer.manifest) and peer.keepalive_s:
+            yield peer.public_key, peer.name or peer.public_key

@@ -15,6 +15,7 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from reconciler.model.port import Port
+    from reconciler.model.pulse import Pulse, Vital  # only tunnels with health checks need it
 
 
 class Unknown(NamedTuple):
@@ -105,6 +106,8 @@ class Facts(NamedTuple):
     linked: frozenset[TunnelName] = frozenset()  # tunnels whose interface is there
     name_service: NameService | None = None  # None: no tunnel has `dns`
     ports: Mapping[TunnelName, tuple[Port, ...] | Unknown] = {}  # what `listen` means on this machine, where it is to be up
+    vitals: Mapping[TunnelName, Vital] = {}  # of tunnels with `health` whose interface is there
+    turns: Mapping[str, int] = {}  # "tunnel public_key" → of a peer that does not answer: how many its addresses have had
     working_endpoints: Mapping[str, str] = {}  # "tunnel public_key" → the endpoint text that was last set there
     whereabouts: Mapping[tuple[TunnelName, str], Whereabouts] = {}  # tunnel, public key ("" for a program)
 
@@ -126,3 +129,8 @@ class Facts(NamedTuple):
             if one.port is None:
                 raise PortTaken(one.refusal, hint="end that, or declare another port, or more to try (scan)")
         return ports
+
+    def pulse(self, name: TunnelName) -> Pulse | None:
+        """What health checks have found of a tunnel's interface."""
+        vital = self.vitals.get(name)
+        return vital.pulse if vital else None

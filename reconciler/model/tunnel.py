@@ -7,6 +7,9 @@ from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import Prefixes
 from reconciler.typed import NamedTuple
 
+HANDSHAKE_MAX_AGE_S = 180  # REJECT_AFTER_TIME of the WireGuard paper: a session is dead after that
+HANDSHAKE_GRACE_S = 15  # for the first one
+
 
 class Endpoint(NamedTuple):
     """Where a WireGuard peer is: a name or an address, and a UDP port."""
@@ -160,6 +163,16 @@ class Restart(NamedTuple):
         return float(min(self.max_s, self.base_s * self.factor ** min(attempt - 1, 64)))
 
 
+class Health(NamedTuple):
+    """`[tunnels.X.health]`: by what it is known that a tunnel works, beyond being there."""
+
+    handshake_max_age_s: float | None = None  # wireguard only, where it is never None
+    ping: tuple[bytes, ...] = ()  # packed
+    interval_s: float = 10.0
+    failures: int = 3
+    action: str = "none"  # none · restart
+
+
 class Tunnel(NamedTuple):
     """What one `[tunnels.NAME]` says. Exactly one of `wireguard`, `exec_`, `tun` is set, the one of `driver`."""
 
@@ -186,6 +199,7 @@ class Tunnel(NamedTuple):
     dns: Dns | None = None
     nat: tuple[Nat, ...] = ()
     listen: tuple[Listen, ...] = ()
+    health: Health | None = None
 
     @property
     def manifests(self) -> dict[str, EndpointManifest]:

@@ -48,6 +48,10 @@ def gather(
         from reconciler.observe.ports import ports
 
         facts = facts._replace(ports=ports(machine, serving, found))
+    if any(intent.tunnel.health for intent in intents):
+        from reconciler.observe import pulse
+
+        facts = facts._replace(vitals=pulse.look(machine, intents, there, links, policy, facts.now_us))
     facts = _with_engines(facts, intents, links, privileged=privileged)
     facts = _with_manifests(facts, intents, privileged=privileged)
     facts = _with_endpoints(facts, machine, intents, found, policy, names=resolve)

@@ -18,6 +18,7 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from reconciler.model.port import Port
+    from reconciler.model.pulse import Pulse
     from reconciler.report.names import DnsLine
 
 
@@ -60,6 +61,7 @@ class TunnelStatus(NamedTuple):
     dns: DnsLine | None = None
     pending: tuple[Step, ...] = ()
     excluded: tuple[tuple[str, str], ...] = ()  # prefix, why it stays out of the tunnel
+    pulse: Pulse | None = None  # what health checks have found
 
 
 class HostStatus(NamedTuple):
@@ -136,6 +138,8 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
     if tunnel.counters:
         c = tunnel.counters
         yield f"    Traffic: {size(c.rx_bytes)} received, {size(c.tx_bytes)} sent; {counted(tunnel.routes, 'route')}"
+    if tunnel.pulse:
+        yield f"     Health: {tunnel.pulse.summary(now_us)}"
     yield from (f"   Excluded: {to}: {reason}" for to, reason in tunnel.excluded[:EXCLUDED_SHOWN])
     yield from (f"   Not seen: {what}" for what in tunnel.judgement.unobserved)
     tip = _tip(tunnel)

@@ -20,6 +20,7 @@ from reconciler.model.tunnel import (
     Endpoint,
     EndpointManifest,
     Exec,
+    Health,
     Host,
     Listen,
     Nat,
@@ -184,6 +185,7 @@ _FORMS: dict[type[Any], _Form] = {
     Dns: {"servers": _many(*_ADDRESS), "search": _TUPLE, "domains": _TUPLE},
     Nat: {"source": _PREFIXES},
     Listen: {"address": _ADDRESS},
+    Health: {"handshake_max_age_s": _FLOAT, "ping": _many(*_ADDRESS), "interval_s": _FLOAT},
     Restart: {"base_s": _FLOAT, "factor": _FLOAT, "max_s": _FLOAT},
     Host: {"lan_except": _TUPLE, "mark": _TUPLE, "reconcile_interval_s": _FLOAT},
     Tunnel: {
@@ -200,5 +202,6 @@ _FORMS: dict[type[Any], _Form] = {
         "dns": _nested(Dns),
         "nat": _many(*_nested(Nat)),
         "listen": _many(*_nested(Listen)),
+        "health": _nested(Health),
     },
 }

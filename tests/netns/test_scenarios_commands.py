@@ -18,7 +18,6 @@ from tests.netns.world import Host, wait_until
 REFUSED = {
     "tunnels.demo.driver": 'driver = "openvpn"\n[tunnels.demo.openvpn]\nconfig_file = "x"\n',
     "tunnels.demo.listen": 'driver = "tun"\n[[tunnels.demo.listen]]\ntransport = "udp"\nport = 8443\n',
-    "tunnels.demo.health": 'driver = "tun"\n[tunnels.demo.health]\nping = ["10.0.0.1"]\n',
     "tunnels.demo.accept": 'driver = "openconnect"\naccept = ["dns"]\n[tunnels.demo.openconnect]\nserver = "https://x"\n',
 }
 HOST_REFUSED = ('runtime_file = "beside"',)

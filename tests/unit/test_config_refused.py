@@ -20,11 +20,10 @@ TABLE = [
     ),
     ("openconnect", '[tunnels.c]\ndriver = "openconnect"', [(3, "tunnels.c.driver")]),
     ("accept", '[tunnels.c]\ndriver = "openconnect"\naccept = ["dns"]', [(3, "tunnels.c.driver"), (4, "tunnels.c.accept")]),
-    ("health", TUN + '[tunnels.t.health]\nping = ["10.0.0.1"]', [(5, "tunnels.t.health")]),
     (
         "several",
-        '[tunnels.c]\ndriver = "openconnect"\n[tunnels.c.health]\nping = ["10.0.0.1"]',
-        [(3, "tunnels.c.driver"), (4, "tunnels.c.health")],
+        '[tunnels.c]\ndriver = "openconnect"\naccept = ["dns"]',
+        [(3, "tunnels.c.driver"), (4, "tunnels.c.accept")],
     ),
 ]
 
@@ -51,6 +50,8 @@ ACCEPTED = [
     ),
     ("split", TUN + '[[tunnels.t.split.vpn]]\ncidr = ["10.0.0.0/8"]\n[[tunnels.t.split.direct]]\ncidr = "10.1.0.0/16"'),
     ("on-failure", TUN + 'on_failure = "block"\nipv6_leak = "allow"'),
+    ("health", TUN + '[tunnels.t.health]\nping = ["10.0.0.1", "fd00::1"]\nfailures = 2'),
+    ("health-of-wireguard", WG + PEER + '[tunnels.office.health]\naction = "restart"'),
     ("dns", TUN + '[tunnels.t.dns]\nservers = ["10.0.0.53"]\nsearch = ["corp.example"]'),
     (
         "dns-file",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.config_of import PEER, TUN, WG, judge
+from tests.unit.config_of import EXEC, PEER, TUN, WG, judge
 
 # id, text (line 1 is `version = 1`, line 2 empty), what is said
 TABLE = [
@@ -134,7 +134,13 @@ TABLE = [
     ("nat-nothing", TUN + '[[tunnels.t.nat]]\nsource = "10.0.0.0/8"\nmasquerade = false\nforward = false', ["does nothing"]),
     ("nat-out", TUN + '[[tunnels.t.nat]]\nsource = "10.0.0.0/8"\nout = "a/b"', ["'a/b' is no interface name"]),
     ("split-nothing", TUN + "[[tunnels.t.split.vpn]]", ["d.toml:5: tunnels.t.split.vpn[0]: 'cidr' or 'cidr_file' is required"]),
-    ("health-age", TUN + '[tunnels.t.health]\nhandshake_max_age = "180s"', ["is for the driver wireguard, not for 'tun'"]),
+    (
+        "health-age",
+        TUN + '[tunnels.t.health]\nhandshake_max_age = "180s"',
+        ["is for the driver wireguard, not for 'tun'", "ping: missing"],
+    ),
+    ("health-of-nothing", EXEC + "[tunnels.lab.health]", ["ping: missing, it is required for the driver 'exec'"]),
+    ("health-restart", TUN + '[tunnels.t.health]\nping = ["10.0.0.1"]\naction = "restart"', ["nothing to restart"]),
     (
         "accept",
         TUN + 'accept = ["dns"]',

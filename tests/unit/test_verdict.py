@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Address, Peer
 from reconciler.kinds.route import Route
 from reconciler.model.facts import Facts
@@ -29,6 +30,7 @@ INTENT = Intent(TUNNEL, Mark(NAME, "0000", "0000"), 1, "s", 1, progress=Progress
 WANTED = Link(NAME, DEV, "tun", 1420, up=True, alias="tunctl:demo:00000000", group=20000)
 LINK = WANTED._replace(ifindex=5, carrier=True)
 ROUTE = Route(NAME, *parse_network("10.20.0.0/16"), 254, 0, "unicast", DEV)
+OWNER = Owner(NAME, INTENT.mark, DEV, ("/bin/vpn",), pid=4711, start_ticks=5)
 NEW = INTENT._replace(progress=Progress())
 KEY = "k" * 43 + "="
 
@@ -68,6 +70,20 @@ CASES: dict[str, tuple[Intent, tuple[Any, ...], Plan, Verdict, str]] = {
     ),
     "gave up": (
         NEW._replace(progress=Progress("failed", 1, attempt=3, error="busy")), (), left(CREATE), Verdict.FAILED, "busy",
+    ),
+    "nobody reads, though it runs": (
+        INTENT, (LINK._replace(carrier=False), OWNER), left(), Verdict.DEGRADED, "owner pid 4711 runs and has not opened it",
+    ),
+    "exited": (
+        INTENT, (LINK._replace(carrier=False),), left(Step(Verb.CREATE, OWNER, None, NAME)), Verdict.DEGRADED,
+        "owner not running",
+    ),
+    "the device is gone, its program is not": (
+        INTENT, (OWNER,), left(CREATE), Verdict.STALE, "owner pid 4711 lives on without it",
+    ),
+    "holds it and answers nothing": (
+        INTENT, (LINK, OWNER), left(Step(Verb.REPLACE, OWNER, OWNER, NAME, ("condemned",))), Verdict.DEGRADED,
+        "holds its device and answers nothing, it is to be started anew",
     ),
     "foreign": (INTENT, (), left(conflicts=(FOREIGN,)), Verdict.FAILED, "foreign: link tun-demo exists but is not owned"),
     "held": (INTENT._replace(held=True), (), left(), Verdict.NOT_CONNECTED, "held down"),
