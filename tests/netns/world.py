@@ -441,11 +441,12 @@ def _wait_for_wire(host: Host, dev: str) -> None:
     wait_until(lambda: "scope link" in host.ip(f"-6 addr show dev {dev} -tentative"), 5, f"{dev} of {host.name} is up")
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 5, what: str = "") -> None:
-    """Ask until it is true; AssertionError after `timeout` seconds."""
+def wait_until(condition: Callable[[], object], timeout: float = 5, what: str | Callable[[], str] = "") -> None:
+    """Ask until it is true; AssertionError after `timeout` seconds. `what` it is about, or how it is then."""
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, f"not so within {timeout} s: {what or condition}"
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not so within {timeout} s: {(what() if callable(what) else what) or condition}")
         time.sleep(0.01)
 
 
