@@ -94,7 +94,7 @@ def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher
 
 
 def _peek(session: Session) -> Stored:
-    """What is stored, to compare a file with it. Trouble with the store is told when it is opened."""
+    """What is stored, before the lock is held. Trouble with the store is told, and mended, when it is opened."""
     try:
         return read(session.state_dir)
     except StoreError:
@@ -121,7 +121,7 @@ def _those(names: Iterable[str]) -> str:
 def observe_health(session: Session, names: Collection[TunnelName] | None = None) -> tuple[str, ...]:
     """A round of health checks for all tunnels that are due, or for those of these; → what has changed by it. What could not
     be looked at stays as it was known."""
-    stored = read(session.state_dir)
+    stored = _peek(session)
     if any(intent.tunnel.health for intent in stored.intents):
         from reconciler.loop.probe import make_round
 
