@@ -95,6 +95,12 @@ def damaged(path: str, problem: object) -> StoreError:
     return StoreError(f"{path} is damaged: {problem}", hint=_RESTORE)
 
 
+def full(path: str) -> StoreError:
+    """There is no room for a change."""
+    words, hint = _MESSAGES[_FULL]
+    return StoreError(f"{path} {words}", hint=hint)
+
+
 def refused(error: OSError, path: str) -> StoreError:
     """A system call on the database or its directory that failed."""
     return StoreError(f"{path}: {error.strerror}", hint="Check the owner and the mode of the state directory.")

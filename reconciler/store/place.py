@@ -11,7 +11,7 @@ import stat
 
 from reconciler.errors import StoreError
 from reconciler.host import files
-from reconciler.store.failure import refused
+from reconciler.store.failure import full, refused
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def ensure_room(state_dir: Path) -> None:
     try:
         _probe_room(str(state_dir))
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise full(database(state_dir)) from error
         raise StoreError(f"{database(state_dir)} cannot be written: {error.strerror}", hint=_HINT) from error
 
 
