@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from reconciler.errors import InvalidFile, UsageError
 from reconciler.model.manifest import TRANSPORTS, Manifest, Ports
 from reconciler.model.moment import rfc3339
 from reconciler.model.names import TunnelName, is_tunnel_name
+
+if TYPE_CHECKING:
+    from reconciler.host.bound import Bound
 
 _LONGEST_TTL_S = 3650 * 86400.0
 _PORT = re.compile(r"(\w+)=(\d{1,5})", re.ASCII)
@@ -26,7 +30,9 @@ def endpoints() -> None:
 @click.option("--key", metavar="FILE", required=True, help="The private key: tunctl key generate --type ed25519.")
 @click.option("--host", metavar="HOST", required=True, help="The name or address at which clients find this server.")
 @click.option(
-    "--from-runtime", metavar="FILE", help="The record of what is bound; default: endpoints.json of the run directory."
+    "--from-runtime",
+    metavar="FILE",
+    help="A record of what is bound; default: that of the run directory, as far as the kernel says the same.",
 )
 @click.option(
     "--endpoint", "said", metavar="NAME:udp=PORT,tcp=PORT", multiple=True, help="Instead of the record. May be repeated."
@@ -113,18 +119,28 @@ def _given(said: tuple[str, ...]) -> Ports:
 
 
 def _recorded(ctx: Context, path: str | None) -> tuple[Ports, tuple[str, ...]]:
+    """A file that was named is believed if it is of this boot; else the kernel is asked whether what it says is still so."""
     from reconciler.host import bound, record
     from reconciler.host.handles import Handles
     from reconciler.loop import manifests
 
     run_dir = ctx.session.run_dir
     place = path or str(run_dir / record.FILE)
-    ports, left_out = manifests.reachable(bound.read(place, Handles(run_dir).boot_id))
+    recorded = bound.read(place, Handles(run_dir).boot_id)
+    ports, left_out = manifests.reachable(recorded if path else _still_so(ctx, recorded))
     if not ports:
         raise InvalidFile(
             f"{place}: no tunnel listens where others could reach it", hint="a manifest without endpoints helps nobody"
         )
     return ports, left_out
+
+
+def _still_so(ctx: Context, recorded: Bound) -> Bound:
+    from reconciler.host import bound
+    from reconciler.loop.endpoints import endpoints as look
+
+    now = bound.of_record(look(ctx.session, ()).record)
+    return {name: now[name] for name in recorded if name in now}
 
 
 def _tell(ctx: Context, path: str, found: Manifest) -> None:

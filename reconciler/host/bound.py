@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from reconciler.errors import InvalidFile
 from reconciler.host import files, record
+from reconciler.host.record import Record
 from reconciler.model.manifest import TRANSPORTS
 from reconciler.model.names import TunnelName
 
@@ -16,7 +17,7 @@ def read(path: str, boot_id: str) -> Bound:
     """What is bound in this boot. InvalidFile: the record is absent, damaged, or of another boot."""
     try:
         found = record.decode(files.read(path, record.LIMIT, follow=True))
-        bound = {name: _endpoints(entry.endpoints) for name, entry in found.tunnels.items()}
+        bound = of_record(found)
     except FileNotFoundError:
         raise InvalidFile(f"{path}: there is no record of bound ports", hint="is a tunnel with `listen` up?") from None
     except OSError as error:
@@ -27,6 +28,11 @@ def read(path: str, boot_id: str) -> Bound:
         hint = "bring the tunnels up, then sign; for another machine say --endpoint"
         raise InvalidFile(f"{path}: was written in another boot, or on another machine", hint=hint)
     return bound
+
+
+def of_record(found: Record) -> Bound:
+    """ValueError when it names what is no endpoint."""
+    return {name: _endpoints(entry.endpoints) for name, entry in found.tunnels.items()}
 
 
 def _endpoints(entries: Mapping[str, str]) -> dict[str, tuple[str, int]]:

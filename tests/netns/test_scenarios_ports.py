@@ -145,6 +145,18 @@ def test_the_record(host: Host) -> None:
     assert not beside.exists()
 
 
+def test_what_is_signed_is_bound_now(host: Host) -> None:
+    """The record of a program that died since then counts for nothing."""
+    host.tunctl("key", "generate", "--type", "ed25519", "--out", "sign.key")
+    apply(host, served())
+    sign = ("endpoints", "sign", "--key", "sign.key", "--host", "vpn.example.com", "--out", "m")
+    assert host.json(*sign)["endpoints"] == {"demo": {"udp": 8443}}
+    os.kill(verdict(host)["owner"]["pid"], signal.SIGKILL)
+    wait_until(lambda: ":8443 " not in host.run(["ss", "-Hlun"]).stdout, 10)
+    assert record(host)["tunnels"]["demo"]["endpoints"] == {"udp": "0.0.0.0:8443"}
+    assert "no tunnel listens" in host.tunctl(*sign, expect=65).stderr
+
+
 def test_a_stranger_on_our_port(host: Host) -> None:
     """S61 (ii), F39: the engine dies, socat takes its port: never healthy, and named; the next pass looks further."""
     key_pair(host, "k")

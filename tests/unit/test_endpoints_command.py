@@ -82,12 +82,13 @@ def test_by_the_record_of_what_is_bound(place: Path) -> None:
         "own": {"udp": "[::1]:7"},
     }
     path = record(place, bound)
-    done = run(place, *SIGN, "--json")
+    done = run(place, *SIGN, "--from-runtime", "run/endpoints.json", "--json")
     assert document(done)["endpoints"] == {"hub": {"udp": 8446, "tcp": 8443}, "near": {"tcp": 6}}
     assert done.stderr.splitlines() == [
         "warning: near: udp is bound to 127.0.0.1: left out",
         "warning: own: udp is bound to ::1: left out",
     ]
+    assert "no tunnel listens" in run(place, *SIGN, code=65).stderr, "our own is only believed where the kernel says the same"
     path.rename(place / "elsewhere.json")
     assert document(run(place, *SIGN, "--from-runtime", "elsewhere.json", "--json"))["endpoints"]["hub"] == {
         "udp": 8446,
