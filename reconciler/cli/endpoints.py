@@ -119,7 +119,8 @@ def _given(said: tuple[str, ...]) -> Ports:
 
 
 def _recorded(ctx: Context, path: str | None) -> tuple[Ports, tuple[str, ...]]:
-    """A file that was named is believed if it is of this boot; else the kernel is asked whether what it says is still so."""
+    """What is of this boot, as far as the kernel says that it is still so. Only of tunnels that this store does not have, in a
+    file that was named, must it be believed."""
     from reconciler.host import bound, record
     from reconciler.host.handles import Handles
     from reconciler.loop import manifests
@@ -127,7 +128,7 @@ def _recorded(ctx: Context, path: str | None) -> tuple[Ports, tuple[str, ...]]:
     run_dir = ctx.session.run_dir
     place = path or str(run_dir / record.FILE)
     recorded = bound.read(place, Handles(run_dir).boot_id)
-    ports, left_out = manifests.reachable(recorded if path else _still_so(ctx, recorded))
+    ports, left_out = manifests.reachable(_still_so(ctx, recorded, others=path is not None))
     if not ports:
         raise InvalidFile(
             f"{place}: no tunnel listens where others could reach it", hint="a manifest without endpoints helps nobody"
@@ -135,12 +136,14 @@ def _recorded(ctx: Context, path: str | None) -> tuple[Ports, tuple[str, ...]]:
     return ports, left_out
 
 
-def _still_so(ctx: Context, recorded: Bound) -> Bound:
+def _still_so(ctx: Context, recorded: Bound, *, others: bool) -> Bound:
     from reconciler.host import bound
     from reconciler.loop.endpoints import endpoints as look
 
-    now = bound.of_record(look(ctx.session, ()).record)
-    return {name: now[name] for name in recorded if name in now}
+    seen = look(ctx.session, ())
+    now, mine = bound.of_record(seen.record), {name for name, _ in seen.tunnels}
+    still = {name: now.get(name) if name in mine or not others else told for name, told in recorded.items()}
+    return {name: told for name, told in still.items() if told}
 
 
 def _tell(ctx: Context, path: str, found: Manifest) -> None:

@@ -155,6 +155,8 @@ def test_what_is_signed_is_bound_now(host: Host) -> None:
     wait_until(lambda: ":8443 " not in host.run(["ss", "-Hlun"]).stdout, 10)
     assert record(host)["tunnels"]["demo"]["endpoints"] == {"udp": "0.0.0.0:8443"}
     assert "no tunnel listens" in host.tunctl(*sign, expect=65).stderr
+    shutil.copy(host.run_dir / "endpoints.json", host.dir / "copy.json")
+    assert "no tunnel listens" in host.tunctl(*sign, "--from-runtime", "copy.json", expect=65).stderr
 
 
 def test_a_stranger_on_our_port(host: Host) -> None:
