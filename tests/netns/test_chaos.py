@@ -149,7 +149,7 @@ def inhabitants(host: Host) -> list[str]:
 def shape(host: Host) -> str:
     """The state without the kernel's own routes for IPv6 multicast: who flushes all addresses of a device flushes them, too,
     and the kernel makes them anew only with the device."""
-    return "\n".join(line for line in state(host).splitlines() if "ff00::/8" not in line)
+    return "\n".join(line for line in state(host).splitlines() if not ("ff00::/8" in line and "proto kernel" in line))
 
 
 def wake_all(host: Host) -> None:
