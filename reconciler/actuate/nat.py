@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from reconciler.errors import StepFailed
 from reconciler.host.machine import Machine
 from reconciler.kinds.nat import TABLE, Table
-from reconciler.observe.nat import decoded
+from reconciler.observe.nat import listed
 
 _EMPTY = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"  # also where there is none; no version lacks these two
 
@@ -15,7 +15,7 @@ _EMPTY = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"  # also where th
 def create(machine: Machine, wanted: Table) -> None:
     """The old one goes and the new one comes in the same moment. StepFailed when it does not read back the same."""
     machine.nft.apply(_EMPTY + "\n".join(_lines(wanted)))
-    found = decoded(machine.nft.listing(f"table inet {TABLE}"))
+    found = listed(machine.nft.listing(f"table inet {TABLE}"))
     if found != wanted:
         raise StepFailed(f"table inet {TABLE} does not read back as it was written: {_difference(wanted, found)}")
 

@@ -5,13 +5,13 @@ For endpoints only: one name, its addresses. What is cut off (TC) is taken as fa
 
 from __future__ import annotations
 
+import _socket as socket  # the half of it in C: the other makes enumerations of all constants first
 import os
 import select
-import socket
 import struct
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from reconciler.model.prefix import ntop
 
@@ -45,7 +45,7 @@ def ask(servers: Iterable[bytes], name: str, mark: int, timeout_s: float) -> Add
 
 def _ask_one(server: bytes, questions: dict[int, bytes], mark: int, deadline: float) -> Addresses:
     family = socket.AF_INET if len(server) == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as asking:
+    with closing(socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)) as asking:
         with suppress(PermissionError):  # who may not mark goes the way of everybody
             asking.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
         asking.connect((ntop(server), 53))

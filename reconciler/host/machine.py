@@ -109,6 +109,7 @@ class Machine:
         self.is_overtaken = True
         with self.turn.given_up(AGAIN_S):
             yield
+        self.ledger.reread()
 
     def close(self) -> None:
         for connection in (self._rtnl, self._diag, self._nft, self._nl_nft):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket as socket  # the half of it in C: the other makes enumerations of all constants first
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -47,6 +48,11 @@ def resolve(
     return found
 
 
+def is_literal(host: str) -> bool:
+    """Is it an address already?"""
+    return _literal(host) is not None
+
+
 def is_in_hosts(name: str) -> bool:
     """Does /etc/hosts say where it is? That counts before any name server."""
     with suppress(OSError), open("/etc/hosts", encoding="utf-8", errors="replace") as file:
@@ -71,9 +77,7 @@ def _literal(host: str) -> bytes | None:
 
 
 def _look_up(host: str) -> Addresses:
-    import socket  # only for who has names to look up
-
-    rows = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    rows = socket.getaddrinfo(host, None, 0, socket.SOCK_DGRAM)
     return _sorted(pton(str(row[4][0]).partition("%")[0]) for row in rows)
 
 

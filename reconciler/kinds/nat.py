@@ -15,7 +15,6 @@ from reconciler.typed import NamedTuple
 TABLE = "tunctl"
 COMMENT = "tunctl:"
 _SHOWN = 5  # of what it does, in a line of a plan
-_LETS_OUT = r'ip6? saddr (\S+) oifname "([^"]+)" (masquerade|accept)'
 
 
 class NatRule(NamedTuple):
@@ -128,13 +127,11 @@ class Let(NamedTuple):
 
 def lets(table: Table, tunnel: TunnelName) -> list[Let]:
     """All of one tunnel."""
-    import re  # only for who has such a table: `status` has no use for it otherwise
-
     does: dict[tuple[Prefix, IfName], set[str]] = {}
     for rule in table.rules_of(tunnel):
-        match = re.fullmatch(_LETS_OUT, rule.text)
-        if match:
-            does.setdefault((parse_prefix(match[1]), IfName(match[2])), set()).add(match[3])
+        match rule.text.split(" "):  # in no interface's name is a blank
+            case ["ip" | "ip6", "saddr", source, "oifname", out, "masquerade" | "accept" as verb] if out[0] == out[-1] == '"':
+                does.setdefault((parse_prefix(source), IfName(out[1:-1])), set()).add(verb)
     return [Let(*sides, "masquerade" in words, "accept" in words) for sides, words in does.items()]
 
 

@@ -22,6 +22,9 @@ class Ledger(Protocol):
     def entries(self) -> tuple[Entry, ...]:
         """All of them, by key, as they are now."""
 
+    def reread(self) -> None:
+        """Others had their turn: what was read before may not be so any more."""
+
     def put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
         """Before a host-wide thing is changed. The first `previous` stays: later ones are our own doing."""
 
@@ -29,22 +32,24 @@ class Ledger(Protocol):
         """After it was given back, or when others still need it: this tunnel does not. It goes with the last."""
 
 
-# What an entry may name. A dot in an interface name is written as a slash, as sysctl(8) does;
-# a name of slashes only would be a way up the tree.
-_INTERFACE = r"(?!/+\.)[^.\s:%]{1,15}"
-_KEY = (
-    r"file:/etc/resolv\.conf"
-    r"|sysctl:net\.ipv4\.ip_forward"
-    rf"|sysctl:net\.ipv4\.conf\.{_INTERFACE}\.(?:forwarding|rp_filter|src_valid_mark)"
-    rf"|sysctl:net\.ipv6\.conf\.{_INTERFACE}\.(?:forwarding|force_forwarding|accept_ra|disable_ipv6)"
-)
+_WHOLE = ("file:/etc/resolv.conf", "sysctl:net.ipv4.ip_forward")
+_OF_INTERFACES = {
+    "ipv4": ("forwarding", "rp_filter", "src_valid_mark"),
+    "ipv6": ("forwarding", "force_forwarding", "accept_ra", "disable_ipv6"),
+}
 
 
 def is_ledger_key(key: str) -> bool:
     """True for the host-wide things that tunctl may change and give back, and for nothing else."""
-    import re  # only for who has a ledger: `status` has no use for it otherwise
+    match key.split("."):
+        case ["sysctl:net", family, "conf", interface, switch]:
+            return switch in _OF_INTERFACES.get(family, ()) and _may_be_an_interface(interface)
+    return key in _WHOLE
 
-    return re.fullmatch(_KEY, key) is not None
+
+def _may_be_an_interface(name: str) -> bool:
+    """A dot in it is written as a slash, as sysctl(8) does; a name of slashes only would be a way up the tree."""
+    return 0 < len(name) <= 15 and bool(name.strip("/")) and not any(c in ":%" or c.isspace() for c in name)
 
 
 class Remembered(NamedTuple):
@@ -54,6 +59,9 @@ class Remembered(NamedTuple):
 
     def entries(self) -> tuple[Entry, ...]:
         return self.known
+
+    def reread(self) -> None:
+        """It stays as it was."""
 
     def put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
         raise AssertionError(f"the ledger is not open for writing: {key}")

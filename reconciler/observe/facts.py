@@ -106,9 +106,9 @@ def _addresses(
     machine: Machine, hosts: Sequence[str], found: Found, uplinks: tuple[Uplink, ...] | Unknown, mark: int
 ) -> dict[str, tuple[bytes, ...] | Unknown]:
     """Of all endpoints. Where a tunnel answers for their names, the name servers of the uplinks are asked before it."""
-    from reconciler.host.resolve import resolve
+    from reconciler.host.resolve import is_literal, resolve
 
-    if found.name_service is None:
+    if found.name_service is None or all(map(is_literal, hosts)):
         return resolve(hosts)
     from reconciler.observe.upstream import upstream
 

@@ -6,8 +6,10 @@ What comes in other words, or is no rule, is `strange`: then the table is not as
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from reconciler.errors import TunctlError
+from reconciler.host import nft
 from reconciler.host.machine import Machine
 from reconciler.kinds.nat import COMMENT, TABLE, Chain, NatRule, Table
 from reconciler.model.found import Unobserved
@@ -21,10 +23,16 @@ def look(machine: Machine, question: Question) -> tuple[list[Table], list[Unobse
     try:
         if not machine.nl_nft.has_table(TABLE):
             return [], []
-        return [decoded(machine.nft.listing(f"table inet {TABLE}"))], []
+        return [listed(machine.nft.listing(f"table inet {TABLE}"))], []
     except TunctlError as error:
         concerned = [HOST, *(intent.name for intent in question.intents if intent.tunnel.nat)]
         return [], [Unobserved(name, "nat", error.message, privilege=error.exit_code == 77) for name in concerned]
+
+
+@lru_cache(maxsize=2)  # as a rule it says what it said before
+def listed(listing: str) -> Table:
+    """What nft lists → the table. StepFailed."""
+    return decoded(nft.objects(listing))
 
 
 def decoded(objects: list[dict[str, Any]]) -> Table:

@@ -12,12 +12,20 @@ class Book:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._entries: tuple[Entry, ...] | None = None  # as they were read; nobody else writes while we have the lock
 
     def entries(self) -> tuple[Entry, ...]:
-        return self._store.ledger()
+        if self._entries is None:
+            self._entries = self._store.ledger()
+        return self._entries
+
+    def reread(self) -> None:
+        self._entries = None
 
     def put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
+        self.reread()
         self._store.ledger_put(key, tunnel, previous, value)
 
     def remove(self, key: str, tunnel: TunnelName) -> None:
+        self.reread()
         self._store.ledger_remove(key, tunnel)

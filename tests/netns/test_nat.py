@@ -14,7 +14,7 @@ import pytest
 from reconciler.actuate import nat as actuate
 from reconciler.errors import StepFailed, Unavailable
 from reconciler.host.machine import Machine
-from reconciler.host.nft import Library, Program, open_nft
+from reconciler.host.nft import Library, Program, objects, open_nft
 from reconciler.kinds.nat import Chain, NatRule, Table
 from reconciler.layout.filter import WayBack, table
 from reconciler.layout.passage import Passage
@@ -154,7 +154,7 @@ def test_the_program_says_the_same_as_the_library(host: Host) -> None:
             actuate.create(machine, EVERYTHING)
             by_library = machine.nft.listing("table inet tunctl")
             machine._nft = Program(program)
-            assert observe.decoded(machine.nft.listing("table inet tunctl")) == observe.decoded(by_library)
+            assert observe.listed(machine.nft.listing("table inet tunctl")) == observe.listed(by_library)
             actuate.create(machine, EVERYTHING)
             with pytest.raises(StepFailed, match=r"nft: .*syntax error"):
                 machine.nft.apply("nonsense")
@@ -188,11 +188,11 @@ def test_one_library_for_many_threads(host: Host) -> None:
 
         def one(number: int) -> int:
             nft.apply(f"add chain inet x c{number}")
-            return len(nft.listing("table inet x"))
+            return len(objects(nft.listing("table inet x")))
 
         with ThreadPoolExecutor(8) as pool:
             assert min(pool.map(one, range(40))) >= 2
-        assert len(nft.listing("table inet x")) == 41
+        assert len(objects(nft.listing("table inet x"))) == 41
         nft.close()
 
     host.in_netns(work)
