@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks import bulk, keeping, looks, many, peers
+from benchmarks import bulk, gateway, keeping, looks, many, peers
 from benchmarks.stand import Sample
 
 Round = Mapping[str, Sample]
 
 
 class Line(NamedTuple):
-    """A ratio between two commands of a round, or the most memory that one takes (`to` empty)."""
+    """A ratio between two commands of a round. `to` empty: the most memory that one takes, with `is_cpu` its processor time."""
 
     what: str
     of: str
     to: str
     target: float | None  # None: for information
     less: str = ""  # what is subtracted first
+    is_cpu: bool = False
 
 
 class Measurement(NamedTuple):
@@ -133,6 +134,13 @@ MEASUREMENTS = (
         "pass of the daemon", partial(keeping.idle_rounds, 100, 10_000),
         (Line("pass with nothing to do, 100 tunnels and 10 000 routes / raw lists", "pass", "lists", 3.0),), 0.5,
     ),
+    Measurement(
+        "full tunnel with NAT and name servers", gateway.idle_rounds,
+        (
+            Line("pass of the daemon with nothing to do, full tunnel with NAT and DNS: CPU", "pass", "", 20, is_cpu=True),
+            Line("reconcile with nothing to do, the whole command / python -c pass", "reconcile", "bare", None),
+        ),
+    ),
 )  # fmt: skip
 
 GROWTHS = (
@@ -150,6 +158,9 @@ def rows(measurement: Measurement, made: Sequence[Round]) -> Iterator[Row]:
     for line in measurement.lines:
         if line.to:
             yield _ratio(line, made)
+        elif line.is_cpu:
+            median = statistics.median(one[line.of].cpu_s for one in made) * 1e3
+            yield Row(line.what, median, None, "ms", median, None, line.target)
         else:
             most = max(one[line.of].rss_mb for one in made)
             yield Row(line.what, most, None, "MB", most, None, line.target)
