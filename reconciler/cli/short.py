@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
+from reconciler.bytecode import Bytecode
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ def run_short(arguments: Sequence[str]) -> int | None:
     words = Words("version") if list(arguments) == ["--version"] else _parse(arguments)
     if words is None:
         return None
+    bytecode = Bytecode(words.command)
+    code = _run(words)
+    bytecode.end(keep=code is not None)
+    return code
+
+
+def _run(words: Words) -> int | None:
     from reconciler.cli.output import Output
     from reconciler.errors import Bug, TunctlError
 

@@ -1,0 +1,163 @@
+"""The kept byte code of short commands: used, and never believed when anything is not as it was."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler import bytecode, errors
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class Copy:
+    """A copy of the package, with its own byte code, and a host on which nothing is declared."""
+
+    def __init__(self, directory: Path) -> None:
+        self.dir = directory
+        shutil.copytree(PROJECT / "reconciler", directory / "reconciler", ignore=shutil.ignore_patterns("command-*"))
+        self.cache = directory / "reconciler/__pycache__"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(directory),
+            "TUNCTL_STATE_DIR": str(directory / "state"),
+            "TUNCTL_RUN_DIR": str(directory / "run"),
+        }
+
+    def run(self, *words: str, **environment: str) -> tuple[str, str, set[str]]:
+        """stdout, stderr, and those of our modules that had to be imported."""
+        code = "from reconciler.__main__ import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-c", code, *words],
+            check=True, timeout=30, text=True, capture_output=True,
+            cwd=self.dir, env={**self.environment, **environment},
+        )  # fmt: skip
+        imported = re.findall(r"^import time:.*\| +(reconciler\.[\w.]+)$", done.stderr, re.MULTILINE)
+        said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+        return done.stdout, "\n".join(said), set(imported)
+
+    def file(self, command: str = "version") -> Path:
+        return next(iter(self.cache.glob(f"command-{command}.*")), self.cache / "none")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path)
+
+
+def test_what_was_imported_once_is_not_imported_again(copy: Copy) -> None:
+    first, second = copy.run("version"), copy.run("version")
+    assert first[:2] == second[:2] == (first[0], "")
+    assert first[0].startswith("tunctl ")
+    assert "reconciler.cli.output" in first[2]
+    assert second[2] == {
+        "reconciler.__main__",
+        "reconciler.bytecode",
+        "reconciler.typed",
+        "reconciler.cli",
+        "reconciler.cli.short",
+    }
+    assert copy.file().stat().st_mode & 0o777 == 0o644 & ~_umask()
+
+
+def test_a_command_that_needs_more_adds_it(copy: Copy) -> None:
+    copy.run("version")
+    assert "reconciler.errors" not in copy.run("version")[2]
+    said = copy.run("--json", "version")[0]
+    assert said == copy.run("--json", "version")[0]
+    before = copy.file().stat().st_size
+    copy.run("version")
+    assert copy.file().stat().st_size == before, "what is not needed today stays"
+
+
+def test_an_edited_source_is_read(copy: Copy) -> None:
+    copy.run("version")
+    source = copy.dir / "reconciler/errors.py"
+    source.write_text(source.read_text() + '\nimport sys\n\nprint("edited", file=sys.stderr)\n')
+    for _ in range(3):
+        assert copy.run("version")[1] == "edited"
+    assert "reconciler.errors" not in copy.run("version")[2], "and is kept again"
+
+
+def test_a_source_that_is_gone_is_not_executed(copy: Copy) -> None:
+    copy.run("version")
+    (copy.dir / "reconciler/errors.py").unlink()
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        copy.run("version")
+    assert "No module named 'reconciler.errors'" in error.value.stderr
+
+
+def _shuffled(content: bytes) -> bytes:
+    """Modules stand before those that they import, and one raises what nobody expects."""
+    head = bytecode._HEAD
+    modules = marshal.loads(content[len(head) :])
+    name, path, is_package, stamp, _ = modules[0]
+    bad = compile("half = 1\nraise ZeroDivisionError", path, "exec")
+    return head + marshal.dumps([*reversed(modules[1:]), (name, path, is_package, stamp, bad)])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: b"tunctl 0" + content[8:],
+        lambda content: content[: len(bytecode._HEAD)] + b"N",
+        lambda content: content[: len(bytecode._HEAD)] + marshal.dumps([1, 2]),
+        lambda content: content[: len(bytecode._HEAD)] + os.urandom(64),
+        _shuffled,
+    ],
+    ids=["empty", "cut", "another form", "nothing", "other things", "noise", "shuffled"],
+)
+def test_a_damaged_file_costs_time_only(copy: Copy, damage: Callable[[bytes], bytes]) -> None:
+    said = copy.run("version")[0]
+    whole = copy.file().read_bytes()
+    copy.file().write_bytes(damage(whole))
+    assert copy.run("version")[:2] == (said, "")
+    assert "reconciler.cli.output" not in copy.run("version")[2], "it is whole again"
+
+
+def test_where_python_keeps_none_we_keep_none(copy: Copy) -> None:
+    copy.run("version", PYTHONDONTWRITEBYTECODE="1")
+    assert not copy.file().exists()
+    copy.run("version", PYTHONPYCACHEPREFIX=str(copy.dir / "elsewhere"))
+    assert not copy.file().exists()
+    assert len(list((copy.dir / "elsewhere").rglob("command-version.*"))) == 1
+
+
+def test_who_cannot_write_it_does_without(copy: Copy) -> None:
+    copy.run("version")
+    file = copy.file()
+    file.unlink()
+    file.mkdir()  # stops root, too
+    said = copy.run("version")
+    assert (said[0][:7], said[1]) == ("tunctl ", "")
+    assert list(copy.cache.glob("command-*")) == [file], "nothing half-made"
+
+
+def test_a_word_that_is_no_command_leaves_nothing(copy: Copy) -> None:
+    for words in (["check", "x.toml"], ["nonsense"], ["../version"], ["show", "version"]):
+        with pytest.raises(subprocess.CalledProcessError):
+            copy.run(*words)
+    assert list(copy.cache.glob("command-*")) == []
+
+
+def test_modules_that_are_there_are_left_alone() -> None:
+    kept = [("reconciler.errors", str(errors.__file__), False, (0, 0), compile("raise ZeroDivisionError", "x", "exec"))]
+    assert bytecode._execute(kept, "x") == kept
+    assert sys.modules["reconciler.errors"] is errors
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
