@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MTU = 1420  # what an Ethernet carries, less the overhead of drivers.way
 _BIND_S = 5.0  # a userspace engine binds when it has heard that its device is up: milliseconds
+_QUIET = (("WG_PROCESS_FOREGROUND", "1"),)  # wireguard-go, as with -f; with -f alone it says in a box that the kernel could do it
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
@@ -47,7 +48,7 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
     if not is_userspace(intent.tunnel, facts):
         return None
     command = expand(_settings(intent.tunnel).userspace_command, {"interface": dev})
-    return Owner(intent.name, intent.mark, dev, command, own_mounts=True)
+    return Owner(intent.name, intent.mark, dev, command, _QUIET, own_mounts=True)
 
 
 def engine(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterator[Resource]:

@@ -11,7 +11,6 @@ from reconciler.errors import NotObserved
 from reconciler.host import keys, uapi
 from reconciler.host.bounded import Call
 from reconciler.host.engine import RawDevice
-from reconciler.host.kernel_wireguard import KernelWireGuard
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import KernelError
 from reconciler.kinds.link import Link
@@ -65,6 +64,10 @@ def look(
 
 
 def _by_kernel(links: Mapping[TunnelName, IfName]) -> dict[TunnelName, RawDevice | Exception]:
+    if not links:
+        return {}
+    from reconciler.host.kernel_wireguard import KernelWireGuard
+
     kernel = KernelWireGuard()
     try:
         return {tunnel: _or_error(partial(kernel.get, name)) for tunnel, name in links.items()}

@@ -84,6 +84,7 @@ def test_applied_twice_and_taken_down(host: Host) -> None:
     assert "not connected" in again.stdout + again.stderr
     unknown = host.tunctl("down", "nonesuch", expect=64)
     assert "demo, ruled, wg" in unknown.stderr
+    assert host.tunctl("up", "--all").stderr == "", "and an engine has nothing to say when it starts"
 
 
 def test_our_objects_carry_our_marks(host: Host) -> None:
