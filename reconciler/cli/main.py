@@ -13,7 +13,7 @@ from reconciler.cli import changes, endpoints, keeping, keys, looks, reserved
 from reconciler.cli.complete import completed
 from reconciler.cli.options import group_options
 from reconciler.cli.output import Output
-from reconciler.errors import Bug, NotConverged, TunctlError, UsageError
+from reconciler.errors import Bug, NotConverged, OutputLost, TunctlError, UsageError
 from reconciler.loop import interrupt
 from reconciler.loop.interrupt import Interrupted, TimeIsUp
 
@@ -68,11 +68,23 @@ def _carried_out(arguments: Sequence[str]) -> int:
             raise UsageError("a command is missing", hint=_usage(error)) from None
         click.echo(error.format_message(), err=True)
         return UsageError.exit_code
+    except OSError as error:
+        if not _is_of_click(error):
+            raise
+        raise OutputLost(f"standard output cannot be written: {error.strerror}") from None
     except click.ClickException as error:
         raise UsageError(error.format_message(), hint=_usage(error)) from None
     except SystemExit:  # how click takes it that nobody reads its help to the end
         return 0
     return code if isinstance(code, int) else 0
+
+
+def _is_of_click(error: OSError) -> bool:
+    """It happened while click printed a help text."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") == "click.utils"
 
 
 def _say(output: Output, error: TunctlError) -> int:

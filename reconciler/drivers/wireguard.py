@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 DEFAULT_MTU = 1420  # what an Ethernet carries, less the overhead of drivers.way
 _BIND_S = 5.0  # a userspace engine binds when it has heard that its device is up: milliseconds
-_QUIET = (("WG_PROCESS_FOREGROUND", "1"),)  # wireguard-go, as with -f; with -f alone it says in a box that the kernel could do it
+_QUIET = (
+    ("WG_PROCESS_FOREGROUND", "1"),
+)  # wireguard-go, as with -f; with -f alone it says in a box that the kernel could do it
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:

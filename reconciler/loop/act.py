@@ -65,7 +65,7 @@ def _groups(steps: Sequence[Step], *, single: bool) -> Iterator[list[Step]]:
 def _perform(machine: Machine, steps: list[Step], fault: Fault | None, number: int) -> list[Outcome]:
     begun = time.monotonic()
     results: Sequence[tuple[Step, TunctlError | None]]
-    injected = fault.before(number) if fault is not None else None
+    injected = fault.before(number, steps[0].resource) if fault is not None else None
     if injected is not None:
         results = [(step, injected) for step in steps]
     else:

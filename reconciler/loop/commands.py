@@ -209,7 +209,8 @@ def forget(session: Session, names: Sequence[str], source: str | None, watch: Wa
         store.withdraw(chosen, sources=_emptied(stored, chosen, source), actor=actor(session), cause="forget")
         point(session.fault, "stored")
         result = reconcile(machine, store, store.stored(), Request(chosen | {HOST}, cause="forget"), watch, session.fault)
-        return Done(result, (), warnings)
+        gone = tuple(f"{name}: forgotten" for name in sorted(chosen))
+        return Done(result._replace(remarks=(*result.remarks, *gone)), (), warnings)
 
 
 def _emptied(stored: Stored, chosen: frozenset[TunnelName], source: str | None) -> tuple[str, ...]:

@@ -26,14 +26,14 @@ class Fault(NamedTuple):
     point: str = ""
     errno: int = 0
 
-    def before(self, number: int) -> StepFailed | None:
-        """Called before each step; an error is the step's outcome."""
+    def before(self, number: int, what: object) -> StepFailed | None:
+        """Called before each step, which is about `what`; an error is the step's outcome."""
         if self.step != number:
             return None
         if self.what == "kill-before":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.what == "fail":
-            return StepFailed(f"{os.strerror(self.errno)} (injected by {VARIABLE})")
+            return StepFailed(f"{what}: {os.strerror(self.errno)} (injected by {VARIABLE})")
         return None
 
     def after(self, number: int) -> None:

@@ -155,7 +155,7 @@ def test_each_step_fails_once(bench: Bench, command: str) -> None:  # noqa: F811
         if done.returncode == 0:
             break
         failed += 1
-        assert "injected by TUNCTL_FAULT" in done.stderr, (told, done)
+        assert re.search(r"^error: .*\w+ .*: .+ \(injected by TUNCTL_FAULT\)$", done.stderr, re.MULTILINE), (told, done)
         assert done.returncode in (1, 73, 77), (told, done)
         if command == "apply":
             _others_are_up(bench, told)

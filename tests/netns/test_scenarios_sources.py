@@ -206,7 +206,7 @@ def test_forgotten(host: Host) -> None:
     host.write("three.toml", desired(D, source="three"))
     for file in ("one.toml", "two.toml", "three.toml"):
         host.tunctl("apply", file)
-    host.tunctl("forget", "a")
+    assert "a: forgotten" in host.tunctl("forget", "a").stderr
     assert sorted(links(host)) == ["tun-b", "tun-c", "tun-d"]
     host.tunctl("status", "a", expect=1)
     host.tunctl("forget", "a", expect=64)

@@ -33,8 +33,11 @@ def test_streams_that_are_closed_change_no_exit_code(tmp_path: Path, words: str,
 
 @pytest.mark.parametrize(
     "words",
-    ["status", "version", "check desired.toml", "history --json", "metrics", "schema", "key generate --type x25519"],
-)
+    [
+        "status", "version", "check desired.toml", "history --json", "metrics", "schema", "key generate --type x25519",
+        "--help", "apply --help",
+    ],
+)  # fmt: skip
 def test_what_a_full_disk_has_swallowed_is_not_taken_for_the_whole(tmp_path: Path, words: str) -> None:
     (tmp_path / "desired.toml").write_text("version = 1\n")
     done = _run(tmp_path, f"tunctl {words} >/dev/full")
