@@ -83,7 +83,8 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     warnings = (*before.found.warnings, *machine.handles.warnings())  # now: what is put right is forgotten
     wide = _scope(before, request)
     scope, apart = _apart(before.plan, wide, request)
-    first = _allowed(before.plan.only(scope), request)
+    blocking = _blocking(before, request)
+    first = _allowed(before.plan.only(scope, blocking), request)
     if request.scope is not None or (request.apart and not apart and _started(first)):
         watch.about(scope - {HOST})
     if first.steps:
@@ -107,8 +108,9 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
         point(fault, "acted")
         stored = store.stored() if machine.is_overtaken else stored
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
-        left = _allowed(now.plan.only(scope), request, outcomes)
-        todo = left.only(scope - {outcome.step.tunnel for outcome in outcomes if outcome.error})
+        left = _allowed(now.plan.only(scope, blocking), request, outcomes)
+        failed = {outcome.step.tunnel for outcome in outcomes if outcome.error}
+        todo = left.only(scope - failed, blocking - failed)
     errors, of_names = (_errors(now, left, outcomes, scope, names=names) for names in (False, True))
     point(fault, "verified")
     now = _take_back(machine, now, watch, outcomes, fault)
@@ -160,6 +162,11 @@ def _scope(before: Survey, request: Request) -> frozenset[TunnelName]:
     waiting = {i.name for i in up if i.progress.state == "waiting" and (i.progress.next_retry_us or 0) > before.facts.now_us}
     left_alone = request.besides | (waiting if request.patient else set()) | (set() if request.requested else gave_up)
     return frozenset(every | {HOST}) - left_alone
+
+
+def _blocking(before: Survey, request: Request) -> frozenset[TunnelName]:
+    """The armed tunnels. One that waits, has given up or gets a pass of its own later blocks from the first pass on."""
+    return before.wanted.armed - request.besides if request.scope is None else frozenset()
 
 
 def _apart(plan: Plan, scope: frozenset[TunnelName], request: Request) -> tuple[frozenset[TunnelName], frozenset[TunnelName]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Container, Hashable, Iterator
 
 from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
@@ -25,6 +25,11 @@ class Step(NamedTuple):
     def number(self) -> int:
         """How many objects it is about."""
         return number(self.resource)
+
+    @property
+    def blocks(self) -> bool:
+        """It keeps out of a tunnel's way what would go past it."""
+        return self.verb is Verb.CREATE and self.resource.order < 0
 
     @property
     def identity(self) -> Hashable:
@@ -71,10 +76,14 @@ class Plan(NamedTuple):
         """The steps, one object each."""
         return (one for step in self.steps for one in step.each())
 
-    def only(self, tunnels: frozenset[TunnelName]) -> Plan:
-        """The part of it that concerns these tunnels."""
+    def only(self, tunnels: frozenset[TunnelName], blocking: Container[TunnelName] = ()) -> Plan:
+        """The part of it that concerns these tunnels, and what makes those in `blocking` block."""
         return Plan(
-            tuple(s for s in self.steps if s.tunnel in tunnels and (s.needs is None or s.needs in tunnels)),
+            tuple(
+                s
+                for s in self.steps
+                if (s.tunnel in tunnels and (s.needs is None or s.needs in tunnels)) or (s.tunnel in blocking and s.blocks)
+            ),
             tuple(conflict for conflict in self.conflicts if conflict.tunnel in tunnels),
             self.warnings,
         )

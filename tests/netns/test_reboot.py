@@ -5,7 +5,11 @@ What a kernel forgets is gone: links, routes, rules, processes. What the store r
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from typing import NamedTuple
@@ -135,6 +139,53 @@ def test_it_blocks_from_the_first_moment_of_the_pass(ends: Ends, hosts: Make, al
     ends.cl.write("go", "")
     begun.wait(30)
     assert is_unreachable(machine.host, OUTSIDE)
+
+
+@pytest.mark.bound(120)
+def test_it_blocks_before_the_daemon_is_ready(ends: Ends, hosts: Make) -> None:
+    """Its engine gets a pass of its own, so that nobody else waits for it. What blocks does not wait for that pass."""
+    other = '[tunnels.other]\ndriver = "tun"\naddresses = ["10.66.0.1/24"]\n'
+    engine(ends, ENGINE)
+    ends.cl.tunctl("apply", ends.cl.write("d.toml", tunnel(ends, FULL) + other))
+    can_reach(ends, OUTSIDE)
+    engine(ends, f"while [ ! -e {ends.cl.dir}/go ]; do sleep 0.05; done; exit 7")
+    machine = reboot(ends.cl, ends.gw, hosts, 2, hints=False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(os.fspath(machine.host.dir / "notify"))
+        notified.settimeout(30)
+        machine.host.env["NOTIFY_SOCKET"] = os.fspath(machine.host.dir / "notify")
+        daemon = machine.host.start(machine.argv("daemon"), log="daemon.log")
+        while b"READY=1" not in notified.recv(4096):
+            pass
+    assert is_unreachable(machine.host, OUTSIDE)
+    steps = re.findall(r"[+] (route unreachable|rule|link other)", (machine.host.dir / "daemon.log").read_text())
+    assert [*dict.fromkeys(steps)] == ["route unreachable", "rule", "link other"]
+    ends.cl.write("go", "")
+    daemon.terminate()
+    assert daemon.wait(20) == 0
+
+
+@pytest.mark.bound(120)
+@pytest.mark.parametrize(("attempts", "state"), [(1, "failed"), (0, "waiting")])
+def test_one_that_is_not_tried_now_blocks_all_the_same(ends: Ends, hosts: Make, attempts: int, state: str) -> None:
+    restart = f'[tunnels.full.restart]\nattempts = {attempts}\nbase = "10m"\nmax = "10m"\n'
+    engine(ends, ENGINE)
+    ends.cl.tunctl("apply", ends.cl.write("d.toml", tunnel(ends, FULL) + restart))
+    can_reach(ends, OUTSIDE)
+    engine(ends, "exit 7")
+    first = reboot(ends.cl, ends.gw, hosts, 2, hints=False)
+    for _ in range(2):
+        first.tunctl("reconcile", expect=None)
+    shown = json.loads(first.tunctl("status", "full", "--json", expect=None).stdout)["tunnels"][0]
+    assert shown["state"] == state, shown
+    second = reboot(first.host, ends.gw, hosts, 3, hints=False)
+    daemon = second.host.start(second.argv("daemon"), log="daemon.log")
+    world.wait_until(lambda: is_unreachable(second.host, OUTSIDE), 20, "it blocks")
+    assert "link wg-full" not in (second.host.dir / "daemon.log").read_text()
+    second.host.ip("route flush table all proto 115")
+    world.wait_until(lambda: is_unreachable(second.host, OUTSIDE), 20, "and again")
+    daemon.terminate()
+    assert daemon.wait(20) == 0
 
 
 @pytest.mark.bound(120)
