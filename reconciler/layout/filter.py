@@ -33,10 +33,16 @@ class WayBack(NamedTuple):
 
 
 def table(
-    passages: Iterable[Passage], numbers: Numbers, way_back: WayBack | None = None, more: Iterable[tuple[str, NatRule]] = ()
+    passages: Iterable[Passage],
+    numbers: Numbers,
+    way_back: WayBack | None = None,
+    more: Iterable[tuple[str, NatRule]] = (),
+    first: Iterable[tuple[str, NatRule]] = (),
 ) -> Table | None:
-    """The table, or nothing when nobody needs it. `more`: rules from elsewhere, each with its chain."""
+    """The table, or nothing when nobody needs it. `more`: rules from elsewhere, with chains; `first` stand before ours."""
     rules: dict[str, dict[NatRule, None]] = {name: {} for name, *_ in _CHAINS}
+    for chain, rule in first:
+        rules.setdefault(chain, {})[rule] = None
     passages = tuple(passages)
     for chain, rule in _way_back(way_back, numbers) if way_back else ():
         rules[chain][rule] = None

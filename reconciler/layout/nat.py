@@ -12,7 +12,7 @@ from reconciler.layout import accepts, begun, filter, forwarding, passage  # noq
 from reconciler.layout.lay import Lay
 from reconciler.layout.passage import Passage
 from reconciler.layout.shared import Ground
-from reconciler.model.facts import Facts, Unknown
+from reconciler.model.facts import Facts, Forwarding, Unknown
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource
 
@@ -39,6 +39,8 @@ def filtered(
     facts = ground.facts
     kept = [(chain, NatRule(text, name)) for chain, text, name in facts.forwarding.rules if name in unknown]
     kept += _begun(ground, keeps=keeps)
+    before, behind = _of_others(facts.forwarding)
+    kept += behind
     way_back = None
     if full and not isinstance(facts.uplinks, Unknown):
         strict = facts.forwarding.strict & ground.publishing if facts.forwarding.publishes else frozenset[IfName]()
@@ -47,9 +49,22 @@ def filtered(
         yield from forwarding.believed(strict)
     elif full:
         kept += [(c, NatRule(text, name)) for c, text, name in facts.forwarding.rules if c in filter.OF_WAY_BACK]
-    found = filter.table(passages, ground.policy.numbers, way_back, kept)
+    found = filter.table(passages, ground.policy.numbers, way_back, kept, before)
     if found is not None:
         yield found
+
+
+def _of_others(forwarding: Forwarding) -> tuple[list[tuple[str, NatRule]], list[tuple[str, NatRule]]]:
+    """What may be another store's, before ours and behind: who was first stays first, else the stores would never agree."""
+    before: list[tuple[str, NatRule]] = []
+    behind: list[tuple[str, NatRule]] = []
+    seen: set[str] = set()  # chains in which one of ours stands
+    for chain, text, name in forwarding.rules:
+        if name in forwarding.strangers:
+            (behind if chain in seen else before).append((chain, NatRule(text, name)))
+        else:
+            seen.add(chain)
+    return before, behind
 
 
 def _begun(ground: Ground, *, keeps: bool) -> list[tuple[str, NatRule]]:

@@ -10,7 +10,7 @@ from reconciler.host import board
 from reconciler.host.board import Fight
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
-from reconciler.kinds.nat import Let, lets
+from reconciler.kinds.nat import COMMENT, Let, lets
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.resolver import Resolver
 from reconciler.loop.survey import Survey, survey
@@ -20,7 +20,7 @@ from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.resource import number
 from reconciler.model.verdict import Judgement, Verdict
-from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStatus
+from reconciler.report.status import HostStatus, Orphan, OwnerLine, PeerLine, TunnelStatus
 from reconciler.store.read import read
 from reconciler.typed import TYPE_CHECKING
 from reconciler.verdict import Evidence, judge, worst
@@ -178,9 +178,14 @@ def _unmanaged(seen: Survey) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     )
 
 
-def _orphans(seen: Survey) -> tuple[tuple[str, str], ...]:
-    """What carries the mark of another store; all marks, when there is no store."""
+def _orphans(seen: Survey) -> tuple[Orphan, ...]:
+    """What carries the mark of another store (all marks, when there is no store), and what may be its in the packet filter."""
     mine = seen.stored.store_id
-    return tuple(
-        (state.name, state.mark.alias) for state in seen.found.links.values() if state.mark and state.mark.store_id != mine
-    )
+    marked = [state for state in seen.found.links.values() if state.mark and state.mark.store_id != mine]
+    links = tuple(Orphan(state.name, state.mark.alias) for state in marked if state.mark)
+    if not marked:
+        return ()
+    rules = [r.tunnel for r in seen.found.resources if r.kind == "forward" and r.tunnel]
+    rules += [rule.tunnel for rule in seen.table.rules] if seen.table else []
+    theirs = seen.found.of_others(frozenset(rules), seen.intents)
+    return (*links, *(Orphan(None, f"{COMMENT}{name}", rules.count(name)) for name in sorted(theirs)))

@@ -15,7 +15,7 @@ from reconciler.kinds.owner import Owner
 from reconciler.loop.act import act
 from reconciler.loop.commands import Done, Session
 from reconciler.loop.reconcile import Pass, Watcher
-from reconciler.loop.survey import Survey, survey
+from reconciler.loop.survey import Others, Survey, survey
 from reconciler.model.names import HOST, TunnelName, is_tunnel_name
 from reconciler.model.plan import Plan
 from reconciler.plan import plan as plan_steps
@@ -58,7 +58,7 @@ def _doomed(machine: Machine, stored: Stored, orphans_of: str | None) -> tuple[S
     """What is there, and the plan that removes it. Routes without a device and rules carry no store's mark: those that
     belong to no tunnel of `stored`, or were spared because of the orphans, are nobody's and go with them."""
     nobody = Stored(exists=False, sources=stored.sources)
-    seen = survey(machine, nobody, resolve=False, privileged=True, every_mark=True)
+    seen = survey(machine, nobody, resolve=False, privileged=True, others=Others.OURS)
     found = seen.found.resources
     if orphans_of is None:
         return seen, plan_steps((), found, blind=seen.found.is_unobserved)
@@ -69,8 +69,11 @@ def _doomed(machine: Machine, stored: Stored, orphans_of: str | None) -> tuple[S
         if (isinstance(r, Link) and r.name in alien) or (isinstance(r, Owner) and r.mark.store_id != orphans_of)
     ]
     marked = plan_steps((), doomed, blind=seen.found.is_unobserved)
-    mine = survey(machine, stored, resolve=False, privileged=True)
-    unsigned = [step for step in mine.sweep.steps if step.tunnel == HOST or step not in mine.plan.steps]
+    spared, swept = (
+        survey(machine, stored, resolve=False, privileged=True, others=others).plan.steps
+        for others in (Others.SPARED, Others.SWEPT)
+    )
+    unsigned = [step for step in swept if step.tunnel == HOST or step not in spared]
     return seen, marked._replace(steps=(*unsigned, *marked.steps))
 
 

@@ -27,24 +27,30 @@ from reconciler.observe import facts as observe_facts
 from reconciler.observe.question import Question
 from reconciler.observe.route import tables
 from reconciler.store.stored import Stored
+from reconciler.typed import Enum
 from reconciler.wanted import Wanted, wanted
 
 PATIENCE_S = 2.0  # a pass that is blind to something has failed: it waits longer than `status` does
 
 
+class Others(Enum):
+    """What becomes of other stores' objects, and of those that name no store and may be theirs."""
+
+    SPARED = "left alone"
+    SWEPT = "those that name no store go"
+    OURS = "taken for ours: the store is lost"
+
+
 class Survey:
     """What is, what should be, and the difference. By tunnel too: there may be a thousand of them."""
 
-    def __init__(
-        self, stored: Stored, numbers: Numbers, facts: Facts, found: Found, wanted: Wanted, plan: Plan, sweep: Plan
-    ) -> None:
+    def __init__(self, stored: Stored, numbers: Numbers, facts: Facts, found: Found, wanted: Wanted, plan: Plan) -> None:
         self.stored = stored
         self.numbers = numbers
         self.facts = facts
         self.found = found
         self.wanted = wanted
         self.plan = plan
-        self.sweep = sweep  # the same as if no other store were here
 
     @cached_property
     def intents(self) -> dict[TunnelName, Intent]:
@@ -129,22 +135,23 @@ def survey(
     privileged: bool,
     adopt: frozenset[TunnelName] = frozenset(),
     without: frozenset[TunnelName] = frozenset(),
-    every_mark: bool = False,
+    others: Others = Others.SPARED,
     patience_s: float = PATIENCE_S,
 ) -> Survey:
     """Looks at the machine once. `resolve`: look endpoint names up. `without`: as if these tunnels were to be down.
-    `every_mark`: the store is lost, so whatever carries any mark of tunctl is taken for ours.
+    `others`: what becomes of what is, or may be, another store's.
     `patience_s`: how long an engine, or another slow look, may take before it is unobserved.
     """
     policy = policy_of(source.host for source in sorted(stored.sources, key=lambda source: not source.forgotten))
     numbers = policy.numbers
     question = Question(
-        stored.intents, None if every_mark else stored.store_id or "", numbers, privileged=privileged, adopt=adopt,
+        stored.intents, None if others is Others.OURS else stored.store_id or "", numbers, privileged=privileged, adopt=adopt,
         patience_s=patience_s,
     )  # fmt: skip
     found = observe.look(machine, question)
+    declared = frozenset(intent.name for intent in stored.intents)
     gathered = observe_facts.gather(machine, stored.intents, found, policy, resolve=resolve, privileged=privileged)
-    facts = _with_endpoints_tried(gathered, found, stored)
+    facts = _with_endpoints_tried(_alone(gathered) if others is Others.SWEPT else gathered, found, stored)
     intents = [i for i in stored.intents if i.name not in without]
     want = _wanted(intents, facts, policy)
     found = _with_foreign_routes(machine, want.resources, found)
@@ -155,17 +162,22 @@ def survey(
         without_them = wanted([i for i in intents if i.name not in refused], facts, policy)
         want = without_them._replace(impossible=want.impossible, excluded=want.excluded, warnings=want.warnings)
         made = _planned(want, found, refused)._replace(conflicts=made.conflicts)
-    sweep = made._replace(warnings=want.warnings)
-    return Survey(stored, numbers, facts, found, want, _spared(sweep, found, question), sweep)
+    made = made._replace(warnings=want.warnings)
+    return Survey(stored, numbers, facts, found, want, made if others is Others.SWEPT else _spared(made, found, declared))
 
 
-def _spared(sweep: Plan, found: Found, question: Question) -> Plan:
+def _alone(facts: Facts) -> Facts:
+    """As if no other store had rules in the packet filter."""
+    return facts._replace(forwarding=facts.forwarding._replace(strangers=frozenset()))
+
+
+def _spared(made: Plan, found: Found, declared: frozenset[TunnelName]) -> Plan:
     """The plan, without what another store may need as long as links of one are here."""
-    if not any(state.mark and not question.is_ours(state.mark) for state in found.links.values()):
-        return sweep
+    if not made.steps or not found.orphans:
+        return made
     from reconciler.loop.spare import spared
 
-    return spared(sweep, found)
+    return spared(made, found, declared)
 
 
 _last: tuple[tuple[list[Intent], Facts, Policy], Wanted] | None = None

@@ -63,6 +63,7 @@ class Forwarding(NamedTuple):
     mtus: Mapping[IfName, int] = {}  # of tunnels' interfaces that are there, bytes
     outs: Mapping[tuple[TunnelName, Prefix], tuple[IfName, ...]] = {}  # where our rules let a source out now
     rules: tuple[tuple[str, str, TunnelName], ...] = ()  # those that stand in our table now: chain, text, whose
+    strangers: frozenset[TunnelName] = frozenset()  # of these, who may be another store's
     blind: str = ""  # why these rules could not be read
     drops: tuple[Drop, ...] = ()
     per_interface6: bool = False  # the kernel can forward IPv6 for single interfaces (6.17)

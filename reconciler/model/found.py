@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from reconciler.model.facts import Drop
 from reconciler.model.marks import Mark
@@ -68,6 +68,21 @@ class Found(NamedTuple):
     drops: tuple[Drop, ...] = ()  # chains of others that drop what is forwarded
     sockets: tuple[Socket, ...] = ()  # bound ports, as far as `listen` entries are about them
     name_service: NameService | None = None  # None: not looked at, no tunnel has `dns`
+
+    @property
+    def orphans(self) -> tuple[LinkState, ...]:
+        """Links with the mark of another store."""
+        ours = {r.dev for r in self.resources if r.kind == "link" and r.tunnel is not None}
+        return tuple(state for state in self.links.values() if state.mark and state.name not in ours)
+
+    def of_others(self, names: Iterable[TunnelName], declared: Container[TunnelName]) -> frozenset[TunnelName]:
+        """Of these names, of which rules of the packet filter are, those that may be of another store, whose links are here:
+        rules name no store. `declared`: the tunnels of ours."""
+        theirs = {state.mark.tunnel for state in self.orphans if state.mark}
+        if not theirs:
+            return frozenset()
+        up = {r.tunnel for r in self.resources if r.kind == "link"}
+        return frozenset(name for name in names if name not in up and (name in theirs or name not in declared))
 
     def is_unobserved(self, kind: str, tunnel: TunnelName | None) -> bool:
         return any(u.kind == kind and u.tunnel in (None, tunnel) for u in self.unobserved)

@@ -57,7 +57,8 @@ def _is_settled(wanted: Sysctl, coming: Set[IfName]) -> bool:
 
 def forwarding(intents: Iterable[Intent], found: Found, uplinks: Iterable[Uplink] | Unknown) -> Forwarding:
     """What forwarding depends on; looked at only where there are tunnels."""
-    if not any(True for _ in intents):
+    declared = frozenset(intent.name for intent in intents)
+    if not declared:
         return Forwarding()
     table = next((r for r in found.resources if isinstance(r, Table)), None)
     blind = next((u for u in found.unobserved if u.kind == "nat"), None)
@@ -66,6 +67,7 @@ def forwarding(intents: Iterable[Intent], found: Found, uplinks: Iterable[Uplink
         {state.name: state.mtu for state in found.links.values() if state.mark},
         nat.outs(table) if table else {},
         tuple((chain.name, *rule) for chain in table.chains for rule in chain.rules) if table else (),
+        found.of_others(table.tunnels, declared) if table else frozenset(),
         blind.reason if blind else "",
         found.drops,
         sysctl.read(_PER_INTERFACE6) is not None,

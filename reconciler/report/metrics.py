@@ -78,7 +78,11 @@ def _family(name: str, help_: str, values: Iterable[tuple[Labels, Value]], kind:
 def _of_host(host: HostStatus) -> Iterator[Family]:
     yield _family("tunctl_build_info", "The version of tunctl.", [({"version": __version__}, 1)])
     yield _family("tunctl_daemon_running", "1 while a daemon keeps the tunnels.", [({}, int(host.keeper is not None))])
-    yield _family("tunctl_orphan_interfaces", "Interfaces with the mark of another store.", [({}, len(host.orphans))])
+    yield _family(
+        "tunctl_orphan_interfaces",
+        "Interfaces with the mark of another store.",
+        [({}, sum(one.interface is not None for one in host.orphans))],
+    )
     yield _family("tunctl_unmanaged_interfaces", "Tunnel devices of somebody else.", [({}, len(host.unmanaged))])
 
 

@@ -64,12 +64,25 @@ class TunnelStatus(NamedTuple):
     pulse: Pulse | None = None  # what health checks have found
 
 
+class Orphan(NamedTuple):
+    """What carries the mark of another store: an interface, or (None) rules in the packet filter, which name no store."""
+
+    interface: str | None
+    mark: str
+    rules: int | None = None
+
+    def __str__(self) -> str:
+        if self.interface is None:
+            return f"orphan: {self.rules} rules of the packet filter are another store's, {self.mark}"
+        return f"orphan: {self.interface} carries the mark of another store, {self.mark}"
+
+
 class HostStatus(NamedTuple):
     """All that `status` saw."""
 
     tunnels: tuple[TunnelStatus, ...]
     unmanaged: tuple[tuple[str, str, tuple[str, ...]], ...]  # interface, kind, addresses
-    orphans: tuple[tuple[str, str], ...]  # interface, mark of another store
+    orphans: tuple[Orphan, ...]
     now_us: int
     exit_code: int
     warnings: tuple[str, ...] = ()
@@ -99,7 +112,7 @@ def status_text(host: HostStatus, paint: Paint = PLAIN) -> Iterator[str]:
     for tunnel in host.tunnels:
         yield from _block(tunnel, host.now_us, paint)
     yield from (f"unmanaged: {i} ({kind}) {' '.join(map(_noted, addresses))}".rstrip() for i, kind, addresses in host.unmanaged)
-    yield from (f"orphan: {interface} carries the mark of another store, {mark}" for interface, mark in host.orphans)
+    yield from map(str, host.orphans)
     yield from (paint(f"warning: {warning}", "yellow") for warning in host.warnings)
 
 

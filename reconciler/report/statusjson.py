@@ -19,7 +19,7 @@ def status_json(host: HostStatus) -> dict[str, Any]:
         "version": VERSION,
         "tunnels": [_tunnel_json(tunnel, host.now_us) for tunnel in host.tunnels],
         "unmanaged": [{"interface": i, "kind": k, "addresses": list(a)} for i, k, a in host.unmanaged],
-        "orphans": [{"interface": interface, "mark": mark} for interface, mark in host.orphans],
+        "orphans": [one._asdict() for one in host.orphans],
         "daemon": {"running": host.keeper is not None, "pid": host.keeper},
     }
 

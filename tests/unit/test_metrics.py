@@ -25,7 +25,7 @@ from reconciler.model.resource import Verb
 from reconciler.model.tunnel import Tunnel
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report import metrics
-from reconciler.report.status import HostStatus, OwnerLine, PeerLine, TunnelStatus
+from reconciler.report.status import HostStatus, Orphan, OwnerLine, PeerLine, TunnelStatus
 
 DEMO, OTHER = TunnelName("demo"), TunnelName("other")
 KEY = "6cM35egc2hX5y0Qi/YgyqaGGWF3YxsSjNRhGqlAiGQk="
@@ -50,7 +50,7 @@ def a_tunnel(source: str = "gateway", peer_name: str | None = "hub") -> TunnelSt
 
 
 def a_host(*tunnels: TunnelStatus, keeper: int | None = None) -> HostStatus:
-    return HostStatus(tunnels, (), (("tun-x", "tunctl:x:00112233"),), 1_800_000_007_500_000, 3, keeper=keeper)
+    return HostStatus(tunnels, (), (Orphan("tun-x", "tunctl:x:00112233"),), 1_800_000_007_500_000, 3, keeper=keeper)
 
 
 def read(host: HostStatus, meter: Meter | None = None) -> dict[str, Metric]:
