@@ -81,12 +81,15 @@ def tun_rounds(routes: int, times: int) -> Iterator[Round]:
 
 
 def wireguard_rounds(times: int) -> Iterator[Round]:
-    """One WireGuard tunnel by wireguard-go: `apply` through a daemon that runs, and `wg-quick up`."""
+    """One WireGuard tunnel by wireguard-go: `apply` through a daemon that runs, on a host that has had tunnels before, and
+    `wg-quick up`."""
     key = b64encode(os.urandom(32)).decode()
     for _ in range(times):
         with stand() as at:
             at.write("wg.key", key).chmod(0o600)
             at.write("desired.toml", _WIREGUARD.format(peer=_PEER, allowed=_toml(_ALLOWED)))
+            at.tunctl("apply", "desired.toml")
+            at.tunctl("forget", "--all")
             with at.daemon() as running:
                 made = {"apply": running.tunctl("apply", "desired.toml")}
                 _must_have(len(_ALLOWED), "proto", "115", dev="wgq")

@@ -146,7 +146,7 @@ class SplitEntry(Table):
 
 
 class SplitTable(Table):
-    """Split tunnelling (not built yet)."""
+    """Split tunnelling."""
 
     vpn: list[SplitEntry] = Field([], description="These go into the tunnel")
     direct: list[SplitEntry] = Field([], description="These never do")
@@ -232,7 +232,7 @@ class TunnelTable(Table):
     openvpn: OpenvpnTable | None = Field(None, description="For the driver openvpn (not built yet)")
     openconnect: OpenconnectTable | None = Field(None, description="For the driver openconnect (not built yet)")
     routes: list[RouteTable] = Field([], description="Routes beside those of allowed prefixes")
-    split: SplitTable | None = Field(None, description="Split tunnelling (not built yet)")
+    split: SplitTable | None = Field(None, description="Split tunnelling")
     rules: list[RuleTable] = Field([], description="Policy routing into the tunnel")
     dns: DnsTable | None = Field(None, description="Name servers")
     nat: list[NatTable] = Field([], description="Masquerading and forwarding")

@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 
+from reconciler.config import shape
 from reconciler.daemon.say import Log, Say
 from reconciler.daemon.serve import Daemon
 from reconciler.errors import Locked, Unavailable
@@ -28,6 +29,7 @@ def serve(session: Session, say: Say) -> int:
     require_net_admin("daemon")
     for name in _PASSES_USE:  # a pass is forked: what is loaded here it need not load
         importlib.import_module(name)
+    shape.prepare()
     with Daemon(session, Log(say).say) as daemon:
         lock = _lock(session)
         try:
