@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from functools import partial
 
 from reconciler.errors import NotObserved
 from reconciler.host import nl_route
@@ -43,7 +42,8 @@ def foreign(machine: Machine, places: Places) -> list[Route]:
     rtnl = machine.rtnl
     rows: list[RouteRow] = []
     for size, table in places.tables:
-        rows += rtnl.routes(_SIZES[size], partial(_foreign_at, places), table=table)
+        there: list[RouteRow | Run] = rtnl.routes(_SIZES[size], _not_ours, table=table, whole=nl_route.run)
+        rows += (row for one in there for row in _at(places, one))
     names: dict[int, IfName | None] = {0: None}
     for index in {row[5] for row in rows} - {0}:
         link = rtnl.link(index=index)
@@ -51,12 +51,19 @@ def foreign(machine: Machine, places: Places) -> list[Route]:
     return [Route(None, *row[:5], names[row[5]], *row[6:8]) for row in rows]
 
 
-def _foreign_at(places: Places, body: bytes) -> RouteRow | None:
+def _not_ours(body: bytes) -> RouteRow | None:
     row = nl_route.decode(body)
-    if row is None or row[8] == PROTOCOL:
-        return None
-    packed, length, table, metric, *_ = row
-    return row if packed + bytes((length,)) in places.records((len(packed), table, metric)) else None
+    return None if row is None or row[8] == PROTOCOL else row
+
+
+def _at(places: Places, found: RouteRow | Run) -> Iterator[RouteRow]:
+    """Those of one row, or of a run of them, that stand in a place and are not ours."""
+    row, records = (found.row, found.records) if isinstance(found, Run) else (found, found[0] + bytes((found[1],)))
+    size, table, metric = len(row[0]), *row[2:4]
+    wanted = () if row[8] == PROTOCOL else places.records((size, table, metric))
+    for at in range(0, len(records) if wanted else 0, size + 1):
+        if records[at : at + size + 1] in wanted:
+            yield records[at : at + size], records[at + size], *row[2:]
 
 
 def _by_shape(rows: Iterable[RouteRow | Run]) -> dict[Shape, list[bytes]]:

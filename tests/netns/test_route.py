@@ -205,6 +205,20 @@ def test_foreign_routes_of_odd_shapes(machine: Machine, host: Host) -> None:
     assert sorted(str(route) for route in there) == ["route 10.40.0.0/16", "route blackhole 10.42.0.0/16"]
 
 
+@pytest.mark.parametrize(("network", "length"), [("10.{high}.{low}.0", 24), ("fd00:{high:x}:{low:x}::", 48)])
+def test_foreign_ones_among_thousands(machine: Machine, host: Host, network: str, length: int) -> None:
+    """A list of many is read many at a time: of others at our places, of others elsewhere, of ours."""
+    names = [f"{network.format(high=100 + n // 250, low=n % 250)}/{length}" for n in range(4000)]
+    batch = host.write("batch", "".join(f"route add {to} dev {DEV} metric 7\n" for to in names[:3000]))
+    host.ip(f"-batch {batch}")
+    assert set(errors_of(machine, steps(Verb.CREATE, [wanted(to, metric=7) for to in names[3000:]]))) == {None}
+    chosen = [wanted(to, metric=7) for to in (names[0], names[1500], names[2999], names[3000], names[3999])]
+    chosen += [wanted(names[5], metric=8), wanted(f"{names[6].split('/')[0]}/{length - 1}", metric=7)]
+    there = observe.foreign(machine, Places(chosen))
+    assert sorted(route.key for route in there) == sorted(route.key for route in chosen[:3])
+    assert {route.dev for route in there} == {DEV}
+
+
 def test_one_wrong_step_fails_alone(machine: Machine, host: Host) -> None:
     host.ip("route add 10.1.0.0/16 dev lo")
     bad = wanted("10.2.0.0/16", via=pton("203.0.113.1"))
