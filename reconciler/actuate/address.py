@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from reconciler.actuate.errnos import ALREADY_GONE, failed
 from reconciler.errors import Foreign, NotPermitted, StepFailed
-from reconciler.host import nl_address
+from reconciler.host import linkipv6, nl_address
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, KernelError
 from reconciler.host.nl_address import NOPREFIXROUTE, AddressRow
@@ -25,7 +25,7 @@ def create(machine: Machine, wanted: Address) -> None:
         _ifindex(machine, wanted), wanted.packed, wanted.length, wanted.packed, 0, NOPREFIXROUTE * wanted.is_bare, PROTOCOL
     )
     try:
-        machine.rtnl.request(nl_address.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, nl_address.wanted(row))
+        _new(machine, wanted, row)
     except KernelError as error:
         if error.errno != errno.EEXIST:
             raise _failed(wanted, error) from error
@@ -35,6 +35,17 @@ def create(machine: Machine, wanted: Address) -> None:
         if not there:  # IPv4 refuses more than what is equal: another length of the same network, say
             raise failed(wanted, error) from error
         raise Foreign(f"{wanted}: an equal address that is not ours came meanwhile") from error
+
+
+def _new(machine: Machine, wanted: Address, row: AddressRow) -> None:
+    """On a host that has IPv6 switched off new devices have it off, too: on ours, that are to have it, it is switched on."""
+    request = (nl_address.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, nl_address.wanted(row))
+    try:
+        machine.rtnl.request(*request)
+    except KernelError as error:
+        if error.errno != errno.EACCES or len(wanted.packed) != 16 or not linkipv6.switch_on(wanted.dev):
+            raise
+        machine.rtnl.request(*request)
 
 
 def change(machine: Machine, wanted: Address, found: Address, fields: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from reconciler.actuate.errnos import ALREADY_GONE, failed
 from reconciler.errors import Foreign, StepFailed, TunctlError
-from reconciler.host import nl_route
+from reconciler.host import linkipv6, nl_route
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, KernelError
 from reconciler.host.nl_route import RTM_DELROUTE, RTM_NEWROUTE, SCOPE_LINK, SCOPE_NOWHERE, SCOPE_UNIVERSE, RouteRow
@@ -177,6 +177,8 @@ class _Bulk:
         index = self._index(dev) if dev else 0
         if dev and not index and not deleting:
             return None
+        if dev and len(packed) == 16 and tunnel != HOST and not deleting:
+            linkipv6.switch_on(dev)  # as for addresses; a tunnel may have routes of a family that it has no address of
         scope = SCOPE_UNIVERSE
         if deleting:
             scope, via, src = SCOPE_NOWHERE, None, None

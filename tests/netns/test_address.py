@@ -10,6 +10,7 @@ import pytest
 from reconciler.actuate import address as actuate
 from reconciler.actuate import link as actuate_link
 from reconciler.errors import Foreign, StepFailed
+from reconciler.host import linkipv6
 from reconciler.host.machine import Machine
 from reconciler.kinds.address import Address
 from reconciler.model.names import IfName
@@ -135,9 +136,14 @@ def test_no_link(machine: Machine) -> None:
     actuate.delete(machine, wanted("10.8.0.2/32", "gone"))
 
 
-def test_ipv6_switched_off(machine: Machine, host: Host) -> None:
+def test_ipv6_switched_off(machine: Machine, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device of ours it is switched on; the kernel's own words where that cannot be."""
     host.sysctl(f"net/ipv6/conf/{DEV}/disable_ipv6", 1)
     assert found(machine) == []
+    actuate.create(machine, wanted("fd00:8::2/128"))
+    assert found(machine) == [wanted("fd00:8::2/128")]
+    host.sysctl(f"net/ipv6/conf/{DEV}/disable_ipv6", 1)
+    monkeypatch.setattr(linkipv6, "PATH", "/nowhere/{}")
     with pytest.raises(StepFailed, match="IPv6 is switched off on this link"):
         actuate.create(machine, wanted("fd00:8::2/128"))
     actuate.delete(machine, wanted("fd00:8::2/128"))

@@ -243,7 +243,9 @@ class Host:
             " echo; nft list ruleset; cat /etc/resolv.conf"
         )
         blocks = self.run(["sh", "-c", script]).stdout.split("\n\n", 3)
-        addresses = "\n".join(re.sub(r" valid_lft \S+ preferred_lft \S+| tentative|\\", "", line) for line in blocks[0].splitlines())
+        addresses = "\n".join(
+            re.sub(r" valid_lft \S+ preferred_lft \S+| tentative|\\", "", line) for line in blocks[0].splitlines()
+        )
         routes = "\n".join("\n".join(sorted(block.splitlines())) for block in blocks[1:3])
         return "\n\n".join([self._links_text(), addresses, routes, blocks[3], self._sysctl_text()])
 
