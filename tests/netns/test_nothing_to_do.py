@@ -66,7 +66,7 @@ def test_it_loads_little(whole: Site) -> None:
     cl.tunctl("apply", "d.toml")
     done = cl.tunctl("reconcile", env={"PYTHONPROFILEIMPORTTIME": "1"})
     loaded = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.MULTILINE))
-    assert {"ctypes", "reconciler.layout.filter", "reconciler.observe.nameservice"} <= loaded
+    assert "ctypes" in loaded  # of libnftables: so it went all the way
     assert loaded.isdisjoint(
         ("click", "enum", "json", "pathlib", "re", "selectors", "socket", "subprocess", "threading", "typing")
     )
