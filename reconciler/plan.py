@@ -150,8 +150,10 @@ class _Comparison:
             self.steps.append(Step(Verb.CHANGE, w, found, name, fields, self._needs(w)))
 
     def _needs(self, w: Resource) -> TunnelName | None:
-        """Name servers of a tunnel are of no use before it is up."""
-        return w.owner if isinstance(w, Resolver) and w.owner not in self.up else None
+        """Name servers of a tunnel are of no use before it is up, and its program may need those of before to find its way."""
+        if not isinstance(w, Resolver):
+            return None
+        return w.owner if w.owner not in self.up or "owner" in self.anew.get(w.owner, ()) else None
 
     def _refuse(self, w: Resource, in_the_way: Resource, message: str) -> None:
         self.conflicts.append(Conflict(w.tunnel or HOST, w, in_the_way, message))

@@ -284,6 +284,26 @@ def test_an_engine_that_is_gone(cl: Host) -> None:
     assert resolv_conf(cl) == ORIGINAL
 
 
+def test_a_program_that_looks_for_its_server_finds_it_after_a_power_cut(cl: Host) -> None:
+    """Its link is there before it is, and outlives its failures: that is no reason to send its questions into the tunnel."""
+    program = cl.write(
+        "program", f'#!/bin/sh\n[ ! -e {cl.dir}/broken ] && getent ahostsv4 vpn.test >&2 || exit 7\nexec "$@"\n', 0o755
+    )
+    command = names.tunnel().replace("command = [", f'device = "tunctl"\ncommand = ["{program}", ')
+    up(cl, command)
+    assert answer(cl) == ANSWERS["demo"]
+    cl.write("broken", "")
+    cl.run(["kill", "-KILL", str(verdict(cl)["owner"]["pid"])])
+    cl.ip("link del tun-demo")
+    for _ in range(2):
+        cl.tunctl("reconcile", expect=1)
+        assert "tun-demo" in cl.ip("link")
+        assert answer(cl) == UPLINK
+    (cl.dir / "broken").unlink()
+    cl.tunctl("reconcile")
+    assert answer(cl) == ANSWERS["demo"]
+
+
 @pytest.mark.parametrize("number", range(1, 7))
 @pytest.mark.parametrize("what", ["kill-before", "kill-after"])
 def test_killed_at_any_step(cl: Host, what: str, number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
 from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
 from reconciler.model.facts import Facts
@@ -25,6 +26,10 @@ SERVER = (pton("10.0.0.53"),)
 def link(name: TunnelName, ifindex: int | None = None) -> Link:
     made = Link(name, IfName(f"tun-{name}"), "tun", 1400, up=True, alias=f"tunctl:{name}:00000000", group=20000)
     return made._replace(ifindex=ifindex, carrier=ifindex and True)
+
+
+def owner(name: TunnelName, pid: int | None = None) -> Owner:
+    return Owner(name, Mark(name, "0000", "0000"), IfName(f"tun-{name}"), ("/bin/vpn",), pid=pid)
 
 
 def route(name: TunnelName) -> Route:
@@ -68,6 +73,14 @@ def test_servers_of_a_tunnel_that_does_not_come_up_are_not_told() -> None:
     assert [s.needs for s in fresh.steps] == [None, A]
     assert [s.resource.kind for s in fresh.only(frozenset((HOST, B))).steps] == []
     assert plan([link(A), file(A)], [link(A, 5)]).steps[-1].needs is None
+
+
+def test_a_link_whose_program_is_not_there_is_not_up() -> None:
+    """The program may look for its server by name: until it is back, nobody is told to ask through the tunnel."""
+    wanted: list[Resource] = [link(A), owner(A), file(A)]
+    assert [s.needs for s in plan(wanted, [link(A, 5)]).steps] == [None, A]
+    assert plan(wanted, [link(A, 5), owner(A, pid=7)]).steps[-1].needs is None
+    assert steps(wanted, [link(A, 5), file(A)]) == ["+ owner a"], "what is there stays: names do not go past the tunnel"
 
 
 def test_what_others_wrote_is_a_change_of_ours() -> None:
