@@ -64,6 +64,7 @@ exec env -i container=tt PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd
 class Booted(Host):
     """The same host, seen from within what its systemd runs. `dir` is shared with the outside."""
 
+    forks = False  # a forked command sees the machine's own root
     first: int
 
     def _inside_argv(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -103,7 +104,7 @@ def booted(host: Host) -> Iterator[Booted]:
         yield seen
     finally:
         host.kill(process)
-        wait_until(lambda: _is_removed(group), 10, f"{group} is empty")
+        wait_until(lambda: _is_removed(group), 30, f"{group} is empty")
 
 
 def _first_below(pid: int, host: Host) -> int:
@@ -111,7 +112,7 @@ def _first_below(pid: int, host: Host) -> int:
     found: list[int] = []
 
     def is_there() -> bool:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             found[:] = [int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "systemd\n"]
         return bool(found)

@@ -41,6 +41,7 @@ exec chroot "$base/root" sleep infinity
 class Rooted(Host):
     """The same host, seen from its private root. Processes, files of `dir` and namespace are shared with the host."""
 
+    forks = False  # a forked command sees the machine's own root
     anchor: int
 
     def _inside_argv(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -75,7 +76,7 @@ def rooted(host: Host, *layers: Path) -> Rooted:
     ready = Path(f"{base}.ready")
     wait_until(lambda: ready.exists() or anchor.poll() is not None, 30, "the private root")
     assert ready.exists(), (host.dir / "root.log").read_text()
-    wait_until(lambda: Path(f"/proc/{anchor.pid}/comm").read_text() == "sleep\n", 5, "the private root")
+    wait_until(lambda: Path(f"/proc/{anchor.pid}/comm").read_text() == "sleep\n", 30, "the private root")
     seen = Rooted.__new__(Rooted)
     seen.__dict__ = host.__dict__  # one host, two ways to look at it
     seen.anchor = anchor.pid

@@ -1,13 +1,12 @@
 """Hosts for tests: each a fresh network namespace of the real kernel with state and run directories of its own.
 
-A namespace costs about a millisecond. Everything that a test starts through its host, and whatever else lives in that
+Everything that a test starts through its host, and whatever else lives in that
 namespace at the end, is killed by pidfd; nothing is ever searched for by name.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -24,26 +23,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from tests.netns import forked, namespace
+from tests.netns.forked import NETNS_ETC, PROJECT
+from tests.netns.namespace import NETNS_DIR
+
 T = TypeVar("T")
 
-CLONE_NEWNET = 0x40000000  # linux/sched.h
-PROJECT = Path(__file__).parents[2]
-NETNS_DIR = Path("/run/netns")  # where iproute2 keeps the named ones
-NETNS_ETC = Path("/etc/netns")  # NAME/FILE there is bound over /etc/FILE by `ip netns exec`
 WIREGUARD_DIR = Path("/run/wireguard")  # belongs to the mount namespace, not to the network namespace
 _OURS = re.compile(r"tt-(\d+)-[0-9a-f]{8}-[a-z0-9]+")
 _SYSCTLS = (
     "forwarding", "force_forwarding", "rp_filter", "src_valid_mark", "ignore_routes_with_linkdown", "disable_ipv6", "accept_ra",
 )  # fmt: skip
 MACHINE = os.stat("/proc/thread-self/ns/net").st_ino  # at import: the namespace that the tests were started in
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def setns(descriptor: int) -> None:
-    """Put the calling thread into a network namespace (os.setns came with Python 3.12)."""
-    if _libc.setns(descriptor, CLONE_NEWNET):
-        error = ctypes.get_errno()
-        raise OSError(error, f"setns: {os.strerror(error)}")
+_OF_THE_START = ("PYTHON", "LANG", "LC_")  # variables that Python reads when it starts
 
 
 @cache
@@ -51,12 +43,10 @@ def _has_cgroup2() -> bool:
     return any(line.split()[2] == "cgroup2" for line in Path("/proc/mounts").read_text().splitlines())
 
 
-def _thread_netns() -> int:
-    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-
-
 class Host:
     """One machine of a test. `name` is the namespace for `ip -n`, `dir` the directory its commands run in (0755)."""
+
+    forks = True  # False: tunctl is always started anew
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
@@ -73,7 +63,7 @@ class Host:
         }
         self.control_groups = True  # False: commands started from now on see none
         self._processes: list[subprocess.Popen[Any]] = []
-        self._descriptor = os.open(NETNS_DIR / name, os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptor = os.open(NETNS_DIR / name, os.O_RDONLY | os.O_CLOEXEC)
 
     # Commands
 
@@ -99,7 +89,7 @@ class Host:
             **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
         )
         if check:
-            assert done.returncode == 0, _told(done)
+            assert done.returncode == 0, told(done)
         return done
 
     def start(
@@ -139,7 +129,7 @@ class Host:
         argv = ["ip", "-n", self.name, *words.split()]
         done = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
         if check:
-            assert done.returncode == 0, _told(done)
+            assert done.returncode == 0, told(done)
         return done.stdout
 
     def ip_json(self, words: str) -> list[dict[str, Any]]:
@@ -160,12 +150,29 @@ class Host:
         timeout: float = 30,
         env: Mapping[str, str] | None = None,
         stdin: str | None = None,
+        cold: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """Run tunctl here; a code other than `expect` fails the test (None: any code will do)."""
-        done = self.run(self.tunctl_argv(*args), check=False, timeout=timeout, env=env, stdin=stdin)
-        assert expect is None or done.returncode == expect, f"expected exit code {expect}: {_told(done)}"
-        assert "Traceback (most recent call last)" not in done.stderr or "--debug" in args, _told(done)
+        """Run tunctl here; a code other than `expect` fails the test (None: any code will do).
+
+        `cold`: as a program that is started anew, where the start is what is tested; else forked from one that waits for it.
+        """
+        words = [os.fspath(word) for word in args]
+        if cold or stdin is not None or not self.forks or any(name.startswith(_OF_THE_START) for name in env or ()):
+            done = self.run(self.tunctl_argv(*words), check=False, timeout=timeout, env=env, stdin=stdin)
+        else:
+            self._must_exist()
+            order = self.order(words, env, etc=NETNS_ETC / self.name)
+            done = forked.run(order, self.descriptor, ["tunctl", *words], timeout)
+        assert expect is None or done.returncode == expect, f"expected exit code {expect}: {told(done)}"
+        assert "Traceback (most recent call last)" not in done.stderr or "--debug" in args, told(done)
         return done
+
+    def order(self, words: list[str], env: Mapping[str, str] | None, *, etc: Path | None) -> dict[str, object]:
+        """For forked.Forked."""
+        return {
+            "args": words, "env": {**self.env, **(env or {})}, "dir": str(self.dir),
+            "etc": etc and str(etc), "groups": self.control_groups and _has_cgroup2(),
+        }  # fmt: skip
 
     def json(self, *args: str | os.PathLike[str], expect: int | None = 0, timeout: float = 30) -> Any:
         """`host.json("status", "demo", expect=3)` → what tunctl --json prints, parsed."""
@@ -173,7 +180,7 @@ class Host:
         try:
             return json.loads(done.stdout)
         except ValueError as error:
-            raise AssertionError(f"stdout is not one JSON document: {_told(done)}") from error
+            raise AssertionError(f"stdout is not one JSON document: {told(done)}") from error
 
     def write(self, name: str, text: str, mode: int = 0o644) -> Path:
         """A file in the host's directory."""
@@ -197,15 +204,8 @@ class Host:
         /proc/net and /sys/class/net are not the thread's: use netlink, /proc/sys/net or /proc/thread-self/net.
         """
         self._must_exist()
-        before = _thread_netns()
-        try:
-            setns(self._descriptor)
-            try:
-                yield
-            finally:
-                setns(before)
-        finally:
-            os.close(before)
+        with namespace.inside(self.descriptor):
+            yield
 
     def in_netns(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
         """Call a function in a thread of its own that is in this namespace; its result or its exception comes back."""
@@ -293,7 +293,7 @@ class Host:
             self.ip(f"addr del {address}/32 dev lo", check=False)
             return sum(address in line for line in text().splitlines()) >= 4
 
-        wait_until(heard, 10, f"ip monitor shows {address}")
+        wait_until(heard, 30, f"ip monitor shows {address}")
         settled = text()
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:  # the last of our own noise
@@ -307,9 +307,7 @@ class Host:
     def pids(self) -> list[int]:
         """Processes in this namespace, but for the one that runs the tests."""
         self._must_exist()
-        argv = ["ip", "netns", "pids", self.name]
-        done = subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
-        return [int(pid) for pid in done.stdout.split() if int(pid) != os.getpid()]
+        return [pid for pid in namespace.pids(self.descriptor) if pid != os.getpid()]
 
     def kill(self, process: subprocess.Popen[Any], number: int = signal.SIGKILL, timeout: float = 5) -> int:
         """Signal a process that `start` started, wait for it; → its return code."""
@@ -330,15 +328,15 @@ class Host:
             for group in groups:
                 with contextlib.suppress(OSError):
                     group.rmdir()
-            subprocess.run(["ip", "netns", "del", self.name], check=True, capture_output=True, timeout=10)
+            namespace.delete(self.name)
         finally:
-            os.close(self._descriptor)
+            os.close(self.descriptor)
             shutil.rmtree(NETNS_ETC / self.name, ignore_errors=True)
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def _kill_inhabitants(self) -> bool:
         """One round; True when somebody was there."""
-        here = os.fstat(self._descriptor).st_ino
+        here = os.fstat(self.descriptor).st_ino
         pids = self.pids()
         for pid in pids:
             with contextlib.suppress(ProcessLookupError, FileNotFoundError, PermissionError):
@@ -357,7 +355,7 @@ class Host:
             there = (NETNS_DIR / self.name).stat().st_ino
         except FileNotFoundError:
             there = None
-        assert there == os.fstat(self._descriptor).st_ino, f"the network namespace {self.name} of this test is gone"
+        assert there == os.fstat(self.descriptor).st_ino, f"the network namespace {self.name} of this test is gone"
         assert there != MACHINE, "this is the network namespace of the machine"
 
     def _inside_argv(self, argv: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -399,14 +397,15 @@ def new_host(word: str, *, loopback: bool = True) -> Iterator[Host]:
     assert _OURS.fullmatch(name), word
     directory = Path(tempfile.mkdtemp(prefix="tt-"))  # not tmp_path: other users must be able to read in it
     directory.chmod(0o755)
-    subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True, timeout=10)
+    namespace.add(name)
     host = Host(name, directory)
     try:
         host.write_etc("resolv.conf", "# a test: no servers\n")
         for which in ("all", "default"):
             host.sysctl(f"net/ipv6/conf/{which}/accept_dad", 0)
         if loopback:
-            host.ip("link set lo up")
+            with host.inside():
+                namespace.set_up("lo")
         yield host
     finally:
         host.close()
@@ -440,16 +439,20 @@ def uplink(cl: Host, gw: Host) -> Uplink:
 
 def _wait_for_wire(host: Host, dev: str) -> None:
     """Until carrier and the link-local address are there: a snapshot taken before would change by itself."""
-    wait_until(lambda: "scope link" in host.ip(f"-6 addr show dev {dev} -tentative"), 5, f"{dev} of {host.name} is up")
+    wait_until(lambda: "scope link" in host.ip(f"-6 addr show dev {dev} -tentative"), 30, f"{dev} of {host.name} is up")
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 5, what: str | Callable[[], str] = "") -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 30, what: str | Callable[[], str] = "") -> None:
     """Ask until it is true; AssertionError after `timeout` seconds. `what` it is about, or how it is then."""
     deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() >= deadline:
+    while True:
+        begun = time.monotonic()
+        if condition():
+            return
+        ended = time.monotonic()
+        if ended >= deadline:
             raise AssertionError(f"not so within {timeout} s: {(what() if callable(what) else what) or condition}")
-        time.sleep(0.01)
+        time.sleep(min(max(0.01, ended - begun), 0.2))  # asking takes no more than half of a processor from what is waited for
 
 
 def sweep_left_over() -> None:
@@ -471,5 +474,5 @@ def _control_groups(pid: int) -> list[Path]:
     return []
 
 
-def _told(done: subprocess.CompletedProcess[str]) -> str:
+def told(done: subprocess.CompletedProcess[str]) -> str:
     return f"{' '.join(done.args)} → {done.returncode}\nstdout: {done.stdout}\nstderr: {done.stderr}"
