@@ -6,7 +6,8 @@ SHELL := /bin/sh
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
-JOBS ?= 2
+# Tests at a time: most of them wait as long as they compute.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready

@@ -18,7 +18,7 @@ from tests.netns.world import Host
 
 PROJECT = Path(__file__).parents[2]
 PIP = ["-m", "pip", "--disable-pip-version-check", "--no-input", "-q"]
-pytestmark = [pytest.mark.bound(400), pytest.mark.xdist_group("wheel")]  # built once, on one worker
+pytestmark = pytest.mark.bound(400)
 
 
 def run(*argv: str | Path) -> None:
@@ -36,10 +36,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `tunctl` of a clean virtual environment."""
+    """The `tunctl` of a clean virtual environment, which has not even pip."""
     place = tmp_path_factory.mktemp("venv")
-    run(sys.executable, "-m", "venv", place)
-    run(place / "bin" / "python", *PIP, "install", wheel)
+    run(sys.executable, "-m", "venv", "--without-pip", place)
+    run(sys.executable, *PIP, "--python", place / "bin" / "python", "install", wheel)
     return place / "bin" / "tunctl"
 
 

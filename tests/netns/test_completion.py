@@ -14,7 +14,7 @@ from tests.netns.layers import rooted, unpacked
 from tests.netns.scenario import desired, tun
 from tests.netns.world import Host
 
-pytestmark = pytest.mark.bound(180)
+pytestmark = pytest.mark.bound(240)
 
 SHELLS = {  # how it is started, how it learns the words, what it is in
     "bash": (["bash", "--norc", "--noprofile", "-i"], "PS1='$ '; source <(tunctl completion bash)", ()),

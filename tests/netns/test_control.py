@@ -22,7 +22,7 @@ from tests.netns.warm import Warm
 from tests.netns.world import Host, wait_until
 
 __all__ = ["keepers", "tunctl"]
-pytestmark = pytest.mark.bound(90)
+pytestmark = pytest.mark.bound(240)
 
 
 def door(host: Host) -> Path:

@@ -17,7 +17,7 @@ from tests.netns.faults import assert_clean, assert_converged, changed, everythi
 from tests.netns.warm import Warm
 from tests.netns.world import Host
 
-pytestmark = pytest.mark.bound(150)
+pytestmark = pytest.mark.bound(400)
 
 COMMANDS = ("apply", "change", "down", "forget", "up", "reconcile")
 FOLLOW_UPS = ("apply", "reconcile", "down")

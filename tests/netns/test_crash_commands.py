@@ -27,7 +27,7 @@ from tests.netns.test_crash import Bench, bench  # noqa: F401 - a fixture
 from tests.netns.warm import Warm
 from tests.netns.world import Host, wait_until
 
-pytestmark = pytest.mark.bound(120)
+pytestmark = pytest.mark.bound(300)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def test_every_command(host: Host) -> None:
     assert any((entry["level"], entry["tunnel"]) == ("info", "demo") for entry in told["reconcile"]), "it is held down"
 
 
-@pytest.mark.bound(90)
+@pytest.mark.bound(240)
 def test_the_daemon(host: Host) -> None:
     host.tunctl("apply", host.write("d.toml", desired(tun())))
     daemon = host.start(host.tunctl_argv("daemon", *JSON), log="daemon.log")

@@ -142,7 +142,7 @@ def test_the_client_follows_the_server(ends: Ends) -> None:
     assert (known["endpoint"], known["public_key"]) == (f"{SERVER}:8450", ends.public)
 
 
-@pytest.mark.bound(120)
+@pytest.mark.bound(240)
 def test_the_daemon_follows_by_itself(ends: Ends) -> None:
     """Also a file that is written in place; one that is damaged is said once, and what worked stays."""
     ends.sign(8446)

@@ -16,7 +16,7 @@ from tests.netns.test_forward import DOCKER, chains, wall
 from tests.netns.warm import Warm
 from tests.netns.world import Host
 
-pytestmark = pytest.mark.bound(150)
+pytestmark = pytest.mark.bound(400)
 
 MOST_STEPS = 90
 

@@ -22,7 +22,7 @@ from tests.netns.warm import Warm
 from tests.netns.world import Host, Uplink, wait_until
 
 __all__ = ["keepers"]
-pytestmark = pytest.mark.bound(120)
+pytestmark = pytest.mark.bound(240)
 SELDOM = '[host]\nreconcile_interval = "1h"\n'
 FAR = "203.0.113.10"
 
