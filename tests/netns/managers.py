@@ -29,7 +29,7 @@ def resolved(host: Host, *, dev: str = "cl0") -> tuple[Rooted, subprocess.Popen[
         root.run(["sh", "-c", 'grep -q ^systemd-resolve: "$1" || echo "$2" >> "$1"', "sh", file, line])
     root.write_root("/etc/systemd/resolved.conf", _CONFIG)
     root.start(["sh", "-c", _DBUS], log="dbus.log")
-    wait_until(lambda: not root.run(["test", "-S", "/run/dbus/system_bus_socket"], check=False).returncode, 10, "D-Bus")
+    wait_until(lambda: not root.run(["test", "-S", "/run/dbus/system_bus_socket"], check=False).returncode, 30, "D-Bus")
     root.run(["chown", "systemd-resolve:", "/run/systemd/resolve"])
     daemon = start_resolved(root)
     root.run(["ln", "-sf", "../run/systemd/resolve/stub-resolv.conf", "/etc/resolv.conf"])

@@ -32,7 +32,7 @@ def serve(host: Host, address: str, answer: str, domain: str = "#") -> None:
         ],
         log=log,
     )  # fmt: skip
-    wait_until(lambda: "started" in (host.dir / log).read_text(), 5, f"dnsmasq at {address}")
+    wait_until(lambda: "started" in (host.dir / log).read_text(), 30, f"dnsmasq at {address}")
 
 
 def asked(host: Host, address: str) -> str:
@@ -44,7 +44,7 @@ def far_end(uplink: Uplink, name: str = "demo") -> None:
     """The other end of a tunnel, with the server behind it."""
     gw, port, network = uplink.gw, PORTS[name], SERVERS[name]
     gw.start([sys.executable, PUMP, f"far-{name}", f"192.168.50.1:{port}", f"192.168.50.2:{port}"], log=f"pump-{name}.log")
-    wait_until(lambda: f"far-{name}" in gw.ip("link"), 5, "the far end")
+    wait_until(lambda: f"far-{name}" in gw.ip("link"), 30, "the far end")
     gw.ip(f"addr add {network}/24 dev far-{name}")
     gw.ip(f"link set far-{name} up")
     serve(gw, network, ANSWERS[name])

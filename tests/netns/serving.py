@@ -60,7 +60,7 @@ def _bind(host: Host, opened: socket.socket, place: tuple[str, int]) -> None:
             return False
         return True
 
-    wait_until(bind, 10, f"{place} of {host.name} is free")
+    wait_until(bind, 30, f"{place} of {host.name} is free")
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def occupied(host: Host, port: int) -> Iterator[int]:
     with holding(host, port):
         pass
     process = host.start(["socat", "-u", f"UDP4-RECV:{port}", "OPEN:/dev/null"])
-    wait_until(lambda: f":{port} " in host.run(["ss", "-Hlun"]).stdout, 10, f"socat has {port}")
+    wait_until(lambda: f":{port} " in host.run(["ss", "-Hlun"]).stdout, 30, f"socat has {port}")
     try:
         yield process.pid
     finally:

@@ -74,7 +74,7 @@ def build(new: Callable[[str], Host]) -> Site:
     for family in ("4", "6"):
         answer(gw, family)
     for server in (SERVER4, SERVER6):
-        world.wait_until(lambda server=server: site.seen_as(server, client=cl), 5, f"{server} answers")  # type: ignore[misc]
+        world.wait_until(lambda server=server: site.seen_as(server, client=cl), 30, f"{server} answers")  # type: ignore[misc]
     return site
 
 
@@ -88,4 +88,4 @@ def behind(site: Site, lan: Host, dev: str = "lan0", four: str = "10.70.0", six:
     lan.ip(f"route add default via {four}.1")
     lan.ip(f"-6 route add default via {six}:1")
     for host, end in ((site.cl, dev), (lan, "e0")):
-        world.wait_until(lambda host=host, end=end: "scope link" in host.ip(f"-6 addr show dev {end} -tentative"), 5, end)  # type: ignore[misc]
+        world.wait_until(lambda host=host, end=end: "scope link" in host.ip(f"-6 addr show dev {end} -tentative"), 30, end)  # type: ignore[misc]

@@ -206,7 +206,7 @@ def test_a_pump_whose_device_is_deleted_ends_and_spins_never(host: Host, device:
         tunctl.run("status", "demo", expect=0)
         pid = _pid(host)
         host.ip("link del tun-demo")
-        wait_until(lambda: not Path(f"/proc/{pid}").exists() or not marked(host), 2, "the pump ends")
+        wait_until(lambda: not Path(f"/proc/{pid}").exists() or not marked(host), 30, "the pump ends")
         tunctl.run("status", "demo", expect=2)
         tunctl.run("reconcile")
         tunctl.run("status", "demo", expect=0)

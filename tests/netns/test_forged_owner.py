@@ -68,7 +68,7 @@ class Forger:
         argv = [PYTHON, str(programs / "forger.py"), DEV]
         self.process = host.start(argv, env={"TUNCTL_TUNNEL": mark.environment}, log="forger.log", own_run_wireguard=True)
         self._log = host.dir / "forger.log"
-        wait_until(lambda: self.said() == "listening\n", 5, "the forger listens")
+        wait_until(lambda: self.said() == "listening\n", 30, "the forger listens")
 
     def said(self) -> str:
         return self._log.read_text()
@@ -122,7 +122,7 @@ def test_the_device_of_a_dead_engine_is_not_for_everybody(host: Host, desired: s
     host.tunctl("apply", "d.toml")
     (tunnel,) = host.json("status")["tunnels"]
     os.kill(tunnel["owner"]["pid"], signal.SIGKILL)
-    wait_until(lambda: not process.stat(tunnel["owner"]["pid"]), 5, "the engine is dead")
+    wait_until(lambda: not process.stat(tunnel["owner"]["pid"]), 30, "the engine is dead")
     said = host.run([PYTHON, "-c", _ATTACH, DEV]).stdout
     assert said == "Operation not permitted\n"
     host.tunctl("reconcile")

@@ -80,7 +80,7 @@ def ping(host: Host, address: str, *words: str) -> bool:
 
 
 def can_reach(ends: Ends, address: str) -> None:
-    world.wait_until(lambda: ping(ends.cl, address), 10, f"a way to {address}")
+    world.wait_until(lambda: ping(ends.cl, address), 30, f"a way to {address}")
 
 
 @pytest.mark.parametrize("allowed", [FULL, '"0.0.0.0/1", "128.0.0.0/1"'], ids=["whole", "halves"])
@@ -131,7 +131,7 @@ def test_a_dead_tunnel_is_an_error_and_no_leak(ends: Ends, how: str) -> None:
     can_reach(ends, OUTSIDE)
     capture(ends)
     wire = ends.gw.dir / "wire"
-    world.wait_until(lambda: "listening" in wire.read_text(), 5, "tcpdump")
+    world.wait_until(lambda: "listening" in wire.read_text(), 30, "tcpdump")
     if how == "owner":
         pid = ends.cl.json("status", "full", expect=0)["tunnels"][0]["owner"]["pid"]
         ends.cl.run(["kill", "-KILL", str(pid)])
@@ -195,7 +195,7 @@ def test_a_pin_only_where_a_prefix_covers_the_endpoint(ends: Ends) -> None:
     apply(ends, '"10.20.0.0/16", "203.0.113.0/24"')
     assert "via 192.168.50.1 dev cl0" in ends.cl.ip(f"route show {ENDPOINT}")
     world.wait_until(
-        lambda: ends.cl.json("status", "full", expect=0)["tunnels"][0]["peers"][0]["latest_handshake"], 10, "shake"
+        lambda: ends.cl.json("status", "full", expect=0)["tunnels"][0]["peers"][0]["latest_handshake"], 30, "shake"
     )
     ends.cl.ip("addr add 192.168.50.253/24 dev cl0")
     ends.gw.ip("addr add 192.168.50.254/24 dev gw0")
@@ -251,7 +251,7 @@ def answers(ends: Ends, client: str) -> bool:
         return "hello" in ends.gw.run(["python3", "-c", asks], check=False).stdout
 
     try:
-        world.wait_until(try_once, 8, "an answer")
+        world.wait_until(try_once, 30, "an answer")
     except AssertionError:
         return False
     return True

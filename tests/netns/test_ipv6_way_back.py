@@ -46,8 +46,8 @@ def site(hosts: Callable[[str], Host]) -> Site:
     answer(site.cl, "6")
     site.cl.start(["socat", "UDP6-RECVFROM:5353,fork", "PIPE"])
     site.gw.start(["tcpdump", "-ni", "gw0", "-l", "--immediate-mode", "ip6", "host", SERVER6], log="wire")
-    wait_until(lambda: "listening" in (site.gw.dir / "wire").read_text(), 5, "tcpdump")
-    wait_until(lambda: is_answered(site), 10, "the host answers")
+    wait_until(lambda: "listening" in (site.gw.dir / "wire").read_text(), 30, "tcpdump")
+    wait_until(lambda: is_answered(site), 30, "the host answers")
     return site
 
 
@@ -64,7 +64,7 @@ def leaked(site: Site) -> list[str]:
     """What went to the server in clear: a packet behind all of them has been heard."""
     site.gw.run(["ping", "-c1", "-W1", "-I", SERVER6, HOST6], check=False)
     wire = lambda: (site.gw.dir / "wire").read_text().splitlines()  # noqa: E731
-    wait_until(lambda: any("echo request" in line and f"> {HOST6}" in line for line in wire()), 5, "the end of the wire")
+    wait_until(lambda: any("echo request" in line and f"> {HOST6}" in line for line in wire()), 30, "the end of the wire")
     return [line for line in wire() if f"> {SERVER6}" in line and "echo reply" not in line]
 
 
@@ -104,7 +104,7 @@ def test_a_full_tunnel_whose_engine_died(site: Site) -> None:
     (pid,) = (tunnel["owner"]["pid"] for tunnel in site.cl.json("status", "full")["tunnels"])
     assert begun(site.cl, SERVER6)["udp"] == ""  # into the tunnel
     site.cl.run(["kill", "-KILL", str(pid)])
-    wait_until(lambda: "tun-full" not in site.cl.ip("link"), 5, "the device went with its program")
+    wait_until(lambda: "tun-full" not in site.cl.ip("link"), 30, "the device went with its program")
     refuses(site)
 
 

@@ -23,7 +23,7 @@ def test_a_port_that_is_taken_is_said(ends: tuple[End, End, End]) -> None:
     a, b, _ = ends
     before = state(a.host)
     a.host.start(["socat", "-u", f"UDP4-RECV:{a.port}", "STDOUT"])
-    wait_until(lambda: listens(a.host, a.port), 10)
+    wait_until(lambda: listens(a.host, a.port), 30)
     file = a.host.write("d.toml", f"version = 1\n{a.text(a.peer(b))}")
     done = a.tunctl.run("apply", file, expect=1)
     assert "Address already in use" in ran(done)

@@ -53,14 +53,14 @@ def test_packets_and_the_engine_in_it(ends: Ends) -> None:
     cl.tunctl("apply", cl.write("d.toml", text.replace("203.0.113.10:", "192.168.50.1:")))
     gw.start(["tcpdump", "-ni", "gw0", "-l", "--immediate-mode", "icmp or arp host 192.168.50.200"], log="wire")
     wire = (gw.dir / "wire").read_text
-    world.wait_until(lambda: "listening" in wire(), 5, "tcpdump")
+    world.wait_until(lambda: "listening" in wire(), 30, "tcpdump")
     can_reach(ends, "192.168.50.200")
     assert way(cl, "192.168.50.1", "mark", "0x3174") == "cl0"
     assert is_settled(cl)
     gw.ip("addr add 192.168.50.201/32 dev lo")
     cl.tunctl("down", "full")
     cl.run(["ping", "-c1", "-W2", "192.168.50.201"])  # in clear now: this is what would be seen
-    world.wait_until(lambda: "192.168.50.201" in wire(), 5, "the packet after it")
+    world.wait_until(lambda: "192.168.50.201" in wire(), 30, "the packet after it")
     assert "192.168.50.200" not in wire().partition("listening")[2].partition("\n")[2]
 
 

@@ -23,7 +23,7 @@ FULL = '"0.0.0.0/0"'
 def wire(ends: Ends) -> Callable[[], str]:
     capture(ends)
     log = ends.gw.dir / "wire"
-    world.wait_until(lambda: "listening" in log.read_text(), 5, "tcpdump")
+    world.wait_until(lambda: "listening" in log.read_text(), 30, "tcpdump")
     return log.read_text
 
 

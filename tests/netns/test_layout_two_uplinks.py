@@ -57,7 +57,7 @@ def side(cl: Host, router: Host, number: int, metric: int) -> Side:
     router.ip(f"addr add {clients[0]}/32 dev lo")
     router.ip(f"-6 addr add {clients[1]}/128 dev lo")
     for host, name in ((cl, dev), (router, ours)):
-        world.wait_until(lambda host=host, name=name: "scope link" in host.ip(f"-6 addr show dev {name} -tentative"), 5, name)  # type: ignore[misc]
+        world.wait_until(lambda host=host, name=name: "scope link" in host.ip(f"-6 addr show dev {name} -tentative"), 30, name)  # type: ignore[misc]
     return Side(router, clients, (f"192.168.{number}.2", f"2001:db8:{number}::2"))
 
 
@@ -67,7 +67,7 @@ def two(hosts: Make) -> Two:
     made = Two(cl, side(cl, hosts("gw"), 50, 100), side(cl, hosts("other"), 60, 600))
     for family in ("4", "6"):
         answer(cl, family)
-    world.wait_until(lambda: made.hears(made.better, 0) and made.hears(made.better, 1), 5, "cl answers")
+    world.wait_until(lambda: made.hears(made.better, 0) and made.hears(made.better, 1), 30, "cl answers")
     return made
 
 
@@ -117,7 +117,7 @@ def test_an_uplink_that_goes_and_comes(two: Two) -> None:
         cl.ip("route add default via 192.168.60.1 dev cl1 metric 600")
         cl.ip("-6 route replace default via 2001:db8:60::1 dev cl1 metric 600")
         cl.tunctl("reconcile")
-        world.wait_until(two.all_hear, 10, "answers")
+        world.wait_until(two.all_hear, 30, "answers")
         assert is_settled(cl)
 
 
@@ -141,8 +141,8 @@ def published(two: Two, hosts: Make) -> Two:
     four = f"{chain} tcp dport 8080 dnat to 10.70.0.2:80; tcp dport 8081 dnat to 10.70.0.2:81; }}"
     cl.run(["nft", f"table ip docker {{ {four}; }}; table ip6 docker {{ {chain} tcp dport 8080 dnat to [fd70::2]:80; }}; }}"])
     for host, dev in ((cl, "lan0"), (box, "e0")):
-        world.wait_until(lambda host=host, dev=dev: "scope link" in host.ip(f"-6 addr show dev {dev} -tentative"), 5, dev)  # type: ignore[misc]
-    world.wait_until(lambda: two.hears(two.better, 0, 8080) and two.hears(two.better, 1, 8080), 10, "the container answers")
+        world.wait_until(lambda host=host, dev=dev: "scope link" in host.ip(f"-6 addr show dev {dev} -tentative"), 30, dev)  # type: ignore[misc]
+    world.wait_until(lambda: two.hears(two.better, 0, 8080) and two.hears(two.better, 1, 8080), 30, "the container answers")
     return two
 
 
@@ -155,7 +155,7 @@ def talk(side: Side) -> Callable[[], int]:
     )
     side.host.start(["python3", "-c", asks], log="talk")
     lines = (side.host.dir / "talk").read_text
-    world.wait_until(lambda: lines().count("\n") > 3, 10, "a connection")
+    world.wait_until(lambda: lines().count("\n") > 3, 30, "a connection")
     return lambda: lines().count("\n")
 
 
@@ -216,8 +216,8 @@ allowed_ips = ["10.88.0.2/32"]
     other.ip(f"route add {dials[0]}/32 dev gw1 src {clients[0]}")
     better = two.better.host.start(["tcpdump", "-ni", "gw0", "-l", "--immediate-mode", "host", clients[0]], log="wire")
     wire = (two.better.host.dir / "wire").read_text
-    world.wait_until(lambda: "listening" in wire(), 5, "tcpdump")
-    world.wait_until(lambda: other.run(["ping", "-c1", "-W1", "10.88.0.1"], check=False).returncode == 0, 15, "the tunnel")
+    world.wait_until(lambda: "listening" in wire(), 30, "tcpdump")
+    world.wait_until(lambda: other.run(["ping", "-c1", "-W1", "10.88.0.1"], check=False).returncode == 0, 30, "the tunnel")
     two.better.host.kill(better)
     assert clients[0] not in wire().partition("listening")[2]
     for asked in (two.better, two.worse):
@@ -232,10 +232,10 @@ def marked(cl: Host, asked: Side) -> str:
     listener = asked.host.start(["python3", "-c", hear + "print(s.recvfrom(9)[1][0], flush=True)"], log=log)
     text = (asked.host.dir / log).read_text
     say = f"import socket; s=socket.socket(2, 2); s.setsockopt(1, 36, 0x3174); s.bind(({asked.dials[0]!r}, 0)); "
-    world.wait_until(lambda: "ready" in text(), 10, "a listener")
+    world.wait_until(lambda: "ready" in text(), 30, "a listener")
     with contextlib.suppress(AssertionError):
         cl.run(["python3", "-c", f"{say} s.sendto(b'x', ({asked.clients[0]!r}, 999))"])
-        world.wait_until(lambda: len(text().split()) > 1, 3, "a datagram")
+        world.wait_until(lambda: len(text().split()) > 1, 30, "a datagram")
     asked.host.kill(listener)
     return text().removeprefix("ready").strip()
 

@@ -32,7 +32,7 @@ def two(hosts: Make) -> Two:
     other.ip("addr add 192.168.60.1/24 dev gw1")
     cl.ip("link set cl1 up")
     other.ip("link set gw1 up")
-    world.wait_until(lambda: "scope link" in cl.ip("-6 addr show dev cl1 -tentative"), 5, "cl1 is up")
+    world.wait_until(lambda: "scope link" in cl.ip("-6 addr show dev cl1 -tentative"), 30, "cl1 is up")
     cl.ip("route add default via 192.168.60.1 metric 600")
     return Two(cl, gw, other)
 

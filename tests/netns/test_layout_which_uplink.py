@@ -22,7 +22,7 @@ def other_vpn(ends: Ends, metric: int = 0) -> None:
     ends.gw.ip(f"addr add {THEIRS}/32 dev lo")
     for host, words in ((ends.gw, (f"{THEIRS}:7001", "192.168.50.2:7001")), (ends.cl, ("192.168.50.2:7001", f"{THEIRS}:7001"))):
         host.start([sys.executable, str(PROGRAMS / "pump.py"), "tun1", *words])
-        world.wait_until(lambda host=host: "tun1" in host.ip("link show"), 10, "the other VPN")  # type: ignore[misc]
+        world.wait_until(lambda host=host: "tun1" in host.ip("link show"), 30, "the other VPN")  # type: ignore[misc]
         host.ip("link set tun1 up")
     ends.cl.ip("addr add 10.77.0.2/24 dev tun1")
     ends.gw.ip("addr add 10.77.0.1/24 dev tun1")
@@ -30,14 +30,14 @@ def other_vpn(ends: Ends, metric: int = 0) -> None:
     ends.cl.ip("route del default via 192.168.50.1 dev cl0 metric 0")
     ends.cl.ip(f"route add {THEIRS}/32 via 192.168.50.1")
     ends.cl.ip(f"route add default dev tun1 metric {metric}")
-    world.wait_until(lambda: ends.cl.run(["ping", "-c1", "-W1", OUTSIDE], check=False).returncode == 0, 10, "the other VPN")
+    world.wait_until(lambda: ends.cl.run(["ping", "-c1", "-W1", OUTSIDE], check=False).returncode == 0, 30, "the other VPN")
 
 
 def seen_on_wire(host: Host, words: str) -> Callable[[], str]:
     """What tcpdump shows of it on gw0 from now on."""
     host.start(["tcpdump", "-ni", "gw0", "-l", "--immediate-mode", *words.split()], log="seen")
     text = (host.dir / "seen").read_text
-    world.wait_until(lambda: "listening" in text(), 5, "tcpdump")
+    world.wait_until(lambda: "listening" in text(), 30, "tcpdump")
     return lambda: text().partition("listening")[2].partition("\n")[2]
 
 
@@ -52,7 +52,7 @@ def test_the_default_route_of_another_vpn_is_no_uplink(ends: Ends) -> None:
     ends.cl.tunctl("reconcile")  # an engine that once got an answer by their tunnel sticks to that interface
     can_reach(ends, OUTSIDE)
     assert way(ends.cl, OUTSIDE) == "wg-full"
-    world.wait_until(lambda: f"> {ENDPOINT}.51820: UDP" in wire(), 5, "ours on the wire")
+    world.wait_until(lambda: f"> {ENDPOINT}.51820: UDP" in wire(), 30, "ours on the wire")
     assert way(ends.cl, ENDPOINT, "mark", "0x3174") == "cl0"
     assert way(ends.cl, OUTSIDE, "from", "192.168.50.2") == "cl0"  # the way back
     assert is_settled(ends.cl)
@@ -65,10 +65,10 @@ def test_a_point_to_point_link_that_is_named(hosts: Callable[[str], Host]) -> No
     cl, gw = hosts("cl"), hosts("gw")
     wire = str(cl.dir / "wire")
     gw.start(["socat", f"UNIX-LISTEN:{wire}", "TUN,tun-name=gw0,tun-type=tun,iff-no-pi,iff-up"])
-    world.wait_until((cl.dir / "wire").exists, 5, "the other end")
+    world.wait_until((cl.dir / "wire").exists, 30, "the other end")
     cl.start(["socat", f"UNIX-CONNECT:{wire}", "TUN,tun-name=p0,tun-type=tun,iff-no-pi,iff-up"])
     for host, dev, ours, theirs in ((cl, "p0", "100.64.1.2", "100.64.1.1"), (gw, "gw0", "100.64.1.1", "100.64.1.2")):
-        world.wait_until(lambda host=host, dev=dev: "UP" in host.ip(f"link show {dev}", check=False), 5, dev)  # type: ignore[misc]
+        world.wait_until(lambda host=host, dev=dev: "UP" in host.ip(f"link show {dev}", check=False), 30, dev)  # type: ignore[misc]
         host.ip(f"addr add {ours} peer {theirs}/32 dev {dev}")
     gw.ip(f"addr add {ENDPOINT}/32 dev lo")
     cl.ip("route add default dev p0")

@@ -356,7 +356,7 @@ def test_connections_are_told_what_fits(site: Site) -> None:
     """The MSS that the server is offered is that of the narrow way."""
     site.cl.tunctl("apply", site.file(nat_tunnel("demo", nat(), nat("10.9.0.0/24", out="cl0"), address="10.9.0.1/24")))
     dump = site.gw.start(["tcpdump", "-n", "-i", "gw0", "-c", "1", "-v", "tcp[tcpflags] & tcp-syn != 0"], log="syn.log")
-    wait_until(lambda: "listening" in (site.gw.dir / "syn.log").read_text(), 5, "tcpdump listens")
+    wait_until(lambda: "listening" in (site.gw.dir / "syn.log").read_text(), 30, "tcpdump listens")
     program = (
         "import fcntl, os, struct\n"
         "f = os.open('/dev/net/tun', os.O_RDWR)\n"

@@ -24,10 +24,10 @@ def test_both_ends_are_told(whole: Site, *, selected: bool) -> None:
     gw.ip("route replace 10.8.0.2/32 dev wgs advmss 1460")
     for host, dev in ((gw, "wgs"), (lan, "e0")):
         host.start(["tcpdump", "-nlvi", dev, "--immediate-mode", "tcp[tcpflags] & tcp-syn != 0 and port 80"], log="syn")
-        wait_until(lambda host=host: "listening" in (host.dir / "syn").read_text(), 10, "tcpdump")  # type: ignore[misc]
+        wait_until(lambda host=host: "listening" in (host.dir / "syn").read_text(), 30, "tcpdump")  # type: ignore[misc]
     wait_until(lambda: whole.seen_as() == "10.8.0.2", 20, "it goes through the tunnel")
-    wait_until(lambda: {"[S] 1380", "[S.] 1460"} <= told(gw.dir / "syn"), 5, "the server's end")
-    wait_until(lambda: {"[S] 1460", "[S.] 1380"} <= told(lan.dir / "syn"), 5, "the client's end")
+    wait_until(lambda: {"[S] 1380", "[S.] 1460"} <= told(gw.dir / "syn"), 30, "the server's end")
+    wait_until(lambda: {"[S] 1460", "[S.] 1380"} <= told(lan.dir / "syn"), 30, "the client's end")
     assert "[S.] 1460" not in told(lan.dir / "syn")
     assert "[S] 1460" not in told(gw.dir / "syn")
     assert "no changes" in cl.tunctl("reconcile").stdout

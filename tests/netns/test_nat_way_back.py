@@ -23,7 +23,7 @@ def site(hosts: Callable[[str], Host]) -> Site:
     publish = "chain d { type nat hook prerouting priority dstnat; iifname cl0 tcp dport 8080 dnat to 10.70.0.2:80; }"
     hide = "chain s { type nat hook postrouting priority srcnat; oifname cl0 ip saddr 10.70.0.0/24 masquerade; }"
     site.cl.run(["nft", f"table ip docker {{ {publish}; {hide}; }}"])
-    wait_until(lambda: reaches(site, 8080) and reaches(site, 80), 5, "the container answers")
+    wait_until(lambda: reaches(site, 8080) and reaches(site, 80), 30, "the container answers")
     return site
 
 

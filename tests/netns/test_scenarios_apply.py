@@ -139,7 +139,7 @@ def test_the_lock_names_its_holder(host: Host) -> None:
         "slow.toml", desired(exec_("slow", "never", addresses=(), routes=(), options='ready_timeout = "20s"'), source="slow")
     )
     working = host.start(host.tunctl_argv("apply", "slow.toml"), log="slow.log")
-    wait_until(lambda: "+ owner" in (host.dir / "slow.log").read_text(), 10)
+    wait_until(lambda: "+ owner" in (host.dir / "slow.log").read_text(), 30)
     busy = host.json("down", "demo", "--lock-timeout", "100ms", expect=75)["error"]
     assert str(working.pid) in busy["message"]
     assert host.tunctl("status", "demo", expect=3).returncode == 3

@@ -215,7 +215,7 @@ def test_signals(host: Host, number: signal.Signals) -> None:
     before = host.snapshot()
     host.write("d.toml", desired(exec_("demo", "never", options='ready_timeout = "2s"')))
     working = host.start(host.tunctl_argv("apply", "d.toml"), log="log")
-    wait_until(lambda: "+ owner" in (host.dir / "log").read_text(), 10)
+    wait_until(lambda: "+ owner" in (host.dir / "log").read_text(), 30)
     working.send_signal(number)
     code = working.wait(10)
     text = (host.dir / "log").read_text()

@@ -86,7 +86,7 @@ def test_the_order_of_down(uplink: Uplink) -> None:
         "ip monitor",
     )
     cl.tunctl("down", "demo")
-    world.wait_until(lambda: "203.0.113.10" in text(), 5, "the end of it")
+    world.wait_until(lambda: "203.0.113.10" in text(), 30, "the end of it")
     cl.kill(monitor)
     lines = [line for line in text().splitlines() if "127.9.9.9" not in line]
     led_there = next(number for number, line in enumerate(lines) if "20500:" in line)

@@ -195,7 +195,7 @@ def test_a_kernel_that_forwards_ipv6_globally_only(site: Site, monkeypatch: pyte
     site.gw.sysctl("net/ipv6/conf/all/forwarding", 1)  # it says so itself when asked: who is no router is none
     cl.ip("-6 route del default")
     advertise(site.gw, "gw0")
-    wait_until(lambda: "proto ra" in cl.ip("-6 route show default"), 5, "the router was heard")
+    wait_until(lambda: "proto ra" in cl.ip("-6 route show default"), 30, "the router was heard")
     before = timeless(cl)
     session = Session(cl.state_dir, cl.run_dir)
     file = str(site.file(nat_tunnel("demo", nat(LAN6), nat(LAN4))))
