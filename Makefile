@@ -41,7 +41,7 @@ test: setup
 # Under Debian's kernel in a virtual machine (qemu, without acceleration): what needs WireGuard in the kernel, and a reboot.
 test-vm: export VM_BOUND_S ?= 3600
 test-vm: $(READY)
-	$(AS_ROOT) tools/vm.sh $(RUN) -m pytest -n $(JOBS) tests/netns/test_kernel_wireguard.py tests/netns/test_kernel_wireguard_faults.py \
+	$(AS_ROOT) tools/vm.sh $(RUN) -m pytest -n 2 tests/netns/test_kernel_wireguard.py tests/netns/test_kernel_wireguard_faults.py \
 		tests/netns/test_kernel_wireguard_ports.py $(PYTEST_ARGS)
 	$(AS_ROOT) tools/vm.sh env PYTHON=$(RUN) sh tests/vm/reboot.sh before
 	$(AS_ROOT) tools/vm.sh env PYTHON=$(RUN) sh tests/vm/reboot.sh after

@@ -34,7 +34,11 @@ def ends(uplink: Uplink) -> Ends:
     owner = gw.start(["wireguard-go", "-f", "wgs"], own_run_wireguard=True)
     path = gw.write("gw.key", key + "\n", 0o600)
     words = f"set wgs private-key {path} listen-port 51820 peer {client_public} allowed-ips 10.8.0.2/32,fd08::2/128"
-    world.wait_until(lambda: gw.run_beside(owner.pid, ["wg", *words.split()], check=False).returncode == 0, 25, "the server")
+    world.wait_until(
+        lambda: gw.run_beside(owner.pid, ["wg", *words.split()], check=False).returncode == 0,
+        60,
+        (gw.dir / "started.log").read_text,
+    )
     gw.ip("addr add 10.8.0.1/24 dev wgs")
     gw.ip("-6 addr add fd08::1/64 dev wgs nodad")
     gw.ip("link set wgs up")

@@ -160,10 +160,11 @@ def test_an_equal_unmarked_address_is_taken_over(demo: Host) -> None:
 
 def test_status_writes_nothing(demo: Host) -> None:
     before = demo.snapshot(), files(demo.state_dir), files(demo.run_dir)
-    loop = f"for i in $(seq 50); do {sys.executable} -m reconciler status demo >/dev/null || exit; done"
-    demo.run(["sh", "-c", loop])
+    told = f"{sys.executable} -m reconciler status demo >/dev/null || [ $? = 5 ]"  # on a busy machine a look may come too late
+    demo.run(["sh", "-c", f"for i in $(seq 50); do {told} || exit; done"], timeout=100)
     read_only = f'mount --bind {demo.state_dir} {demo.state_dir} && mount -o remount,bind,ro {demo.state_dir} && exec "$@"'
-    demo.run(["unshare", "-m", "sh", "-c", read_only, "sh", *demo.tunctl_argv("status", "demo")])
+    done = demo.run(["unshare", "-m", "sh", "-c", read_only, "sh", *demo.tunctl_argv("status", "demo")], check=False)
+    assert done.returncode in (0, 5), done
     assert (demo.snapshot(), files(demo.state_dir), files(demo.run_dir)) == before
 
 

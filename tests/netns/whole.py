@@ -46,7 +46,11 @@ def build(new: Callable[[str], Host]) -> Site:
     files = {host: host.write("wg.key", key + "\n", 0o600) for host, key in keys.items()}
     owner = gw.start(["wireguard-go", "-f", "wgs"], own_run_wireguard=True)
     words = f"set wgs private-key {files[gw]} listen-port 51820 peer {public[cl]} allowed-ips 10.8.0.2/32"
-    world.wait_until(lambda: gw.run_beside(owner.pid, ["wg", *words.split()], check=False).returncode == 0, 25, "the server")
+    world.wait_until(
+        lambda: gw.run_beside(owner.pid, ["wg", *words.split()], check=False).returncode == 0,
+        60,
+        (gw.dir / "started.log").read_text,
+    )
     gw.ip("addr add 10.8.0.1/24 dev wgs")
     gw.ip("link set wgs up")
     serve(gw, "10.8.0.1", NAMED)
