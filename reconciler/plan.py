@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
 from reconciler.kinds import KINDS
+from reconciler.kinds.link import Link
 from reconciler.kinds.resolver import Resolver
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Plan, Step
@@ -50,7 +51,8 @@ def plan(
         for step in comparison.steps
     ]
     steps = [s for s in steps if s.tunnel not in skipped or s.regardless or (s.tunnel in armed and s.resource.order < 0)]
-    steps = [s for s in steps if s.needs not in skipped]
+    begun = {name for name in comparison.dark if "owner" not in comparison.anew.get(name, ())}  # not ready yet
+    steps = [s for s in steps if s.needs is None or s.needs not in skipped | begun]
     at_once = guards if any(name not in comparison.up for name in armed) else None
     return Plan(_ordered(steps, comparison.staying, at_once), tuple(comparison.conflicts))
 
@@ -73,6 +75,7 @@ class _Comparison:
         self.blind = blind
         self.staying = {w.tunnel for w in wanted}  # tunnels of which something is wanted
         self.up = {f.tunnel for f in found if f.kind == "link"}
+        self.dark = _dark(wanted, found)
         self.anew = _made_anew(wanted, found, blind)
         self.steps: list[Step] = []
         self.conflicts: list[Conflict] = []
@@ -153,7 +156,8 @@ class _Comparison:
         """Name servers of a tunnel are of no use before it is up, and its program may need those of before to find its way."""
         if not isinstance(w, Resolver):
             return None
-        return w.owner if w.owner not in self.up or "owner" in self.anew.get(w.owner, ()) else None
+        works = w.owner in self.up and w.owner not in self.dark and "owner" not in self.anew.get(w.owner, ())
+        return None if works else w.owner
 
     def _refuse(self, w: Resource, in_the_way: Resource, message: str) -> None:
         self.conflicts.append(Conflict(w.tunnel or HOST, w, in_the_way, message))
@@ -174,6 +178,12 @@ class _Comparison:
 
 def _are_many(resources: Iterable[Resource]) -> bool:
     return any(hasattr(cls, "each") for cls in set(map(type, resources)))
+
+
+def _dark(wanted: Iterable[Resource], found: Iterable[Resource]) -> set[TunnelName]:
+    """The tunnels whose program does not have their link open yet, or any more."""
+    dark = {f.tunnel for f in found if isinstance(f, Link) and f.tunnel and f.carrier is False}
+    return {w.tunnel for w in wanted if w.kind == "owner" and w.tunnel in dark} if dark else set()
 
 
 def _made_anew(wanted: Iterable[Resource], found: Iterable[Resource], blind: Blind) -> dict[TunnelName, frozenset[str]]:

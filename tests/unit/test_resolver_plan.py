@@ -80,6 +80,8 @@ def test_a_link_whose_program_is_not_there_is_not_up() -> None:
     wanted: list[Resource] = [link(A), owner(A), file(A)]
     assert [s.needs for s in plan(wanted, [link(A, 5)]).steps] == [None, A]
     assert plan(wanted, [link(A, 5), owner(A, pid=7)]).steps[-1].needs is None
+    assert steps(wanted, [link(A, 5)._replace(carrier=False), owner(A, pid=7)]) == [], "it is not ready yet"
+    assert plan([link(A), file(A)], [link(A, 5)._replace(carrier=False)]).steps[-1].needs is None, "nobody is waited for"
     assert steps(wanted, [link(A, 5), file(A)]) == ["+ owner a"], "what is there stays: names do not go past the tunnel"
 
 
