@@ -43,7 +43,8 @@ def plan(
     comparison = _Comparison(wanted, found, blind)
     wanted_by_kind, found_by_kind = _by_kind(wanted), _by_kind(found)
     for kind in KINDS:
-        comparison.compare(kind, wanted_by_kind[kind], found_by_kind[kind])
+        if not comparison.are_same(wanted_by_kind[kind], found_by_kind[kind]):
+            comparison.compare(kind, wanted_by_kind[kind], found_by_kind[kind])
     comparison.keep(kept, guards)
     skipped = set(untouched) | comparison.stopped()
     steps = [
@@ -79,6 +80,10 @@ class _Comparison:
         self.anew = _made_anew(wanted, found, blind)
         self.steps: list[Step] = []
         self.conflicts: list[Conflict] = []
+
+    def are_same(self, wanted: list[Resource], found: list[Resource]) -> bool:
+        """Nearly always: there is nothing to be done about this kind."""
+        return len(wanted) == len(found) and not self.anew and len(set(wanted).intersection(found)) == len(wanted)
 
     def compare(self, kind: str, wanted: list[Resource], found: list[Resource]) -> None:
         """Adds the steps and conflicts of one kind."""

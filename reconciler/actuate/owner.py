@@ -35,8 +35,7 @@ def create(machine: Machine, wanted: Owner) -> None:
     since = ownerlog.size(log)
     started = _start(machine, wanted, log)
     try:
-        with machine.waiting():
-            _wait_until_ready(machine, wanted, started, _listener(machine, wanted, since))
+        _wait_until_ready(machine, wanted, started, _listener(machine, wanted, since))
     except TunctlError as error:
         if not machine.has_turn:
             raise
@@ -189,7 +188,18 @@ def _listener(machine: Machine, wanted: Owner, since: int) -> Callable[[], None]
 
 
 def _wait_until_ready(machine: Machine, wanted: Owner, started: Started, listen: Callable[[], None]) -> None:
-    deadline = time.monotonic() + wanted.ready_timeout_s
+    """StepFailed. The turn is given up, where that is asked for, when it takes longer than most programs take."""
+    begun_s = time.monotonic()
+    missing = _lacks(machine, wanted, started, listen, begun_s + machine.linger_s) if machine.linger_s else "not yet looked at"
+    if missing is not None:
+        with machine.waiting():
+            missing = _lacks(machine, wanted, started, listen, begun_s + wanted.ready_timeout_s)
+    if missing is not None:
+        raise StepFailed(f"not ready within {wanted.ready_timeout_s:g} s: {missing}")
+
+
+def _lacks(machine: Machine, wanted: Owner, started: Started, listen: Callable[[], None], deadline_s: float) -> str | None:
+    """What it still lacks at the deadline; None as soon as it is ready. StepFailed when it ends."""
     polls, ready_s = 0, 0.0
     while True:
         listen()
@@ -200,9 +210,9 @@ def _wait_until_ready(machine: Machine, wanted: Owner, started: Started, listen:
         ready_s = (ready_s or now_s) if missing is None else 0.0
         if ready_s and (wanted.own_mounts or _has_settled(started, now_s - ready_s)):
             listen()
-            return  # one that answers questions is ready at once
-        if now_s >= deadline:
-            raise StepFailed(f"not ready within {wanted.ready_timeout_s:g} s: {missing or 'it has only just begun'}")
+            return None  # one that answers questions is ready at once
+        if now_s >= deadline_s:
+            return missing or "it has only just begun"
         time.sleep(_SETTLE_S if ready_s else _POLL_S[polls >= _POLLS_AT_FIRST])
         polls += 1
 
@@ -234,22 +244,29 @@ def _missing(machine: Machine, wanted: Owner, started: Started) -> str | None:
         return f"there is no interface {wanted.dev}"
     if not link.carrier:
         return f"{wanted.dev} has no carrier"
-    members = belonging(process.find_marked(), wanted.mark, (started.pid, started.start_ticks), wanted.dev)
-    holder = next((one for one in members if _may_hold(one, wanted.dev)), None)
+    holder = _holder(wanted, started)
     if holder is None:
         return f"{wanted.dev} is not held by it"
     if wanted.own_mounts:
         try:
-            uapi.get(uapi.socket_path(wanted.dev, holder.pid))
+            uapi.get(uapi.socket_path(wanted.dev, holder))
         except OSError as error:
             return f"its configuration socket: {error.strerror}"
     return None
 
 
-def _may_hold(one: Process, dev: str) -> bool:
+def _holder(wanted: Owner, started: Started) -> int | None:
+    """Who has the device open: mostly the process that was started itself, and only else one looks for others."""
+    if _may_hold(started.pid, wanted.dev):
+        return started.pid
+    members = belonging(process.find_marked(), wanted.mark, (started.pid, started.start_ticks), wanted.dev)
+    return next((one.pid for one in members if _may_hold(one.pid, wanted.dev)), None)
+
+
+def _may_hold(pid: int, dev: str) -> bool:
     """Also true where we may not look (a container without CAP_SYS_PTRACE): carrier says that somebody does."""
     try:
-        return dev in set(process.held_devices(one.pid))
+        return dev in set(process.held_devices(pid))
     except PermissionError:
         return True
 

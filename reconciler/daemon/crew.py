@@ -30,10 +30,12 @@ _LEAVE_S = 2.0  # for the last lines
 Learn = Callable[[Worker, Report], None]
 Looked = Callable[[Round], None]
 Ended = Callable[[Worker], None]
+Narrowed = Callable[[], None]
 
 
 class Crew:
-    """All of them. `learn`: what a pass reported; `looked`: what a round of health checks found; `ended`: one has left."""
+    """All of them. `learn`: what a pass reported; `looked`: what a round of health checks found; `ended`: one has left;
+    `narrowed`: a pass over everything is about one tunnel from now on, and leaves the others to another pass."""
 
     def __init__(self, selector: selectors.BaseSelector, ears: Ears, session: Session, say: Say) -> None:
         self._selector, self._ears, self._session, self._say = selector, ears, session, say
@@ -43,9 +45,10 @@ class Crew:
         self._learn: Learn = lambda _one, _report: None
         self._looked: Looked = lambda _round: None
         self._ended: Ended = lambda _one: None
+        self._narrowed: Narrowed = lambda: None
 
-    def listen(self, learn: Learn, looked: Looked, ended: Ended) -> None:
-        self._learn, self._looked, self._ended = learn, looked, ended
+    def listen(self, learn: Learn, looked: Looked, ended: Ended, narrowed: Narrowed) -> None:
+        self._learn, self._looked, self._ended, self._narrowed = learn, looked, ended, narrowed
 
     @property
     def busy(self) -> frozenset[TunnelName]:
@@ -153,7 +156,9 @@ class Crew:
                 one.ports.add(message)
                 self._ears.ours.add(message)
             elif isinstance(message, frozenset):
-                one.names = message
+                was_of_all, one.names = one.names is None, message
+                if was_of_all:
+                    self._narrowed()
             elif isinstance(message, Round):
                 one.has_reported = True
                 self._looked(message)

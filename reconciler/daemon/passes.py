@@ -55,7 +55,7 @@ def unpacked(buffer: bytearray) -> Iterator[object]:
 
 def serve(session: Session, say: Say, reading: int, tell: Tell, first: Request | None, *, rehearses: bool) -> None:
     """Until the loop closes its end, a pass asks for a new process, or this one has worked enough."""
-    session = session._replace(handles=Handles(session.run_dir))
+    session = session._replace(handles=Handles(session.run_dir), unmarked={})
     if rehearses:
         _rehearse(session)
     for number, order in enumerate(_orders(reading, first)):

@@ -55,7 +55,8 @@ def report(passed: Pass) -> Report:
     seen = passed.after
     stored = seen.stored
     up = [intent for intent in stored.intents if intent.is_wanted_up(seen.facts.boot_id)]
-    retries = [i.progress.next_retry_us for i in up if i.progress.state == "waiting" and i.progress.next_retry_us]
+    states = [passed.moves[i.name][0] if i.name in passed.moves else i.progress for i in up]
+    retries = [state.next_retry_us for state in states if state.state == "waiting" and state.next_retry_us]
     owners = [(name, own.pid, own.start_ticks) for name in seen.found_by_tunnel if (own := seen.owner_of(name)) is not None]
     return Report(
         tuple(

@@ -73,7 +73,7 @@ class Daemon:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. The tunnels stay as they are."""
         self._ears.listen(self._heard)
-        self._crew.listen(self._learn, self._looked, self._ended)
+        self._crew.listen(self._learn, self._looked, self._ended, lambda: self._heard(Due.NOW))
         self._door.open(self._ordered)
         while not self._ends:
             self._start_due()

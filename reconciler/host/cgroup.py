@@ -30,6 +30,15 @@ def _mount() -> str | None:
     return next((path for path in _MOUNTS if os.path.exists(f"{path}/cgroup.controllers")), None)
 
 
+def paths() -> frozenset[str]:
+    """Of all groups of tunnels that there are: one question, where there may be a thousand tunnels."""
+    mount = _mount()
+    if mount:
+        with suppress(OSError):
+            return frozenset(f"{mount}/{name}" for name in os.listdir(mount) if name.startswith("tunctl-"))
+    return frozenset()
+
+
 def enter(mark: Mark, pid: int) -> bool:
     """Makes the group and puts the process into it; False when that cannot be."""
     path = path_of(mark)

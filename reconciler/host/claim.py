@@ -18,7 +18,7 @@ from reconciler.host.nl_codec import as_u32, attributes
 from reconciler.typed import NamedTuple
 
 NAME = b"\0tunctl"
-POLL_S = 0.02
+_POLL_S = (0.001, 0.02)  # between two tries: a tenth of what was waited so far, within these
 
 _NETLINK_SOCK_DIAG = 4  # linux/netlink.h
 _SOCK_DIAG_BY_FAMILY = 20  # linux/sock_diag.h
@@ -45,7 +45,7 @@ class Claim(NamedTuple):
 
 def claim(deadline: float) -> Claim:
     """The socket. Locked when another tunctl has it until `deadline` (monotonic); a warning when a squatter has it."""
-    known = False
+    known, begun_s = False, time.monotonic()
     while True:
         listener = _listen()
         if listener is not None:
@@ -58,7 +58,14 @@ def claim(deadline: float) -> Claim:
                 return Claim(None, (_warning(holder),))
             if late:
                 raise locked(holder.pid if holder else None, "the socket @tunctl of this network namespace")
-        time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+        time.sleep(pause_s(begun_s, deadline))
+
+
+def pause_s(begun_s: float, deadline: float) -> float:
+    """Until the next try. Short at first: passes of the daemon follow upon one another, with a millisecond between them."""
+    now_s = time.monotonic()
+    least_s, most_s = _POLL_S
+    return max(0.0, min(max((now_s - begun_s) / 10, least_s), most_s, deadline - now_s))
 
 
 def locked(pid: int | None, what: str) -> Locked:

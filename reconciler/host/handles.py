@@ -52,6 +52,8 @@ class Handles:
         self._tunnels = os.path.join(run_dir, "tunnels")  # text: pathlib costs `status` a fifteenth of its time
         self._boot_id = ""
         self._memory: dict[TunnelName, tuple[Handle, _Signature | None]] = {}
+        self._looked: set[TunnelName] = set()  # their files were read in this turn: nobody else writes them meanwhile
+        self._swept: dict[TunnelName, int] = {}  # how their directories were when nothing was left over in them: mtime_ns
         self._warnings: dict[tuple[TunnelName, str], str] = {}
         self._corrupt: set[TunnelName] = set()
 
@@ -74,8 +76,20 @@ class Handles:
             raise ValueError(f"{tunnel!r} is no tunnel name")
         return os.path.join(self._tunnels, tunnel)
 
+    def look_again(self) -> None:
+        """A turn begins: whoever had the one before may have written."""
+        self._looked.clear()
+
     def get(self, tunnel: TunnelName) -> Handle | None:
         """The handle of this boot, or None. A file that cannot be used is a warning, never an error."""
+        if tunnel in self._looked:
+            known = self._memory.get(tunnel)
+            return known[0] if known else None
+        handle = self._look(tunnel)
+        self._looked.add(tunnel)
+        return handle
+
+    def _look(self, tunnel: TunnelName) -> Handle | None:
         path = os.path.join(self._directory(tunnel), FILE)
         signature = _signature(path)
         known = self._memory.get(tunnel)
@@ -89,12 +103,13 @@ class Handles:
 
     def put(self, handle: Handle) -> None:
         """Writes the file, then remembers. Nothing is written when it says so already. OSError when it cannot."""
-        path = self.directory(handle.name) / FILE
-        files.sweep(path)
+        directory = self._directory(handle.name)
+        path = os.path.join(directory, FILE)
+        self._sweep(handle.name, directory, path)
         known = self._memory.get(handle.name)
         if known and known[0] == handle and known[1] is not None and known[1] == _signature(path):
             return
-        files.make_directory(path.parent)
+        files.make_directory(directory)
         if handle.name in self._corrupt:
             self.move_aside(handle.name)
         try:
@@ -104,6 +119,14 @@ class Handles:
             files.replace(path, _encode(handle), must_last=False)
         self._memory[handle.name] = (handle, _signature(path))
         self._forget_warnings(handle.name)
+
+    def _sweep(self, tunnel: TunnelName, directory: str, path: str) -> None:
+        """What a killed writer has left there; asked of the directory's time before it is listed."""
+        before = _changed_ns(directory)
+        if before is not None and self._swept.get(tunnel) != before:
+            files.sweep(path)
+            if _changed_ns(directory) == before:  # else something was taken away, or came: once more next time
+                self._swept[tunnel] = before
 
     def forget_owner(self, tunnel: TunnelName) -> None:
         """No process belongs to the tunnel any more."""
@@ -118,6 +141,7 @@ class Handles:
         """
         cgroup.sweep(tunnel)
         self._memory.pop(tunnel, None)
+        self._swept.pop(tunnel, None)
         self._corrupt.discard(tunnel)
         self._forget_warnings(tunnel)
         directory = self.directory(tunnel)
@@ -192,6 +216,12 @@ def _signature(path: str | Path) -> _Signature | None:
     with suppress(OSError):
         status = os.lstat(path)
         return status.st_mtime_ns, status.st_ino, status.st_size
+    return None
+
+
+def _changed_ns(directory: str) -> int | None:
+    with suppress(OSError):
+        return os.stat(directory, follow_symlinks=False).st_mtime_ns
     return None
 
 

@@ -18,7 +18,7 @@ from types import TracebackType
 
 from reconciler.errors import Foreign, NotPermitted, TunctlError, Unavailable
 from reconciler.host import files
-from reconciler.host.claim import POLL_S, claim, locked
+from reconciler.host.claim import claim, locked, pause_s
 from reconciler.host.holder import file_holder
 from reconciler.typed import TYPE_CHECKING
 
@@ -110,6 +110,7 @@ def _open(run_dir: str | Path, path: str) -> int:
 
 def _flock(descriptor: int, deadline: float, path: str) -> None:
     """Polled: a blocking flock has no time limit."""
+    begun_s = time.monotonic()
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,7 +119,7 @@ def _flock(descriptor: int, deadline: float, path: str) -> None:
                 raise locked(file_holder(os.fstat(descriptor)), path) from None
         else:
             return
-        time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+        time.sleep(pause_s(begun_s, deadline))
 
 
 def _is_same(descriptor: int, path: str) -> bool:

@@ -28,14 +28,23 @@ AGAIN_S = 30.0  # until it is our turn again: other commands wait for programs, 
 class Machine:
     """Connections are opened when first used and closed together."""
 
-    def __init__(self, run_dir: str | Path, netlink_timeout_s: float | None = None, handles: Handles | None = None) -> None:
-        """`handles`: as an earlier machine of this process has read them."""
+    def __init__(
+        self,
+        run_dir: str | Path,
+        netlink_timeout_s: float | None = None,
+        handles: Handles | None = None,
+        unmarked: dict[int, int] | None = None,
+    ) -> None:
+        """`handles`, `unmarked` (process.find_marked): as an earlier machine of this process has left them, under the lock."""
         self.run_dir = run_dir
         self._netlink_timeout_s = netlink_timeout_s
         self.handles = Handles(run_dir) if handles is None else handles
+        self.handles.look_again()
+        self.unmarked = {} if unmarked is None else unmarked
         self.notes: list[str] = []  # what steps have to tell besides that they worked
         self.ledger: Ledger = Remembered()  # of the store that the command works with
         self.turn: Held | None = None  # given up while a program is waited for (by passes of the daemon)
+        self.linger_s = 0.0  # but only after so long
         self.said: Callable[[TunnelName, str], None] | None = None  # who wants to hear what programs say while they start
         self.is_overtaken = False  # others had their turn: what was seen before does not count any more
         self.rebind: frozenset[TunnelName] = frozenset()  # tunnels that choose their ports anew, as if they had none
@@ -107,9 +116,12 @@ class Machine:
             yield
             return
         self.is_overtaken = True
-        with self.turn.given_up(AGAIN_S):
-            yield
-        self.ledger.reread()
+        try:
+            with self.turn.given_up(AGAIN_S):
+                yield
+        finally:
+            self.handles.look_again()
+            self.ledger.reread()
 
     def close(self) -> None:
         for connection in (self._rtnl, self._diag, self._nft, self._nl_nft):

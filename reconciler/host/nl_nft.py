@@ -5,6 +5,7 @@ Numbers in these messages are in network order (linux/netfilter/nf_tables.h).
 
 from __future__ import annotations
 
+import _socket as socket  # the half of it in C, as in nl_wire
 import errno
 from collections.abc import Callable, Iterator
 
@@ -14,8 +15,9 @@ from reconciler.host.nl_codec import ATTRIBUTE, TYPE_MASK, as_text, attributes, 
 from reconciler.typed import NamedTuple, TypeVar
 
 NETLINK_NETFILTER = 12
+_SO_NETNS_COOKIE = 71
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_GET_TABLE, _GET_CHAIN, _GET_RULE = _SUBSYSTEM | 1, _SUBSYSTEM | 4, _SUBSYSTEM | 7
+_GET_TABLE, _GET_CHAIN, _GET_RULE, _GET_GENERATION = _SUBSYSTEM | 1, _SUBSYSTEM | 4, _SUBSYSTEM | 7, _SUBSYSTEM | 16
 _HEADER_BYTES = 4  # nfgenmsg
 FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}  # NFPROTO_*, those that see routed packets
 INET = 1
@@ -58,6 +60,16 @@ class NetlinkNft:
         """Is there any table, of whatever family?"""
         return bool(self._dump(_GET_TABLE, bytes((0, 0, 0, 0)), bytes))
 
+    def generation(self) -> tuple[bytes, int] | None:
+        """What every change of nf_tables makes another one: the network namespace's cookie (no other one ever has it) and
+        a number that counts its changes. None: the kernel (before 5.14) does not tell."""
+        try:
+            cookie = _namespace()
+            (answer,) = self._netlink.request(_GET_GENERATION, 0, bytes((0, 0, 0, 0)))
+        except (KernelError, OSError, ValueError):
+            return None
+        return cookie, as_number(attributes(answer, _HEADER_BYTES).get(1))
+
     def has_table(self, name: str) -> bool:
         """Is there a table `inet NAME`?"""
         try:
@@ -91,6 +103,15 @@ class NetlinkNft:
             if error.errno in (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL):
                 return []
             raise _refused(error) from error
+
+
+def _namespace() -> bytes:
+    """A number for the network namespace of this thread that no other one ever has. OSError before Linux 5.14."""
+    here = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        return here.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    finally:
+        here.close()
 
 
 def _refused(error: KernelError) -> NotPermitted | NotObserved:

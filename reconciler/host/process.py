@@ -6,9 +6,10 @@ A zombie is dead. A process whose environment may not be read is not "unmarked":
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
+from reconciler.host import cgroup
 from reconciler.model.marks import ENVIRONMENT_KEY, Mark, parse_mark
 from reconciler.model.names import IfName
 from reconciler.typed import NamedTuple
@@ -17,6 +18,7 @@ _KEY = f"{ENVIRONMENT_KEY}=".encode()
 _CHUNK = 65536
 _ENVIRONMENT_LIMIT = 4 * 1024 * 1024  # bytes; the kernel allows a quarter of the stack limit (8 MiB) for all arguments
 _GONE = (FileNotFoundError, ProcessLookupError)
+NONE: Mapping[int, int] = {}
 
 
 class Process(NamedTuple):
@@ -51,9 +53,12 @@ def is_alive(pid: int, start_ticks: int) -> bool:
 def mark_of(pid: int) -> Mark | None:
     """The mark in its environment; None: it has none. PermissionError when we may not read it."""
     try:
-        environment = _read(f"/proc/{pid}/environ", _ENVIRONMENT_LIMIT)
+        return _mark_in(_read(f"/proc/{pid}/environ", _ENVIRONMENT_LIMIT))
     except _GONE:
         return None
+
+
+def _mark_in(environment: bytes) -> Mark | None:
     if _KEY not in environment:  # nearly always, and there may be a thousand processes
         return None
     _, found, rest = (b"\0" + environment).partition(b"\0" + _KEY)
@@ -112,27 +117,61 @@ class Marked(NamedTuple):
 
     processes: tuple[Process, ...]  # with a mark, by age
     hidden: int  # processes of other users whose environment we may not read
+    groups: frozenset[str] | None = None  # paths of tunnels' control groups; None: nobody has looked
+    unmarked: Mapping[int, int] = {}  # pid → inode of /proc/PID of those that have no mark, and get none by themselves
 
 
-def find_marked() -> Marked:
-    """All processes with a mark in their environment, but for us and our ancestors (a mark leaks into a shell easily)."""
+def find_marked(unmarked: Mapping[int, int] = NONE) -> Marked:
+    """All processes with a mark in their environment, but for us and our ancestors (a mark leaks into a shell easily).
+
+    `unmarked`: as an earlier scan found it: these are not looked into again. An inode is of one process for ever, and a
+    mark comes with an exec of a program that tunctl has started, which it does under its lock. So it may be kept by whoever
+    held the lock when it was found.
+    """
     skipped = ancestors()
     found: list[Process] = []
     hidden = 0
-    for pid in pids():
+    seen: dict[int, int] = {}
+    for pid, inode in _by_inode():
+        if unmarked.get(pid) == inode:
+            seen[pid] = inode
+            continue
         if pid in skipped:
             continue
         try:
-            mark = mark_of(pid)
+            environment = _read(f"/proc/{pid}/environ", _ENVIRONMENT_LIMIT)
         except PermissionError:
             hidden += 1
             continue
         except OSError:
-            continue  # gone while it was read (EIO, ENOMEM of a dying process)
+            continue  # gone before, or while it was read (EIO, ENOMEM of a dying process)
+        mark = _mark_in(environment)
         if mark and (process := stat(pid)):
             found.append(process._replace(mark=mark, uid=_real_uid(pid)))
+        elif not mark and (environment or _has_no_memory(pid)):
+            seen[pid] = inode
     found.sort(key=lambda process: (process.start_ticks, process.pid))
-    return Marked(tuple(found), hidden)
+    return Marked(tuple(found), hidden, cgroup.paths(), seen)
+
+
+def _by_inode() -> Iterator[tuple[int, int]]:
+    """All pids, and the inodes of their directories. The kernel gives each process another one, and never changes it as
+    long as it is remembered."""
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdecimal():
+                yield int(entry.name), entry.inode()
+
+
+def _has_no_memory(pid: int) -> bool:
+    """A thread of the kernel: it will never have an environment. What has none only now may be in the middle of an exec."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def held_devices(pid: int) -> Iterator[IfName]:

@@ -32,7 +32,8 @@ def belonging(scan: Marked, mark: Mark, hint: Hint = (None, None), dev: IfName |
     """
     marked = {one.pid: one for one in scan.processes if one.mark == mark}
     found = {pid: one for pid, one in marked.items() if one.uid in (0, os.geteuid())}
-    grouped = cgroup.members(mark) - found.keys()
+    has_group = scan.groups is None or cgroup.path_of(mark) in scan.groups
+    grouped = cgroup.members(mark) - found.keys() if has_group else frozenset()
     for member in grouped - process.ancestors() if grouped else ():
         if one := process.stat(member):
             found[member] = one._replace(mark=mark)
@@ -42,6 +43,8 @@ def belonging(scan: Marked, mark: Mark, hint: Hint = (None, None), dev: IfName |
     for one in marked.values():  # by age: parents first
         if one.pid not in found and (one.parent in found or (dev and tunproof.holds_here(one.pid, dev))):
             found[one.pid] = one
+    if not found:
+        return []
     here = process.network_namespace()
     ours = (one for one in found.values() if _is_here(one.pid, here, dev))
     return sorted(ours, key=lambda one: (one.start_ticks, one.pid))

@@ -20,7 +20,6 @@ from reconciler.loop.planning import desired_of, terms
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.order import ApplyOptions
-from reconciler.store.book import Book
 from reconciler.store.read import read
 from reconciler.store.stored import Actor, Stored
 from reconciler.store.write import Store
@@ -38,6 +37,7 @@ class Session(NamedTuple):
     uid: int | None = None  # for whom, when that is not whoever runs this process
     reads_as: Callable[[], AbstractContextManager[None]] = nullcontext  # with whose rights a desired file is opened
     handles: Handles | None = None  # of the pass before, in the same process
+    unmarked: dict[int, int] | None = None  # as that pass left it (process.find_marked)
     gives_way: bool = False  # to others while it only waits for a program: it is a pass of the daemon
 
 
@@ -56,10 +56,9 @@ def writing(session: Session, command: str) -> Iterator[tuple[Machine, Store, tu
     require_net_admin(command)
     with (
         hold(session.run_dir, session.lock_timeout_s) as held,
-        Machine(session.run_dir, handles=session.handles) as machine,
+        Machine(session.run_dir, handles=session.handles, unmarked=session.unmarked) as machine,
         Store(session.state_dir) as store,
     ):
-        machine.ledger = Book(store)
         if session.gives_way:
             machine.turn = held
         yield machine, store, held.warnings

@@ -9,22 +9,24 @@ from reconciler.errors import Foreign, NotConverged, PortTaken, TunctlError
 from reconciler.host import process
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
-from reconciler.kinds.listen import Bound
 from reconciler.kinds.resolver import Resolver
-from reconciler.loop import remember
+from reconciler.loop import part, remember
 from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.queue import Rest
 from reconciler.loop.survey import Survey, survey
+from reconciler.model.intent import Progress
 from reconciler.model.marks import parse_mark
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Outcome, Plan, Step
 from reconciler.model.resource import Verb
+from reconciler.store.book import Book
 from reconciler.store.stored import Line, Stored
 from reconciler.store.write import Store
 
 _ADOPT = "if its store was lost: `tunctl apply --adopt` takes over what that has left"
 _GROUND = ("route", "rule")
+LINGER_S = 0.15  # others wait so long for the one program that is started, if it takes so long
 ROUNDS = 3  # what the first round made may show what could not be known before (a name that the kernel chose)
 
 
@@ -49,6 +51,7 @@ class Pass(NamedTuple):
     remarks: tuple[str, ...] = ()  # why something was done this way
     apart: frozenset[TunnelName] = frozenset()  # left to passes of their own
     lines: tuple[Line, ...] = ()  # of the history, still to be written
+    moves: Mapping[TunnelName, tuple[Progress, str]] = {}  # what was stored since `after` was read
 
     @property
     def converged(self) -> bool:
@@ -79,26 +82,29 @@ class Request(NamedTuple):
 def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, watch: Watcher, fault: Fault | None) -> Pass:
     """Makes the machine as the intents in scope say, and keeps in the store how each of them got on."""
     machine.said, machine.rebind = watch.said, request.rebind
+    machine.ledger = Book(store, stored.ledger)
     before = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
     warnings = (*before.found.warnings, *machine.handles.warnings())  # now: what is put right is forgotten
-    wide = _scope(before, request)
-    scope, apart = _apart(before.plan, wide, request)
-    blocking = _blocking(before, request)
-    first = _allowed(before.plan.only(scope, blocking), request)
-    if request.scope is not None or (request.apart and not apart and _started(first)):
+    wide = part.tunnels(before, request)
+    scope, apart = part.divided(before.plan, wide, request)
+    blocking = part.armed(before, request)
+    first = part.allowed(before.plan.only(scope, blocking), request)
+    is_alone = request.apart and not apart and bool(part.started(first))
+    machine.linger_s = LINGER_S if is_alone else 0.0
+    if request.scope is not None or is_alone:
         watch.about(scope - {HOST})
-    if first.steps:
+    if first.steps and not request.patient:  # a repair is better done than written down: its history can wait
         store.ensure_writable()
     watch.planned(first)
     remember.vouched(store, before)
     point(fault, "observed")
     remember.owners(machine, before)
-    remember.rests(store, before, (wide - scope - apart) & request.resting.keys(), request.resting)
+    rested = remember.rests(store, before, (wide - scope - apart) & request.resting.keys(), request.resting)
     outcomes: list[Outcome] = []
     now, left, todo = before, first, first
     said: set[Hashable] = set()  # objects of steps that were shown and are not done yet
     rounds = 0
-    while todo.steps and rounds < ROUNDS + 2 * len(_started(first)) + len(machine.refused):
+    while todo.steps and rounds < ROUNDS + 2 * len(part.started(first)) + len(machine.refused):
         rounds += 1
         more = tuple(step for step in todo.steps if not said or not _keys((step,)) & said)
         if outcomes and more:
@@ -106,9 +112,11 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
         outcomes += act(machine, todo.steps, fault, watch.done, 1 + len(outcomes))
         said = _cut_off(todo, outcomes) if machine.is_overtaken else set()
         point(fault, "acted")
-        stored = store.stored() if machine.is_overtaken else stored
+        if machine.is_overtaken:
+            stored = store.stored()
+            machine.ledger = Book(store, stored.ledger)
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
-        left = _allowed(now.plan.only(scope, blocking), request, outcomes)
+        left = part.allowed(now.plan.only(scope, blocking), request, outcomes)
         failed = {outcome.step.tunnel for outcome in outcomes if outcome.error}
         todo = left.only(scope - failed, blocking - failed)
     errors, of_names = (_errors(now, left, outcomes, scope, names=names) for names in (False, True))
@@ -123,10 +131,12 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     remember.handles(machine, passed)
     remember.vouched(store, now)
     errors += [(HOST, error) for error in remember.record(machine, now)]
-    lines = remember.progress(store, passed)
+    moved, lines = remember.progress(store, passed)
     point(fault, "recorded")
-    remarks = tuple(_remarks(before, outcomes))
-    return Pass(first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes), remarks, apart, lines)
+    return Pass(
+        first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes),
+        tuple(_remarks(before, outcomes)), apart, lines, {**rested, **moved},
+    )  # fmt: skip
 
 
 def _cut_off(todo: Plan, outcomes: Iterable[Outcome]) -> set[Hashable]:
@@ -150,65 +160,6 @@ def _made_anew(outcomes: Iterable[Outcome]) -> frozenset[TunnelName]:
     """The tunnels whose interface is another one than before."""
     made = (o.step for o in outcomes if not o.skipped and not o.error and o.step.verb in (Verb.CREATE, Verb.REPLACE))
     return frozenset(step.tunnel for step in made if step.resource.kind == "link")
-
-
-def _scope(before: Survey, request: Request) -> frozenset[TunnelName]:
-    """The tunnels that this pass may touch. One that gave up waits for a user."""
-    if request.scope is not None:
-        return request.scope | {HOST} if request.patient else request.scope
-    every = {intent.name for intent in before.stored.intents} | {step.tunnel for step in before.plan.steps}
-    up = [i for i in before.stored.intents if i.is_wanted_up(before.facts.boot_id)]
-    gave_up = {i.name for i in up if i.progress.state == "failed"}
-    waiting = {i.name for i in up if i.progress.state == "waiting" and (i.progress.next_retry_us or 0) > before.facts.now_us}
-    left_alone = request.besides | (waiting if request.patient else set()) | (set() if request.requested else gave_up)
-    return frozenset(every | {HOST}) - left_alone
-
-
-def _blocking(before: Survey, request: Request) -> frozenset[TunnelName]:
-    """The armed tunnels. One that waits, has given up or gets a pass of its own later blocks from the first pass on."""
-    return before.wanted.armed - request.besides if request.scope is None else frozenset()
-
-
-def _apart(plan: Plan, scope: frozenset[TunnelName], request: Request) -> tuple[frozenset[TunnelName], frozenset[TunnelName]]:
-    """The scope of this pass, and the tunnels that are left to passes of their own: nobody waits for another's program."""
-    started = frozenset(step.tunnel for step in _started(plan.only(scope)))
-    scope -= started & frozenset(request.resting)
-    slow = started - frozenset(request.resting)
-    if not request.apart or not slow:
-        return scope, frozenset()
-    if len(slow) == 1 and {step.tunnel for step in plan.only(scope).steps} <= slow | {HOST}:
-        return slow | {HOST}, frozenset()
-    return scope - slow, slow
-
-
-def _started(plan: Plan) -> list[Step]:
-    """The steps that wait for a program: to begin, to end, or to bind its port."""
-    return [
-        step
-        for step in plan.steps
-        if step.resource.kind == "owner" or (isinstance(step.resource, Bound) and step.resource.by_program)
-    ]
-
-
-def _allowed(plan: Plan, request: Request, outcomes: Iterable[Outcome] = ()) -> Plan:
-    """Without what is withheld. What somebody undoes while the daemon is at it is left to the next pass, which knows how often
-    that happened."""
-    done = {(o.step.verb, o.step.identity) for o in outcomes if not o.error and not o.skipped} if request.patient else set()
-    if not request.withheld and not done:
-        return plan
-
-    def is_free(step: Step) -> bool:
-        return step.identity not in request.withheld and (step.verb, step.identity) not in done
-
-    return plan._replace(steps=tuple(part for step in plan.steps for part in _those(step, is_free)))
-
-
-def _those(step: Step, is_free: Callable[[Step], bool]) -> Iterable[Step]:
-    """A step, none, or some of the many objects that it is about."""
-    if not is_free(step):
-        return ()
-    parts = [one for one in step.each() if is_free(one)]
-    return (step,) if len(parts) == step.number else parts
 
 
 def _errors(

@@ -36,7 +36,8 @@ def handles(machine: Machine, passed: Passed) -> None:
     for name in passed.scope:
         if name in now.found_by_tunnel and name in now.intents:
             _put(machine, now, name, peers_are_set=name not in passed.errors)
-            _bound_log(machine, name)
+            if now.owner_of(name) is not None:
+                _bound_log(machine, name)
         elif name and name not in now.found_by_tunnel and name not in passed.errors:
             _drop(machine, name)  # after an error not: what was not seen may be there, and its log says what went wrong
 
@@ -67,9 +68,8 @@ def vouched(store: Store, now: Survey) -> None:
 
 def _bound_log(machine: Machine, name: TunnelName) -> None:
     """A program that talks much must not fill the disk."""
-    if machine.handles.get(name):
-        with suppress(OSError):
-            ownerlog.bound_log(machine.handles.directory(name) / ownerlog.FILE)
+    with suppress(OSError):
+        ownerlog.bound_log(machine.handles.directory(name) / ownerlog.FILE)
 
 
 def _drop(machine: Machine, name: TunnelName) -> None:
@@ -90,12 +90,16 @@ class Passed(NamedTuple):
     later: bool = False  # who repaired what is only a line of the history, which nobody should have to wait for
 
 
-def progress(store: Store, passed: Passed) -> tuple[Line, ...]:
-    """How each tunnel got on. Rows of withdrawn tunnels go when nothing of them is left. → lines still to be written."""
+Moves = dict[TunnelName, tuple[Progress, str]]
+
+
+def progress(store: Store, passed: Passed) -> tuple[Moves, tuple[Line, ...]]:
+    """How each tunnel got on. Rows of withdrawn tunnels go when nothing of them is left. → what was stored anew, and lines
+    still to be written."""
     lines: list[Line] = []
     there = passed.now.found_by_tunnel
     vanished: list[TunnelName] = []
-    moves: dict[TunnelName, tuple[Progress, str]] = {}
+    moves: Moves = {}
     for intent in passed.now.stored.intents:
         if intent.name not in passed.scope:
             continue
@@ -113,17 +117,17 @@ def progress(store: Store, passed: Passed) -> tuple[Line, ...]:
         store.progress_all(moves)
     if vanished:
         store.delete(vanished, cause=passed.cause)
-    return tuple(lines)
+    return moves, tuple(lines)
 
 
-def rests(store: Store, before: Survey, names: Collection[TunnelName], resting: Mapping[TunnelName, Rest]) -> None:
+def rests(store: Store, before: Survey, names: Collection[TunnelName], resting: Mapping[TunnelName, Rest]) -> Moves:
     """Of these the program has ended too often: they wait for their next attempt, and that is stored for all to see."""
     if not names:
-        return
+        return {}
     from reconciler import lifecycle
 
     now_us = before.facts.now_us
-    moves: dict[TunnelName, tuple[Progress, str]] = {}
+    moves: Moves = {}
     for name in names:
         intent, rest = before.intents[name], resting[name]
         until_us = now_us + round(rest.for_s * 1e6)
@@ -132,6 +136,7 @@ def rests(store: Store, before: Survey, names: Collection[TunnelName], resting: 
             moves[name] = (new, " → ".join(f"{move.event} {move.state}" for move in moved))
     if moves:
         store.progress_all(moves)
+    return moves
 
 
 def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, str] | None:

@@ -23,7 +23,7 @@ def look(machine: Machine, question: Question) -> tuple[list[Table], list[Unobse
     try:
         if not machine.nl_nft.has_table(TABLE):
             return [], []
-        return [listed(machine.nft.listing(f"table inet {TABLE}"))], []
+        return [_table(machine)], []
     except TunctlError as error:
         concerned = [HOST, *(intent.name for intent in question.intents if intent.tunnel.nat)]
         return [], [Unobserved(name, "nat", error.message, privilege=error.exit_code == 77) for name in concerned]
@@ -33,6 +33,19 @@ def look(machine: Machine, question: Question) -> tuple[list[Table], list[Unobse
 def listed(listing: str) -> Table:
     """What nft lists → the table. StepFailed."""
     return decoded(nft.objects(listing))
+
+
+_last: tuple[tuple[bytes, int] | None, Table] | None = None
+
+
+def _table(machine: Machine) -> Table:
+    """As the kernel's generation says that it still is, or read anew. A generation is asked for first: what changes while
+    the table is read is seen again."""
+    global _last  # noqa: PLW0603 - what followed from a generation follows again
+    generation = machine.nl_nft.generation()
+    if _last is None or generation is None or _last[0] != generation:
+        _last = generation, listed(machine.nft.listing(f"table inet {TABLE}"))
+    return _last[1]
 
 
 def decoded(objects: list[dict[str, Any]]) -> Table:

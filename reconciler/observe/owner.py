@@ -16,8 +16,8 @@ from reconciler.model.intent import Intent
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.observe.question import Question
+from reconciler.typed import NamedTuple
 
-_NONE = Marked((), 0)
 _OTHER_MARK = "started under another mark"  # no fingerprint is ever equal to it: such an owner is started anew
 
 
@@ -30,27 +30,36 @@ def look(machine: Machine, question: Question, links: Mapping[IfName, LinkState]
     if not question.privileged:
         return [], [Unobserved(None, "owner", "needs root to read the environment of processes", privilege=True)]
     try:
-        return Call(lambda: _look(machine, question, links)).result(question.patience_s * 2)
+        seen = Call(lambda: _look(machine, question, links)).result(question.patience_s * 2)
     except TimeoutError:
         return [], [Unobserved(None, "owner", f"the process table could not be read within {question.patience_s * 2:g} s")]
     except OSError as error:
         return [], [Unobserved(None, "owner", f"/proc: {error.strerror}")]
+    machine.unmarked.clear()
+    machine.unmarked.update(seen.unmarked)
+    return seen.owners, seen.blind
 
 
-def _look(machine: Machine, question: Question, links: Mapping[IfName, LinkState]) -> tuple[list[Owner], list[Unobserved]]:
+class _Seen(NamedTuple):
+    owners: list[Owner]
+    blind: list[Unobserved]
+    unmarked: Mapping[int, int]
+
+
+def _look(machine: Machine, question: Question, links: Mapping[IfName, LinkState]) -> _Seen:
     """In a thread: reading /proc of a process that is stuck in the kernel can take for ever."""
     children.reap()
-    scan = process.find_marked()
+    scan = process.find_marked(machine.unmarked)
     marked = {link.mark: link for link in reversed(tuple(links.values()))}
-    mine = _by_tunnel(scan)
+    mine, none = _by_tunnel(scan), scan._replace(processes=())
     found: list[Owner] = []
     blind: list[Unobserved] = []
     for intent in question.intents:
-        owners = _of_intent(machine, question, mine.get(intent.name, _NONE), intent, marked.get(intent.mark))
+        owners = _of_intent(machine, question, mine.get(intent.name, none), intent, marked.get(intent.mark))
         found += owners
         if not owners and scan.hidden and intent.tunnel.exec_ and intent.tunnel.exec_.user:
             blind.append(Unobserved(intent.name, "owner", f"{scan.hidden} processes may not be read", privilege=True))
-    return found + _strangers(question, mine), blind
+    return _Seen(found + _strangers(question, mine), blind, scan.unmarked)
 
 
 def _by_tunnel(scan: Marked) -> dict[TunnelName, Marked]:
@@ -59,7 +68,7 @@ def _by_tunnel(scan: Marked) -> dict[TunnelName, Marked]:
     for one in scan.processes:
         if one.mark:
             found.setdefault(one.mark.tunnel, []).append(one)
-    return {name: Marked(tuple(processes), scan.hidden) for name, processes in found.items()}
+    return {name: scan._replace(processes=tuple(processes)) for name, processes in found.items()}
 
 
 def _of_intent(machine: Machine, question: Question, scan: Marked, intent: Intent, marked: LinkState | None) -> list[Owner]:

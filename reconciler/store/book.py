@@ -8,11 +8,12 @@ from reconciler.store.write import Store
 
 
 class Book:
-    """A `model.ledger.Ledger`. StoreError."""
+    """A `model.ledger.Ledger`, read once while the lock is held: nobody else writes it then. StoreError."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, known: tuple[Entry, ...] | None = None) -> None:
+        """`known`: as it was read with all else, just now."""
         self._store = store
-        self._entries: tuple[Entry, ...] | None = None  # as they were read; nobody else writes while we have the lock
+        self._entries = known
 
     def entries(self) -> tuple[Entry, ...]:
         if self._entries is None:

@@ -173,7 +173,9 @@ def test_a_program_that_ends_is_started_at_once_and_then_with_patience(host: Hos
 
 def test_one_that_gives_up(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
     """`attempts`: failed, until a user asks for it."""
-    file = exec_file(host, exec_block("prog", restart='base = "1s"\nfactor = 1\nmax = "40s"\nattempts = 2'))
+    restart = 'base = "1s"\nfactor = 1\nmax = "40s"\nattempts = 2'
+    rarely = '\n[host]\nreconcile_interval = "10m"\n'  # its next attempt is waited for, and nothing else
+    file = exec_file(host, rarely, exec_block("prog", restart=restart))
     tunctl.run("apply", file)
     keeper = keep(host, tunctl, keepers)
 
@@ -183,7 +185,7 @@ def test_one_that_gives_up(host: Host, tunctl: Warm, keepers: list[Keeper]) -> N
             os.kill(pid, signal.SIGKILL)
         return tunnel(tunctl, "prog")["state"] == "failed"
 
-    wait_until(failed, 40, keeper.said)
+    wait_until(failed, 40, lambda: keeper.said)
     time.sleep(1.5)
     assert pid_of(tunctl, "prog") is None
     tunctl.run("up", "prog")

@@ -85,6 +85,30 @@ def test_the_mark_in_an_environment(start: Start, environment: dict[str, str], m
     assert [(one.mark, one.uid) for one in found] == ([(mark, os.getuid())] if mark else [])
 
 
+def test_what_has_no_mark_is_looked_into_once(start: Start) -> None:
+    plain = start("/bin/sleep", "60", env={"HOME": "/"})
+    bare = start("/bin/sleep", "60", env={})
+    marked = start("/bin/sleep", "60", env={"TUNCTL_TUNNEL": "demo:12345678"})
+    for one in (plain, bare, marked):
+        _wait(lambda one=one: process.command_line(one.pid) == ("/bin/sleep", "60"))  # type: ignore[misc]
+    known = process.find_marked().unmarked
+    assert known[plain.pid] == os.stat(f"/proc/{plain.pid}").st_ino
+    assert bare.pid not in known, "one without any environment may be in the middle of an exec"
+    assert marked.pid not in known
+    again = process.find_marked(known)
+    assert marked.pid in {one.pid for one in again.processes}
+    assert again.unmarked[plain.pid] == known[plain.pid]
+
+
+def test_a_pid_that_is_another_process_is_looked_into_again(start: Start) -> None:
+    child = start("/bin/sleep", "60", env={"TUNCTL_TUNNEL": "demo:12345678"})
+    _wait(lambda: process.command_line(child.pid) == ("/bin/sleep", "60"))
+    inode = os.stat(f"/proc/{child.pid}").st_ino
+    found = process.find_marked({child.pid: inode + 1})
+    assert child.pid in {one.pid for one in found.processes}
+    assert child.pid not in {one.pid for one in process.find_marked({child.pid: inode}).processes}, "the same one is believed"
+
+
 def test_nobody_is_not_an_error() -> None:
     free = 4194304  # above pid_max everywhere
     assert process.stat(free) is None

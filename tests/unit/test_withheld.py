@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from reconciler.kinds.route import Route
 from reconciler.kinds.routes import Routes
-from reconciler.loop.reconcile import Request, _allowed
+from reconciler.loop.part import allowed
+from reconciler.loop.reconcile import Request
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.plan import Outcome, Plan, Step
 from reconciler.model.prefix import Prefix
@@ -21,12 +22,12 @@ ALL = Step(Verb.CREATE, MANY, None, A)
 
 
 def test_nothing_is_withheld() -> None:
-    assert _allowed(Plan((ALL,)), Request()).steps == (ALL,)
-    assert _allowed(Plan((ALL,)), Request(withheld={"other"})).steps == (ALL,)
+    assert allowed(Plan((ALL,)), Request()).steps == (ALL,)
+    assert allowed(Plan((ALL,)), Request(withheld={"other"})).steps == (ALL,)
 
 
 def test_one_of_many() -> None:
-    left = _allowed(Plan((ALL,)), Request(withheld={ONE.identity}))
+    left = allowed(Plan((ALL,)), Request(withheld={ONE.identity}))
     assert left.number == 99
     assert ONE not in left.steps
 
@@ -34,11 +35,11 @@ def test_one_of_many() -> None:
 def test_all_of_them() -> None:
     """Whichever of them are gone this time."""
     fewer = ALL._replace(resource=MANY._replace(prefixes=MANY.prefixes - Prefixes.of([Prefix(bytes(4), 24)])))
-    assert _allowed(Plan((fewer,)), Request(withheld={ALL.identity})).steps == ()
+    assert allowed(Plan((fewer,)), Request(withheld={ALL.identity})).steps == ()
 
 
 def test_what_this_pass_has_done_already() -> None:
     done = [Outcome(ONE, None, 0.0)]
-    assert _allowed(Plan((ALL,)), Request(patient=True), done).number == 99
-    assert _allowed(Plan((ALL,)), Request(), done).number == 100
-    assert _allowed(Plan((ALL,)), Request(patient=True), [Outcome(ONE, None, 0.0, skipped=True)]).number == 100
+    assert allowed(Plan((ALL,)), Request(patient=True), done).number == 99
+    assert allowed(Plan((ALL,)), Request(), done).number == 100
+    assert allowed(Plan((ALL,)), Request(patient=True), [Outcome(ONE, None, 0.0, skipped=True)]).number == 100

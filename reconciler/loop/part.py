@@ -1,0 +1,73 @@
+"""Which part of a plan a pass is about: which tunnels, and what of theirs is to be left alone now. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from reconciler.kinds.listen import Bound
+from reconciler.model.names import HOST, TunnelName
+from reconciler.model.plan import Outcome, Plan, Step
+
+if TYPE_CHECKING:
+    from reconciler.loop.reconcile import Request
+    from reconciler.loop.survey import Survey
+
+
+def tunnels(before: Survey, request: Request) -> frozenset[TunnelName]:
+    """The tunnels that this pass may touch. One that gave up waits for a user."""
+    if request.scope is not None:
+        return request.scope | {HOST} if request.patient else request.scope
+    every = {intent.name for intent in before.stored.intents} | {step.tunnel for step in before.plan.steps}
+    up = [i for i in before.stored.intents if i.is_wanted_up(before.facts.boot_id)]
+    gave_up = {i.name for i in up if i.progress.state == "failed"}
+    waiting = {i.name for i in up if i.progress.state == "waiting" and (i.progress.next_retry_us or 0) > before.facts.now_us}
+    left_alone = request.besides | (waiting if request.patient else set()) | (set() if request.requested else gave_up)
+    return frozenset(every | {HOST}) - left_alone
+
+
+def divided(plan: Plan, scope: frozenset[TunnelName], request: Request) -> tuple[frozenset[TunnelName], frozenset[TunnelName]]:
+    """The scope of this pass, and the tunnels that are left to passes of their own: nobody waits for another's program."""
+    names = frozenset(step.tunnel for step in started(plan.only(scope)))
+    scope -= names & frozenset(request.resting)
+    slow = names - frozenset(request.resting)
+    if not request.apart or not slow:
+        return scope, frozenset()
+    if len(slow) == 1:  # at once, and the others have a pass while this one waits
+        return slow | {HOST}, frozenset()
+    return scope - slow, slow
+
+
+def armed(before: Survey, request: Request) -> frozenset[TunnelName]:
+    """The armed tunnels. One that waits, has given up or gets a pass of its own later blocks from the first pass on."""
+    return before.wanted.armed - request.besides if request.scope is None else frozenset()
+
+
+def started(plan: Plan) -> list[Step]:
+    """The steps that wait for a program: to begin, to end, or to bind its port."""
+    return [
+        step
+        for step in plan.steps
+        if step.resource.kind == "owner" or (isinstance(step.resource, Bound) and step.resource.by_program)
+    ]
+
+
+def allowed(plan: Plan, request: Request, outcomes: Iterable[Outcome] = ()) -> Plan:
+    """Without what is withheld. What somebody undoes while the daemon is at it is left to the next pass, which knows how often
+    that happened."""
+    done = {(o.step.verb, o.step.identity) for o in outcomes if not o.error and not o.skipped} if request.patient else set()
+    if not request.withheld and not done:
+        return plan
+
+    def is_free(step: Step) -> bool:
+        return step.identity not in request.withheld and (step.verb, step.identity) not in done
+
+    return plan._replace(steps=tuple(part for step in plan.steps for part in _those(step, is_free)))
+
+
+def _those(step: Step, is_free: Callable[[Step], bool]) -> Iterable[Step]:
+    """A step, none, or some of the many objects that it is about."""
+    if not is_free(step):
+        return ()
+    parts = [one for one in step.each() if is_free(one)]
+    return (step,) if len(parts) == step.number else parts
