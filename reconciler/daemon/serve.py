@@ -60,6 +60,7 @@ class Daemon:
         self._warned: frozenset[str] = frozenset()  # that still hold
         self._tally, self._rounds = Tally(), Rounds()
         self._annals = Annals()
+        self._was_killed = False  # the last pass: another one follows at once, and then with patience
         self._ends = False
         self._watchdog_s = notify.watchdog_s()
 
@@ -145,6 +146,7 @@ class Daemon:
 
     def _learn(self, one: Worker, report: Report) -> None:
         now_s = time.monotonic()
+        self._was_killed = False
         if report.failure:
             self._tally.missed("locked" if report.locked else "failed")
             self._due.at(now_s + (LOCKED_S if report.locked else FAILED_S))
@@ -220,9 +222,11 @@ class Daemon:
             self._due.at(time.monotonic())
         elif one.is_round:
             self._rounds.ended(time.monotonic(), has_reported=one.has_reported)
-        elif not one.has_reported:  # killed: nothing was learned from it
+        elif not one.has_reported:  # nothing was learned from it
             self._tally.missed("killed")
-            self._due.at(time.monotonic() + FAILED_S)
+            self._due.at(time.monotonic() + (FAILED_S if self._was_killed else 0.0))
+            self._was_killed = True
+            self._say("warning", "a pass was killed; what it was to do is done by another one", None)
 
     def _patience(self) -> float:
         times = [*self._crew.deadlines_s, *self._door.deadlines_s]
