@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from reconciler.errors import StoreError
 from reconciler.host import files
 from reconciler.store import failure, read, tables
 from reconciler.store.connect import connect, turn
@@ -39,10 +40,24 @@ def transaction(opened: Engine, path: str) -> Iterator[Connection]:
     try:
         with turn(path), opened.begin() as connection:
             yield connection
+        _commit_is_kept(path)
     except DBAPIError as error:
         raise failure.translated(cast("sqlite3.Error", error.orig), path) from error
     except sqlite3.Error as error:
         raise failure.translated(error, path) from error
+
+
+def _commit_is_kept(path: str) -> None:
+    """A commit is that the journal is gone. SQLite leaves it to the kernel when that is on the disk: a power cut within seconds
+    would bring the journal back, and undo what the machine already has."""
+    try:
+        directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StoreError(f"{path}: what was stored may not outlive a power cut: {error.strerror}") from error
 
 
 def raw(connection: Connection) -> sqlite3.Connection:

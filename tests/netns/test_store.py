@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import threading
 import time
@@ -266,3 +267,17 @@ def why(function: object) -> str:
     with pytest.raises(StoreError) as told:
         function()  # type: ignore[operator]
     return told.value.message
+
+
+def test_a_commit_outlives_a_power_cut(host: Host) -> None:
+    """That the journal is gone is the commit: it is on the disk before anything else happens."""
+    file = host.write("d.toml", 'version = 1\n[tunnels.a]\ndriver = "tun"\naddresses = ["10.66.0.1/24"]\n')
+    calls = "unlink,unlinkat,fsync,fdatasync,sendto,sendmsg,ioctl"
+    host.run(["strace", "-f", "-qq", "-y", "-e", f"trace={calls}", "-o", "trace", *host.tunctl_argv("apply", file)])
+    done = [line.split(maxsplit=1)[1] for line in (host.dir / "trace").read_text().splitlines()]
+    synced = [number for number, call in enumerate(done) if re.match(r"f(data)?sync\(.*/intent\.db>", call)]
+    commits = [number + 1 for number in synced if done[number + 1].startswith("unlink")]
+    assert len(commits) >= 2
+    for number in commits:
+        after = next(call for call in done[number + 1 :] if f"<{host.state_dir}" in call or "<socket" in call)
+        assert re.match(rf"fsync\(\d+<{host.state_dir}>\)", after), after
