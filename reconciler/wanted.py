@@ -83,7 +83,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
     vouched = _vouched(due, facts)
     lost = _lost(facts, {name for name, _ in impossible})
     degraded = (*_degraded(ups, [up.lay for up in stranded], ground), *names.reasons, *vouched.expired, *lost)
-    keeps = isinstance(facts.uplinks, Unknown) or len(stranded) > len(fresh)
+    keeps = isinstance(facts.uplinks, Unknown) or isinstance(facts.leading6, Unknown) or len(stranded) > len(fresh)
     filtered = _filtered(ups, ground, unknown=[name for name, _ in impossible], keeps=keeps)
     return Wanted(
         (*_resources(ups, ground, given), *filtered, *names.resources),
@@ -160,6 +160,10 @@ def _resources(ups: list[_Up], ground: Ground, given: Overlaps) -> Iterator[Reso
     """Shared objects first: nobody's packets may go the wrong way for a moment."""
     yield from shared.shared(ground, given)
     yield from rules.of_tables(ground.lays, ground.facts, ground.policy.numbers)
+    if ground.judged_for:
+        from reconciler.layout import begun
+
+        yield from begun.held_back(ground.lays, ground.facts, ground.policy.numbers)
     for up in ups:
         yield from up.resources
         yield from routes.of_tunnel(up.lay, ground.facts)

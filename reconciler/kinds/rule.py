@@ -48,6 +48,11 @@ class Rule(NamedTuple):
         return self.fwmark == UNMARKED
 
     @property
+    def holds_back(self) -> bool:
+        """Packets that the packet filter asks about find no way, whatever their senders find (see layout.begun)."""
+        return self.action == "unreachable" and self.fwmark is not None and self.fwmark[1] == UNMARKED[1]
+
+    @property
     def key(self) -> Hashable:
         return self[1:]
 
@@ -69,6 +74,8 @@ class Rule(NamedTuple):
 
     @property
     def order(self) -> int:
+        if self.holds_back:
+            return -1  # before any way comes back
         return 9 if self.is_judged else 7
 
     def differs_from(self, found: Resource) -> tuple[str, ...]:

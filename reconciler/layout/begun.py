@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reconciler.kinds.rule import UNMARKED, Rule
+from reconciler.kinds.rule import UNMARKED, USER_RULES, Rule
+from reconciler.layout import rules
 from reconciler.layout.lay import Lay
 from reconciler.layout.routes import families
-from reconciler.model.facts import Facts
+from reconciler.model.facts import Facts, Unknown
 from reconciler.model.marks import Numbers
-from reconciler.model.names import IfName, TunnelName
+from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import AF_INET6
 
+JUDGED_ELSE = USER_RULES[-1]  # behind users' rules, before the tables of full tunnels
 _LAST_UID = 0xFFFFFFFE  # the next one means "none"
 
 
@@ -32,10 +34,24 @@ def _has_ipv6(lay: Lay, facts: Facts) -> bool:
     return listed or AF_INET6 in families(lay, facts)
 
 
-def narrowed(rules: Iterable[Rule], lays: Sequence[Lay]) -> Iterator[Rule]:
+def held_back(lays: Sequence[Lay], facts: Facts, numbers: Numbers) -> Iterator[Rule]:
+    """While the tunnel that takes all of IPv6 is dead, the filter finds no way at all. It is asked behind the sender: who was
+    told that there is none must not be let out because one has come meanwhile. So it hears of that with the next look."""
+    if isinstance(facts.leading6, Unknown):
+        return
+    for lay in rules.ranked(lays, facts, AF_INET6):
+        if lay.intent.name in facts.leading6 and not lay.is_dead:
+            return
+        if lay.blocks and AF_INET6 in lay.full and lay.intent.progress.worked:
+            mark = (numbers.mark_of_judged, UNMARKED[1])
+            yield Rule(HOST, AF_INET6, numbers.priority_base + JUDGED_ELSE, 0, fwmark=mark, action="unreachable")
+            return
+
+
+def narrowed(ways_back: Iterable[Rule], lays: Sequence[Lay]) -> Iterator[Rule]:
     """The way back from IPv6 addresses, where a filter judges who takes it: without a mark, and of no user whose packets a
     tunnel selects (the filter asks as root)."""
-    for rule in rules:
+    for rule in ways_back:
         if rule.from_ and rule.fwmark is None:
             yield from (rule._replace(fwmark=UNMARKED, uid_range=users) for users in _other_users(lays))
         else:

@@ -20,9 +20,7 @@ def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[R
     open_ones = [lay for lay in lays if lay.is_open]
     ranks = {}
     for family in (AF_INET, AF_INET6):
-        mine = [lay for lay in open_ones if family in whole(lay, facts)]
-        mine.sort(key=lambda lay: (family not in lay.full, _metric(lay), lay.intent.slot))
-        ranks.update({(lay.intent.name, family): rank for rank, lay in enumerate(mine)})
+        ranks.update({(lay.intent.name, family): rank for rank, lay in enumerate(ranked(open_ones, facts, family))})
     for lay in open_ones:
         name = lay.intent.name
         for family in sorted(families(lay, facts)):
@@ -31,6 +29,12 @@ def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[R
                 yield Rule(HOST, family, priority, lay.table)
             else:
                 yield Rule(name, family, user_priority(lay.intent.slot, numbers), lay.table)
+
+
+def ranked(lays: Iterable[Lay], facts: Facts, family: int) -> list[Lay]:
+    """Those whose tables no packet of the family passes, in the order in which they are asked."""
+    mine = [lay for lay in lays if lay.is_open and family in whole(lay, facts)]
+    return sorted(mine, key=lambda lay: (family not in lay.full, _metric(lay), lay.intent.slot))
 
 
 def _metric(lay: Lay) -> int:

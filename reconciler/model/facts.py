@@ -105,6 +105,7 @@ class Facts(NamedTuple):
     ipv6: bool = True  # the kernel has it, and some link may use it
     forwarding: Forwarding = Forwarding()
     linked: frozenset[TunnelName] = frozenset()  # tunnels whose interface is there
+    leading6: frozenset[TunnelName] | Unknown = frozenset()  # those through which all of IPv6 goes now: routes and a carrier
     name_service: NameService | None = None  # None: no tunnel has `dns`
     ports: Mapping[TunnelName, tuple[Port, ...] | Unknown] = {}  # what `listen` means on this machine, where it is to be up
     vitals: Mapping[TunnelName, Vital] = {}  # of tunnels with `health` whose interface is there

@@ -32,6 +32,7 @@ def gather(
         now_us=time.time_ns() // 1000,
         interfaces=interfaces(machine, intents, links, there),
         linked=frozenset(there),
+        leading6=network.leading6(found, there),
         name_service=found.name_service,
         uplinks=uplinks,
         uplink_tables=network.tables_of_uplinks(of_host, policy.numbers),

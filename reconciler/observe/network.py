@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 
 from reconciler.errors import TunctlError
@@ -11,12 +11,14 @@ from reconciler.host import nl_route
 from reconciler.host.machine import Machine
 from reconciler.host.nl_route import RouteRow, Run
 from reconciler.kinds.route import MAIN, UNICAST, Route
+from reconciler.kinds.routes import Routes
 from reconciler.model.facts import Connected, Unknown, Uplink
 from reconciler.model.found import Found, LinkState
 from reconciler.model.marks import PROTOCOL, UPLINKS, Numbers
-from reconciler.model.names import IfName
+from reconciler.model.names import IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.prefixes import Prefixes
 
 # Behind these stands a program or a key exchange that sends packets of its own, with no mark of ours: under a full tunnel
 # they would go into it, and it would go into them. PPP is frames on a wire, tunnels of the kernel alone have a source address.
@@ -107,6 +109,20 @@ def connected(found: Found) -> tuple[Connected, ...] | Unknown:
 def _is_local(state: LinkState) -> bool:
     is_tunnel = state.mark is not None or state.type in _VPNS or state.type in _TUNNELS
     return state.up and not (is_tunnel or state.loopback or state.point_to_point)
+
+
+def leading6(found: Found, links: Mapping[TunnelName, IfName]) -> frozenset[TunnelName] | Unknown:
+    """Tunnels with a route for every address of IPv6 through their link (`links`), which has carrier."""
+    if found.is_unobserved("route", None):
+        return Unknown("routes could not be read")
+    through: dict[TunnelName, list[Prefixes]] = {}
+    for one in found.resources:
+        route = one.like if isinstance(one, Routes) else one
+        if isinstance(route, Route) and len(route.packed) == 16 and route.tunnel and route.dev == links.get(route.tunnel, ""):
+            prefixes = one.prefixes if isinstance(one, Routes) else Prefixes.of((Prefix(route.packed, route.length),))
+            through.setdefault(route.tunnel, []).append(prefixes)
+    states = {name: found.links[links[name]] for name, some in through.items() if Prefixes.union(some).covers_all(AF_INET6)}
+    return frozenset(name for name, state in states.items() if state.up and state.carrier)
 
 
 def has_ipv6() -> bool:

@@ -4,13 +4,15 @@ because `ip route get` asks once, and the kernel asks again for a sender that ha
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 
 from tests.netns.scenario import exec_, reasons, tun
 from tests.netns.site import HOST6, SERVER6, Site, answer, build
-from tests.netns.world import Host, wait_until
+from tests.netns.world import PROJECT, Host, wait_until
 
 CLIENT = "2001:db8:99::11"  # beyond the gateway, too: asks the host, and is never asked
 NEIGHBOUR = "2001:db8:50::1"
@@ -106,6 +108,48 @@ def test_a_full_tunnel_whose_engine_died(site: Site) -> None:
     site.cl.run(["kill", "-KILL", str(pid)])
     wait_until(lambda: "tun-full" not in site.cl.ip("link"), 30, "the device went with its program")
     refuses(site)
+
+
+def test_who_was_told_of_no_way_is_not_let_out_when_one_comes(site: Site) -> None:
+    """The filter is asked behind the sender. A packet on its way to the uplink is what one that was told so in the last moment
+    would be: it is rejected also when the tunnel's route is there again, until a look has seen that."""
+    bound = ["socat", "-T1", "-", f"UDP6:[{SERVER6}]:9,bind=[{HOST6}]"]
+    device = tun("full", addresses=("10.9.0.2/32", "fd09::2/128"), routes=("0.0.0.0/0", "::/0"), keys="mtu = 1400")
+    site.cl.tunctl("apply", site.file(device))
+    holder = hold(site.cl)
+    site.cl.tunctl("reconcile")
+    assert held_back(site.cl) == 0
+    holder.kill()
+    holder.wait()
+    wait_until(lambda: not has_carrier(site.cl), 30, "nobody holds the device")
+    assert "rule -6 priority 20499" in site.cl.tunctl("reconcile").stdout
+    assert "no changes" in site.cl.tunctl("reconcile").stdout
+    (site.gw.dir / "wire").write_text("")
+    refuses(site)
+    hold(site.cl)
+    assert begun(site.cl, SERVER6)["udp"] == "", "into the tunnel"
+    site.cl.run(bound, check=False, stdin="x")
+    assert leaked(site) == []
+    assert "rule -6 priority 20499" in site.cl.tunctl("reconcile").stdout
+    assert held_back(site.cl) == 0
+    assert "no changes" in site.cl.tunctl("reconcile").stdout
+    site.cl.run(bound, check=False, stdin="x")
+    assert len(leaked(site)) == 1, "who wants the uplink itself has it, as ever"
+
+
+def hold(host: Host) -> subprocess.Popen[str]:
+    """A program opens the device of `full`: its routes count again."""
+    program = host.start([sys.executable, PROJECT / "tests/programs/holder.py", "tun-full"])
+    wait_until(lambda: has_carrier(host), 30, "the device is held")
+    return program
+
+
+def has_carrier(host: Host) -> bool:
+    return "NO-CARRIER" not in host.ip_json("link show tun-full")[0]["flags"]
+
+
+def held_back(host: Host) -> int:
+    return host.ip("-6 rule").count("20499:")
 
 
 @pytest.mark.parametrize("user", [0, 1000])

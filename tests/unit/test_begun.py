@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from reconciler.kinds.rule import UNMARKED
+from reconciler.kinds.rule import FULL_TABLES, UNMARKED
 from reconciler.layout import begun, lan, overlaps, shared
 from reconciler.layout.lay import Lay
 from reconciler.layout.shared import Ground
-from reconciler.model.facts import Uplink
+from reconciler.model.facts import Unknown, Uplink
+from reconciler.model.intent import Progress
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
 from reconciler.model.policy import Policy
@@ -78,3 +79,39 @@ def test_its_mark_is_nobodys(mark: int, mask: int) -> None:
     assert judged
     assert judged & mask != mark
     assert judged & mask not in {numbers.mark_of_uplink(number) for number in range(8)}
+
+
+def held_back(*lays: Lay, leading: frozenset[str] = frozenset(), worked: bool = True) -> list[str]:
+    there = [lay._replace(intent=lay.intent._replace(progress=Progress(worked=worked))) for lay in lays]
+    return list(map(str, begun.held_back(there, BOTH._replace(leading6=leading), N)))  # type: ignore[arg-type]
+
+
+HELD_BACK = ["rule -6 priority 20499 from all fwmark 0x317d/0xffffffff unreachable"]
+
+
+def test_the_filter_hears_of_a_way_with_the_look_after_it_came() -> None:
+    full = laid("0.0.0.0/0", "::/0")
+    assert held_back(full) == HELD_BACK
+    assert held_back(full, leading=frozenset("a")) == []
+    assert held_back(full._replace(is_dead=True), leading=frozenset("a")) == HELD_BACK
+    assert held_back(full, worked=False) == [], "it blocks nothing yet"
+    assert FULL_TABLES[0] > begun.JUDGED_ELSE
+
+
+def test_only_the_tunnel_that_decides_holds_back() -> None:
+    first, second = laid("::/0", name="a"), laid("::/0", name="b", slot=2)
+    assert held_back(first, second, leading=frozenset("a")) == []
+    assert held_back(first, second, leading=frozenset("b")) == HELD_BACK
+    bypass = laid("::/0", name="a", on_failure="bypass")
+    assert held_back(bypass, second, leading=frozenset("b")) == [], "what is told of no way there asks the next one"
+    assert held_back(bypass) == []
+
+
+def test_no_way_ever_comes_where_a_family_is_only_kept_from_leaking() -> None:
+    assert held_back(laid("0.0.0.0/0")) == []
+    assert held_back(laid("2000::/3", on_failure="block")) == [], "its prefixes are not all of IPv6"
+
+
+def test_nothing_is_held_back_that_could_not_be_seen() -> None:
+    unread = BOTH._replace(leading6=Unknown("routes could not be read"))
+    assert list(begun.held_back([laid("::/0")], unread, N)) == []
