@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import repairs
+from benchmarks import idle, repairs
 from benchmarks.plot import plot
 from benchmarks.stand import leave_the_machine, machine
 from benchmarks.table import GROWTHS, MEASUREMENTS, Round, Row, growth, rows
@@ -61,6 +61,9 @@ def main() -> int:
     repaired = repairs.measure() if words.only in "repairs" else None
     if repaired is not None:
         print(repairs.told(repaired))
+    rests = idle.measure() if words.only in "idle" else None
+    if rests is not None:
+        print(idle.told(rests))
     RESULTS.mkdir(exist_ok=True)
     out = RESULTS / time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime())
     plain = {name: [{part: s._asdict() for part, s in one.items()} for one in made] for name, made in samples.items()}
@@ -69,6 +72,7 @@ def main() -> int:
         "rows": [{**one._asdict(), "passed": one.passed} for one in found],
         "samples": plain,
         "repairs": repaired and repaired._asdict(),
+        "idle": rests and rests._asdict(),
     }
     out.write_text(json.dumps(document, indent=1))
     drawn = out.with_suffix(".svg")
