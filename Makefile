@@ -16,7 +16,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Network namespaces need root. Without it (and without sudo) those tests are skipped and say so.
 AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || ! sudo -n true 2>/dev/null || echo sudo -n -E)
 
-.PHONY: help setup system test test-vm unit lint format bench demo clean
+.PHONY: help setup system test vm test-vm unit lint format bench demo clean
 
 help:
 	@sed -n '1s/^# //p' Makefile
@@ -38,13 +38,14 @@ $(READY): pyproject.toml tools/python.sh
 test: setup
 	$(AS_ROOT) $(RUN) -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
-# Under Debian's kernel in a virtual machine (qemu, without acceleration): what needs WireGuard in the kernel, and a reboot.
-test-vm: export VM_BOUND_S ?= 3600
-test-vm: $(READY)
-	$(AS_ROOT) tools/vm.sh $(RUN) -m pytest -n 2 tests/netns/test_kernel_wireguard.py tests/netns/test_kernel_wireguard_faults.py \
-		tests/netns/test_kernel_wireguard_ports.py $(PYTEST_ARGS)
-	$(AS_ROOT) tools/vm.sh env PYTHON=$(RUN) sh tests/vm/reboot.sh before
-	$(AS_ROOT) tools/vm.sh env PYTHON=$(RUN) sh tests/vm/reboot.sh after
+# A Debian with systemd, in build/vm: what is up to date is kept.
+vm: $(READY)
+	@$(AS_ROOT) env PYTHON=$(RUN) tools/vm_image.sh
+
+# On that machine, in qemu without acceleration: what needs a boot, a power cut, or WireGuard in the kernel. WHOLE=1: all tests
+# that need that kernel, which takes half an hour.
+test-vm: vm
+	$(AS_ROOT) env WHOLE=$(WHOLE) $(RUN) -m pytest -x -v tests/vm $(PYTEST_ARGS)
 
 unit: $(READY)
 	$(RUN) -m pytest tests/unit $(PYTEST_ARGS)

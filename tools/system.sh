@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the programs that the tests, the demo and the benchmarks use, and only those that are missing. Debian, Ubuntu.
+# tools/system.sh [vm]: installs the programs that the tests, the demo and the benchmarks use, with `vm` also those of the
+# virtual machine, and only those that are missing. Debian, Ubuntu.
 set -eu
 
 missing=
@@ -19,6 +20,12 @@ need ps procps
 need dnsmasq dnsmasq-base
 need dbus-daemon dbus
 need iptables iptables
+if [ "${1:-}" = vm ]; then
+    need qemu-system-x86_64 qemu-system-x86
+    need mmdebstrap mmdebstrap
+    need depmod kmod
+    need mkfs.ext4 e2fsprogs
+fi
 
 if python=$("$(dirname "$0")/python.sh" 2>/dev/null); then
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||

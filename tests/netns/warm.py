@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.netns import forked
-from tests.netns.world import Host, told
+from tests.netns.world import PATIENCE, Host, told
 
 
 class Warm:
@@ -61,7 +61,7 @@ class Warm:
     def _end(self, timeout: float) -> tuple[int | None, list[str]]:
         assert self._running
         with self._running as running:
-            code = running.wait(timeout)
+            code = running.wait(timeout * PATIENCE)
         self._running = None
         return code, [_taken(descriptor) for descriptor in self._outputs]
 

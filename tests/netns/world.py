@@ -35,6 +35,7 @@ _SYSCTLS = (
     "forwarding", "force_forwarding", "rp_filter", "src_valid_mark", "ignore_routes_with_linkdown", "disable_ipv6", "accept_ra",
 )  # fmt: skip
 MACHINE = os.stat("/proc/thread-self/ns/net").st_ino  # at import: the namespace that the tests were started in
+PATIENCE = float(os.environ.get("TT_PATIENCE", "1"))  # how many times as slow the machine is: tests/vm says so
 _OF_THE_START = ("PYTHON", "LANG", "LC_")  # variables that Python reads when it starts
 
 
@@ -80,7 +81,7 @@ class Host:
         done = subprocess.run(
             self._inside_argv(argv),
             check=False,
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             env={**self.env, **(env or {})},
             cwd=self.dir,
             text=True,
@@ -313,7 +314,7 @@ class Host:
         """Signal a process that `start` started, wait for it; → its return code."""
         if process.poll() is None:
             process.send_signal(number)
-        return process.wait(timeout)
+        return process.wait(timeout * PATIENCE)
 
     def close(self) -> None:
         """Kill what lives here, delete the namespace and the directory. AssertionError if a test deleted it before."""
@@ -444,7 +445,7 @@ def _wait_for_wire(host: Host, dev: str) -> None:
 
 def wait_until(condition: Callable[[], object], timeout: float = 30, what: str | Callable[[], str] = "") -> None:
     """Ask until it is true; AssertionError after `timeout` seconds. `what` it is about, or how it is then."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while True:
         begun = time.monotonic()
         if condition():
