@@ -18,12 +18,20 @@ from reconciler import __spec__ as _package
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import CodeType, ModuleType
 
     Stamp = tuple[int, int]  # when a source was written, ns; its size, bytes
     Module = tuple[str, str, bool, Stamp, CodeType]  # name, path of the source, whether it is a package
 
+# Of the standard library what short commands may load. Whoever leads to more (re, typing, pydantic) is not kept: it is not
+# needed each time, and all that is kept is executed.
+LIGHT = frozenset((
+    "__future__", "_blake2", "_collections", "_functools", "_json", "_operator", "_sha2", "_sha256", "_signal", "_socket",
+    "_sqlite3", "_struct", "_thread", "binascii", "collections", "contextlib", "errno", "fcntl", "functools", "gc",
+    "itertools", "keyword", "operator", "reprlib", "struct", "types",
+))  # fmt: skip
+_PACKAGE = __name__.partition(".")[0]
 _HEAD = b"tunctl 1 " + MAGIC_NUMBER  # another Python's byte code is another language
 
 
@@ -36,16 +44,23 @@ class Bytecode:
         self._file = place.replace("__init__", f"command-{command}") if place else None
         self._kept = _execute(_read(self._file), self._file) if self._file else []
         self._missed: list[Module] = []
+        self._before = frozenset(sys.modules)
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
         """None: not one of ours."""
-        if not name.startswith("reconciler."):
+        if not name.startswith(f"{_PACKAGE}."):
             return None
         spec = PathFinder.find_spec(name, path)
         if spec is not None and type(spec.loader) is SourceFileLoader:
-            spec.loader = _Recorder(name, spec.loader.path, self._missed)
+            spec.loader = _Recorder(name, spec.loader.path, self._add)
         return spec
+
+    def _add(self, module: Module) -> None:
+        """It has been executed. From the first on that leads to more than what is light, none is kept."""
+        loaded = {name.partition(".")[0] for name in sys.modules.keys() - self._before}
+        if loaded <= LIGHT | {_PACKAGE}:
+            self._missed.append(module)
 
     def end(self, *, keep: bool) -> None:
         """Adds what had to be imported, if that is asked for. Who may not write there does without."""
@@ -60,7 +75,7 @@ class Bytecode:
 class _Recorder(SourceFileLoader):
     """Python's own, but that it takes down what it has executed."""
 
-    def __init__(self, name: str, path: str, executed: list[Module]) -> None:
+    def __init__(self, name: str, path: str, executed: Callable[[Module], None]) -> None:
         super().__init__(name, path)
         self._executed = executed
         self._stamp: Stamp | None = None
@@ -73,7 +88,7 @@ class _Recorder(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
         if self._stamp and self._code:
-            self._executed.append((self.name, self.path, hasattr(module, "__path__"), self._stamp, self._code))
+            self._executed((self.name, self.path, hasattr(module, "__path__"), self._stamp, self._code))
 
 
 def _execute(kept: list[Module], file: str) -> list[Module]:

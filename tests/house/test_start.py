@@ -10,16 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.bytecode import LIGHT
 from tests.netns import world
 from tests.netns.world import Host
 
 # All of the standard library that they may load. What costs more than it is worth has a light stand-in: reconciler/typed.py
 # for typing and enum (which need re), host/jsontext.py for json, the halves in C of socket, sqlite3 and hashlib.
-ALLOWED = {
-    "__future__", "_collections", "_functools", "_json", "_operator", "_sha2", "_sha256", "_signal", "_socket", "_sqlite3",
-    "_struct", "_thread", "collections", "contextlib", "errno", "functools", "gc", "itertools", "keyword", "operator",
-    "reprlib", "struct", "types",
-}  # fmt: skip
+ALLOWED = LIGHT - {"_blake2", "binascii", "fcntl"}
 # What only some tunnels, some hosts, or commands that change something need.
 NOT_OURS_TO_LOAD = re.compile(
     r"reconciler\.(actuate|daemon|lifecycle|store\.(write|tables|schema|save)|cli\.(main|options|changes|looks)"
@@ -91,6 +88,17 @@ def test_little_is_imported(host: Host, bare: set[str], desired: str, words: str
 def test_little_is_imported_where_nothing_is_declared(bare: set[str], words: str) -> None:
     with world.new_host("empty") as host:
         judge(host, bare, words.split())
+
+
+def test_what_one_command_needed_is_not_executed_for_all(host: Host, desired: str, tmp_path: Path) -> None:
+    """A plan that finds the file changed loads pydantic; the next one, which does not, finds nothing of it kept."""
+    changed = host.write("changed.toml", DESIRED.replace("10.9.0.2", "10.9.0.3"))
+    for words in (["plan", changed], ["plan", desired], ["plan", desired]):
+        argv = [sys.executable, "-X", "importtime", "-c", RUN, *words]
+        done = host.run(argv, check=False, env={"PYTHONPYCACHEPREFIX": str(tmp_path)})
+    assert "reconciler.bytecode" in done.stderr
+    assert "reconciler.loop.survey" not in done.stderr, "kept"
+    assert re.search(r"\| +(re|typing|pydantic)$", done.stderr, re.MULTILINE) is None
 
 
 def judge(host: Host, bare: set[str], words: list[str]) -> None:
