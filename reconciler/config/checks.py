@@ -16,7 +16,7 @@ from reconciler.model.names import ifname_problem, is_tunnel_name
 from reconciler.model.prefix import Prefix
 
 _REQUIRED = {"wireguard": "private_key_file", "exec": "command"}
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
 
 
 def check(tunnel: Declared) -> None:
@@ -146,7 +146,7 @@ def _exec(tunnel: Declared) -> None:
 def _environment(tunnel: Declared, table: ExecTable) -> None:
     for name in table.environment:
         path: Path = ("exec", "environment", name)
-        if not _VARIABLE.fullmatch(name):
+        if not re.fullmatch(_VARIABLE, name):
             tunnel.error(path, f"{shown(name)} is no name of an environment variable")
         elif name in ("PATH", "TUNCTL_TUNNEL"):
             tunnel.error(path, f"{name} is set by tunctl")
@@ -171,7 +171,7 @@ def _placeholders(tunnel: Declared, path: Path, command: list[str], known: tuple
 
 
 def _other_placeholder(tunnel: Declared, path: Path, name: str, known: tuple[str, ...]) -> None:
-    listen = LISTEN.fullmatch(name) if known is KNOWN else None
+    listen = re.fullmatch(LISTEN, name) if known is KNOWN else None
     if listen is None:
         words = (*known, "listen.udp.port", "listen.udp.address") if known is KNOWN else known
         shown_name = "{" + name[:40] + "}"

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 
 Path = tuple[str | int, ...]
 
-_TOKEN = re.compile(
+_PIECE = (
     r'(?P<string>"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\')'
-    r"|(?P<sign>[][{}=,.\n])|(?P<bare>[^\s\[\]{}=,.\"'#]+)|[ \t\r]+|#[^\n]*",
-    re.DOTALL,
+    r"|(?P<sign>[][{}=,.\n])|(?P<bare>[^\s\[\]{}=,.\"'#]+)|[ \t\r]+|#[^\n]*"
 )
 
 
@@ -117,7 +116,7 @@ class _Scan:
 def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
     """Tokens as (sign or "", text, line); blanks and comments left out."""
     line = 1
-    for match in _TOKEN.finditer(text):
+    for match in re.finditer(_PIECE, text, re.DOTALL):
         kind, word = match.lastgroup, match[0]
         if kind == "sign":
             yield word, word, line

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 
 KNOWN = ("interface", "mtu", "run_dir", "endpoint")
-LISTEN = re.compile(r"listen\.(udp|tcp|quic)\.(address|port)")
-_BRACE = re.compile(r"\{\{|\{([^{}]*)\}|\{")
+LISTEN = r"listen\.(udp|tcp|quic)\.(address|port)"
+_BRACE = r"\{\{|\{([^{}]*)\}|\{"
 
 
 def placeholders(text: str) -> Iterator[str]:
     """The names between braces; ValueError when one is not closed."""
-    for match in _BRACE.finditer(text):
+    for match in re.finditer(_BRACE, text):
         if match[0] == "{":
             raise ValueError("a '{' is not closed (write '{{' for a brace)")
         if match[0] != "{{":

@@ -12,7 +12,7 @@ from reconciler.config.lines import Path, key_lines
 from reconciler.errors import Problem
 
 MOST = 500  # problems that are listed; a file with more is not read to its end by anybody
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_BARE = "[A-Za-z0-9_-]+"
 
 
 class Document:
@@ -87,7 +87,7 @@ def path_text(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
             continue
-        word = part if _BARE.fullmatch(part) else json.dumps(shortened(part), ensure_ascii=not part.isprintable())
+        word = part if re.fullmatch(_BARE, part) else json.dumps(shortened(part), ensure_ascii=not part.isprintable())
         text += f".{word}" if text else word
     return text
 

@@ -16,15 +16,15 @@ from reconciler.errors import InvalidFile, Problem
 
 STDIN = "-"
 STDIN_NAME = "<stdin>"
-_AT = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+_AT = r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$"
 _DEEP_KEY = re.compile(
     r"""(?<![\w."'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){200}"""
 )  # a DNS name has 127 parts at most
-_TWICE = re.compile(r"Cannot declare \((.*)\) twice")
+_TWICE = r"Cannot declare \((.*)\) twice"
 _QUOTED = r"'([^']*)'"
 _PLAINER = (  # tomllib's words → ours
-    (re.compile(r"Cannot overwrite a value"), "a key of this name stands here already"),
-    (re.compile(r"Cannot mutate immutable namespace .*"), "this table is complete already (it was written inline)"),
+    ("Cannot overwrite a value", "a key of this name stands here already"),
+    ("Cannot mutate immutable namespace .*", "this table is complete already (it was written inline)"),
 )
 
 
@@ -149,7 +149,7 @@ def _line_in(message: str) -> int:
 
 def _syntax_problem(file: str, content: bytes, error: ValueError) -> Problem:
     message = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number has too many digits"
-    place = _AT.search(message)
+    place = re.search(_AT, message)
     line = content.count(b"\n") + (not content.endswith(b"\n"))
     column = ""
     if place:
@@ -157,8 +157,8 @@ def _syntax_problem(file: str, content: bytes, error: ValueError) -> Problem:
         if place[1]:
             line, column = int(place[1]), f", column {place[2]}"
     for pattern, ours in _PLAINER:
-        message = pattern.sub(ours, message)
-    twice = _TWICE.fullmatch(message)
+        message = re.sub(pattern, ours, message)
+    twice = re.fullmatch(_TWICE, message)
     if twice:
         message = f"the table [{'.'.join(re.findall(_QUOTED, twice[1]))}] stands in this file already"
     message = escaped(message)

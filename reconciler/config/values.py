@@ -17,10 +17,10 @@ PORTS = (1, 65535)
 MTU = (576, 65535)  # RFC 791's smallest datagram that every host takes; the length field of IP
 MTU_IPV6 = 1280  # RFC 8200, section 5
 TABLE_LOCAL = 255  # RT_TABLE_LOCAL
-_CREDENTIAL = re.compile(r"credential:([A-Za-z0-9_.@:-]+)")
+_CREDENTIAL = "credential:([A-Za-z0-9_.@:-]+)"
 _UNITS_S = (86400.0, 3600.0, 60.0, 1.0, 0.001)
-_DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9}(?:\.\d{1,3})?)s)?(?:(\d{1,9})ms)?", re.ASCII)
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,8}|\d{1,10}", re.ASCII)
+_DURATION = r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9}(?:\.\d{1,3})?)s)?(?:(\d{1,9})ms)?"
+_NUMBER = "0[xX][0-9a-fA-F]{1,8}|[0-9]{1,10}"
 _HINT = 'expected a duration like "30s", "5m" or "250ms"'
 
 
@@ -178,7 +178,7 @@ def secret_file(value: object) -> str:
     result: str = text(what="the path of a file")(value)
     if re.fullmatch(r"[A-Za-z0-9+/]{43}=", result):
         raise ValueError("this looks like a key; keys stand in files of their own: give the path of one")
-    if result.startswith("credential:") and not _CREDENTIAL.fullmatch(result):
+    if result.startswith("credential:") and not re.fullmatch(_CREDENTIAL, result):
         raise ValueError('expected "credential:NAME", the name without slashes')
     return result
 
@@ -189,7 +189,7 @@ def duration(low_s: float, high_s: float, *, whole: bool = False) -> Check:
     def seconds(value: object) -> float:
         if not isinstance(value, str):
             raise ValueError(f"{_HINT} (a string), got {shown(value)}")
-        match = _DURATION.fullmatch(value)
+        match = re.fullmatch(_DURATION, value, re.ASCII)
         if not value or not match:
             raise ValueError(f"{_HINT}, got {shown(value)}")
         result = sum(float(part) * unit for part, unit in zip(match.groups(), _UNITS_S, strict=True) if part)
@@ -223,7 +223,7 @@ def mark(value: object) -> tuple[int, int]:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise expected('a mark like "0x10/0xff"', value)
     word, slash, mask_word = _digits(value).partition("/")
-    if not _NUMBER.fullmatch(word) or (slash and not _NUMBER.fullmatch(mask_word)):
+    if not re.fullmatch(_NUMBER, word) or (slash and not re.fullmatch(_NUMBER, mask_word)):
         raise expected('a mark like "0x10/0xff"', value)
     bits, mask = _unsigned(word), _unsigned(mask_word) if slash else U32
     if bits > U32 or mask > U32:
