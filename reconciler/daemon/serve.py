@@ -178,6 +178,7 @@ class Daemon:
         self._rounds.made(made, time.monotonic())
         for name, words in made.told:
             self._say("warning", words, name)
+        self._annals.add(made.lines, time.monotonic())
         if made.turned:
             self._due.at(time.monotonic())
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import InvalidFile, StoreError, TunctlError, UsageError
 from reconciler.host import accounts, pulses
@@ -23,6 +23,9 @@ from reconciler.model.order import ApplyOptions
 from reconciler.store.read import read
 from reconciler.store.stored import Actor, Stored
 from reconciler.store.write import Store
+
+if TYPE_CHECKING:
+    from reconciler.loop.probe import Round
 
 _NAME_S = 0.5  # for the name of whoever asks: the history can do without
 
@@ -117,24 +120,26 @@ def _those(names: Iterable[str]) -> str:
     return f"there are: {', '.join(there)}" if there else "nothing is declared"
 
 
-def observe_health(session: Session, names: Collection[TunnelName] | None = None) -> tuple[str, ...]:
-    """A round of health checks for all tunnels that are due, or for those of these; → what has changed by it. What could not
-    be looked at stays as it was known."""
+def observe_health(session: Session, names: Collection[TunnelName] | None = None) -> Round | None:
+    """A round of health checks for all tunnels that are due, or for those of these. None: nobody asks for any. What could
+    not be looked at stays as it was known."""
     stored = _peek(session)
     if any(intent.tunnel.health for intent in stored.intents):
         from reconciler.loop.probe import make_round
 
         with suppress(TunctlError):  # the pass meets it, too, and says so
-            return tuple(f"{name}: {words}" for name, words in make_round(session.run_dir, stored, names).told)
-    return ()
+            return make_round(session.run_dir, stored, names)
+    return None
 
 
 def reconcile_all(session: Session, watch: Watcher) -> Done:
     """One pass over all intents, as a timer makes it."""
     require_net_admin("reconcile")
-    news = observe_health(session)
+    made = observe_health(session)
+    news = tuple(f"{name}: {words}" for name, words in made.told) if made else ()
     with writing(session, "reconcile") as (machine, store, warnings):
         stored = store.stored()
+        store.chronicle(made.lines if made else ())
         result = reconcile(machine, store, stored, Request(None, requested=False, cause="reconcile"), watch, session.fault)
         return Done(result, tuple(i.name for i in stored.intents if i.held), (*warnings, *news))
 

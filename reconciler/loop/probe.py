@@ -25,10 +25,11 @@ from reconciler.model.pulse import Pulse, is_silent
 from reconciler.model.tunnel import Health
 from reconciler.observe import link, owner
 from reconciler.observe.question import Question
-from reconciler.store.stored import Stored
+from reconciler.store.stored import Line, Stored
 
 ANSWER_S = 3.0  # for an echo; less where rounds follow faster
 PATIENCE_S = 1.0  # for an engine
+_UNHEALTHY = "unhealthy: "
 EARLY = 0.9  # of an interval: timers are not exact
 
 
@@ -38,6 +39,15 @@ class Round(NamedTuple):
     turned: frozenset[TunnelName] = frozenset()  # a pass has something to do for these now
     next_s: float | None = None  # until the next round is due; None: nobody asks for any
     told: tuple[tuple[TunnelName, str], ...] = ()  # what has changed, in words
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The same for the history."""
+        now_us = _now_us()
+        return tuple(
+            Line(now_us, name, "unhealthy" if words.startswith(_UNHEALTHY) else "healthy", words.removeprefix(_UNHEALTHY))
+            for name, words in self.told
+        )
 
 
 class _Patient(NamedTuple):
@@ -127,9 +137,11 @@ def _words(one: _Patient, pulse: Pulse) -> str:
     before = one.before
     if pulse.condemned is not None and (before is None or pulse.condemned != before.condemned):
         why = ", ".join(pulse.evidence(one.intent.tunnel, pulse.at_us)) or "it answers nothing"
-        return f"unhealthy: {why}; its program (pid {pulse.condemned[0]}) is started anew"
+        return f"{_UNHEALTHY}{why}; its program (pid {pulse.condemned[0]}) is started anew"
     if pulse.is_dead and not (before and before.is_dead):
-        return f"unhealthy: {', '.join(pulse.evidence(one.intent.tunnel, pulse.at_us)) or 'it has no carrier, or no handshake'}"
+        return (
+            f"{_UNHEALTHY}{', '.join(pulse.evidence(one.intent.tunnel, pulse.at_us)) or 'it has no carrier, or no handshake'}"
+        )
     return "works again" if before and before.is_dead and not pulse.is_dead else ""
 
 

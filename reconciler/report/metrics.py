@@ -136,6 +136,8 @@ _GAUGES: tuple[tuple[str, str, _Read], ...] = (
     ("tunctl_tunnel_contested_objects", "Objects that somebody else undoes again and again.",
      lambda t: sum(reason.startswith("contested") for reason in t.judgement.reasons)),
     ("tunctl_tunnel_unobserved", "Kinds of objects that could not be looked at.", lambda t: len(t.judgement.unobserved)),
+    ("tunctl_tunnel_healthy", "1 while health checks find that it works, 0 while they find that it does not.",
+     lambda t: int(not t.pulse.is_dead) if t.pulse and (t.pulse.is_dead or t.pulse.works) else None),
     ("tunctl_tunnel_owner_running", "1 while the process that moves its packets runs.",
      lambda t: int(t.owner.running) if t.owner else None),
     ("tunctl_tunnel_routes", "Routes that lead into it.", lambda t: t.routes),

@@ -53,7 +53,8 @@ class Event(NamedTuple):
     generation: int | None
     uid: int | None  # None: tunctl by itself
     actor: str
-    # saved · created · changed · withdrawn · held · released · moved (its endpoint) · contested · forgotten · deleted, a state
+    # saved · created · changed · withdrawn · held · released · moved (its endpoint) · contested · unhealthy · healthy ·
+    # forgotten · deleted, a state
     event: str
     cause: str
     outcome: str  # "" while it is not known

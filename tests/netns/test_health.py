@@ -177,6 +177,7 @@ def test_by_a_timer_and_nobody_else(ends: Ends) -> None:
             break
         assert number < 9, ends.status()
     assert "No route to host" in ends.pings(), "in the same pass"
+    assert [event for event, _ in events(ends)].count("unhealthy") == 1
     assert ends.tunctl.run("plan").returncode == 0
     pulse = ends.a.run_dir / "tunnels/office/health.json"
     known = json.loads(pulse.read_text())
@@ -222,6 +223,11 @@ failures = 2
     return file
 
 
+def events(ends: Ends) -> list[tuple[str, str]]:
+    """Of the history, with their causes."""
+    return [(one["event"], one["cause"]) for one in ends.tunctl.json("history", "office")["history"]]
+
+
 def test_a_program_that_answers_nothing_is_started_anew(ends: Ends) -> None:
     """It holds its device, and does nothing: stopped, as good as hung."""
     pumped(ends, 'action = "restart"')
@@ -236,6 +242,8 @@ def test_a_program_that_answers_nothing_is_started_anew(ends: Ends) -> None:
     assert f"(pid {before}) is started anew" in keeper.said
     assert "office: works again" in keeper.said
     assert ends.pulse()["restarts"] == 1
+    wait_until(lambda: ("healthy", "works again") in events(ends), 30, "the history is written when there is time")
+    assert any(event == "unhealthy" and f"(pid {before}) is started anew" in cause for event, cause in events(ends))
 
 
 def test_restarts_that_do_not_help_come_to_an_end(ends: Ends) -> None:

@@ -21,6 +21,7 @@ from reconciler.model.marks import Mark
 from reconciler.model.meter import BOUNDS_S, Histogram, Meter, Work, histogram
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.plan import Outcome, Step
+from reconciler.model.pulse import Pulse
 from reconciler.model.resource import Verb
 from reconciler.model.tunnel import Tunnel
 from reconciler.model.verdict import Judgement, Verdict
@@ -97,6 +98,19 @@ def test_figures_are_what_status_saw() -> None:
     assert verdicts == {v.value: [int(v is Verdict.DEGRADED)] for v in Verdict}
     families = set(read(a_host()))
     assert families == {"tunctl_build_info", "tunctl_daemon_running", "tunctl_orphan_interfaces", "tunctl_unmanaged_interfaces"}
+
+
+@pytest.mark.parametrize(
+    ("pulse", "healthy"),
+    [
+        (None, []),
+        (Pulse("id", "boot", 4, 7, 0, 1), []),
+        (Pulse("id", "boot", 4, 7, 0, 1, good=1), [1]),
+        (Pulse("id", "boot", 4, 7, 0, 1, good=1, dead_since_us=1), [0]),
+    ],
+)
+def test_health_is_told_when_it_is_known(pulse: Pulse | None, healthy: list[float]) -> None:
+    assert values(read(a_host(a_tunnel()._replace(pulse=pulse))), "tunctl_tunnel_healthy", tunnel="demo") == healthy
 
 
 def test_what_the_daemon_has_counted() -> None:
