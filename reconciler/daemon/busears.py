@@ -27,6 +27,8 @@ class BusEars:
         self._names: BusLine | None = None
         self._monitor: BusLine | None = None
         self._asked: set[int] = set()  # serials of questions who somebody is
+        self._opening: set[int] = set()  # serials of what is asked for to hear at all
+        self._becoming = 0  # the same on the monitor's line
 
     def listen(self, heard: Heard, *, wanted: bool) -> None:
         """Opens what is not open, where there is a bus; closes it when nobody wants it any more."""
@@ -52,13 +54,12 @@ class BusEars:
         self._names = BusLine()
         rules = [f"type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{name}'" for name in _NAMES]
         rules.append("type='signal',interface='org.freedesktop.login1.Manager',member='PrepareForSleep'")
-        for rule in rules:
-            self._names.ask_bus("AddMatch", "s", (rule,))
+        self._opening = {self._names.ask_bus("AddMatch", "s", (rule,)) for rule in rules}
         self._selector.register(self._names, selectors.EVENT_READ, self._told)
         self._monitor = BusLine()
         calls = [f"type='method_call',interface='org.freedesktop.resolve1.Manager',member='{name}'" for name in _SETTERS]
         calls += [f"type='method_call',interface='org.freedesktop.resolve1.Link',member='{name}'" for name in _LINK_SETTERS]
-        self._monitor.ask_bus("BecomeMonitor", "asu", (calls, 0), "org.freedesktop.DBus.Monitoring")
+        self._becoming = self._monitor.ask_bus("BecomeMonitor", "asu", (calls, 0), "org.freedesktop.DBus.Monitoring")
         self._selector.register(self._monitor, selectors.EVENT_READ, self._overheard)
 
     def _told(self, line: BusLine) -> None:
@@ -70,7 +71,11 @@ class BusEars:
             self._heard(Due.NOW)
 
     def _hear(self, said: Said) -> None:
-        if said.member == "NameOwnerChanged" and any(said.body[2:3]):
+        if said.reply_to in self._opening:
+            self._opening.discard(said.reply_to)
+            if not self._opening:  # what happened between the last look and now was told to nobody
+                self._heard(Due.NOW)
+        elif said.member == "NameOwnerChanged" and any(said.body[2:3]):
             self._ask_who(said.body[2])  # it has come: whoever that is
         elif said.kind == "signal" and said.member in ("NameOwnerChanged", "PrepareForSleep"):
             self._heard(Due.NOW)
@@ -85,7 +90,10 @@ class BusEars:
         """Who becomes a monitor loses its own name on the bus: that is told as well, and no call."""
         try:
             for said in line.read():
-                if said.kind == "method_call" and said.member in (*_SETTERS, *_LINK_SETTERS):
+                if self._becoming and said.reply_to == self._becoming:
+                    self._becoming = 0
+                    self._heard(Due.NOW)  # as above
+                elif said.kind == "method_call" and said.member in (*_SETTERS, *_LINK_SETTERS):
                     self._ask_who(said.sender)
         except OSError:  # refused: then the next look finds out
             self._selector.unregister(line)

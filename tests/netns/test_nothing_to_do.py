@@ -83,8 +83,8 @@ def test_a_pass_of_the_daemon_costs_less_than_python_starts_with(whole: Site) ->
     wait_until(lambda: not _grows(daemon.pid), 30, "its first pass")
     begun_s = _cpu_s(daemon.pid)
     for _ in range(PASSES):
-        daemon.send_signal(signal.SIGHUP)
         before_s = _cpu_s(daemon.pid)
+        daemon.send_signal(signal.SIGHUP)
         wait_until(lambda before_s=before_s: _cpu_s(daemon.pid) > before_s + 0.005, 10, "a pass")  # type: ignore[misc]
         wait_until(lambda: not _grows(daemon.pid), 10, "its end")
     spent_s = _cpu_s(daemon.pid) - begun_s
