@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.vm.machine import Machine, wait_until
 
@@ -70,14 +70,24 @@ class Tunctl(NamedTuple):
     def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.machine.run(["tunctl", *words], check=check, timeout=SOON_S + 60)
 
+    def tunnels(self) -> list[dict[str, Any]]:
+        """As `status` sees them. It answers within a second whatever it has not seen by then, which is little time here: one
+        that says so is asked again."""
+        found: list[dict[str, Any]] = []
+
+        def are_seen() -> bool:
+            found[:] = json.loads(self("status", "--json", check=False).stdout)["tunnels"]
+            return all(tunnel["verdict"] != "unknown" for tunnel in found)
+
+        wait_until(are_seen, SOON_S, "status sees everything in time")
+        return found
+
     def verdicts(self) -> dict[str, str]:
-        document = json.loads(self("status", "--json", check=False).stdout)
-        return {tunnel["name"]: tunnel["verdict"] for tunnel in document["tunnels"]}
+        return {tunnel["name"]: tunnel["verdict"] for tunnel in self.tunnels()}
 
     def owners(self) -> dict[str, int]:
         """The pids of engines that run."""
-        document = json.loads(self("status", "--json", check=False).stdout)
-        return {t["name"]: t["owner"]["pid"] for t in document["tunnels"] if t["owner"] and t["owner"]["running"]}
+        return {t["name"]: t["owner"]["pid"] for t in self.tunnels() if t["owner"] and t["owner"]["running"]}
 
     def steps(self, unit: str) -> list[str]:
         """What it says that it has done, since the boot."""
