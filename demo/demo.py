@@ -79,7 +79,8 @@ def engines_of_the_hub(stage: Stage) -> None:
     ours = stage.quiet("host", "tunctl key public --in office.key").strip()
     wireguard = stage.start("hub", "wireguard-go -f wg0", own_run_wireguard=True)
     reach = f"nsenter -t {wireguard.pid} -m"
-    stage.wait("hub", f"{reach} wg show wg0", "the hub's wireguard-go is there")
+    listens = "grep -q ' 00010000 .*/wg0.sock' /proc/net/unix"  # wg would remove a socket that does not listen yet
+    stage.wait("hub", listens, "the hub's wireguard-go listens")
     stage.quiet(
         "hub", f"{reach} wg set wg0 private-key {stage.dir}/hub.key listen-port 51820 peer '{ours}' allowed-ips 10.8.0.2/32"
     )

@@ -31,14 +31,10 @@ def ends(uplink: Uplink) -> Ends:
     client = cl.run(["wg", "genkey"]).stdout.strip()
     cl.write("cl.key", client + "\n", 0o600)
     client_public = cl.run(["wg", "pubkey"], stdin=client).stdout.strip()
-    owner = gw.start(["wireguard-go", "-f", "wgs"], own_run_wireguard=True)
+    owner = gw.start_wireguard("wgs")
     path = gw.write("gw.key", key + "\n", 0o600)
     words = f"set wgs private-key {path} listen-port 51820 peer {client_public} allowed-ips 10.8.0.2/32,fd08::2/128"
-    world.wait_until(
-        lambda: gw.run_beside(owner.pid, ["wg", *words.split()], check=False).returncode == 0,
-        60,
-        (gw.dir / "started.log").read_text,
-    )
+    gw.run_beside(owner.pid, ["wg", *words.split()])
     gw.ip("addr add 10.8.0.1/24 dev wgs")
     gw.ip("-6 addr add fd08::1/64 dev wgs nodad")
     gw.ip("link set wgs up")

@@ -207,10 +207,10 @@ public_key = "{key[1]}"
 allowed_ips = ["10.88.0.2/32"]
 """
     apply(cl, FULL + server)
-    owner = other.start(["wireguard-go", "-f", "wgc"], own_run_wireguard=True)
+    owner = other.start_wireguard("wgc")
     path = other.write("c.key", key[0], 0o600)
     words = f"set wgc private-key {path} peer {public[1]} allowed-ips 10.88.0.1/32 endpoint {dials[0]}:51820"
-    world.wait_until(lambda: other.run_beside(owner.pid, ["wg", *words.split()], check=False).returncode == 0, 60, "the client")
+    other.run_beside(owner.pid, ["wg", *words.split()])
     other.ip("addr add 10.88.0.2/24 dev wgc")
     other.ip("link set wgc up")
     other.ip(f"route add {dials[0]}/32 dev gw1 src {clients[0]}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,12 +143,9 @@ def test_commands_see_control_groups_where_the_machine_has_them(host: Host) -> N
 
 
 def test_private_run_wireguard(pair: Pair) -> None:
-    def is_ready(host: Host, pid: int) -> bool:
-        return "wg0" in host.run_beside(pid, ["wg", "show"]).stdout
-
     for host in pair:  # the same name on both: only possible with private socket directories
-        process = host.start(["wireguard-go", "-f", "wg0"], own_run_wireguard=True)
-        world.wait_until(partial(is_ready, host, process.pid))
+        process = host.start_wireguard("wg0")
+        assert "wg0" in host.run_beside(process.pid, ["wg", "show"]).stdout
         assert "wg0" in host.in_netns(links)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from tests.netns import site as sites
-from tests.netns import world
 from tests.netns.names import serve
 from tests.netns.site import LAN4, LAN6, Site, nat
 from tests.netns.world import Host
@@ -44,13 +43,9 @@ def build(new: Callable[[str], Host]) -> Site:
     keys = {host: host.run(["wg", "genkey"]).stdout.strip() for host in (cl, gw)}
     public = {host: host.run(["wg", "pubkey"], stdin=key).stdout.strip() for host, key in keys.items()}
     files = {host: host.write("wg.key", key + "\n", 0o600) for host, key in keys.items()}
-    owner = gw.start(["wireguard-go", "-f", "wgs"], own_run_wireguard=True)
+    owner = gw.start_wireguard("wgs")
     words = f"set wgs private-key {files[gw]} listen-port 51820 peer {public[cl]} allowed-ips 10.8.0.2/32"
-    world.wait_until(
-        lambda: gw.run_beside(owner.pid, ["wg", *words.split()], check=False).returncode == 0,
-        60,
-        (gw.dir / "started.log").read_text,
-    )
+    gw.run_beside(owner.pid, ["wg", *words.split()])
     gw.ip("addr add 10.8.0.1/24 dev wgs")
     gw.ip("link set wgs up")
     serve(gw, "10.8.0.1", NAMED)

@@ -120,6 +120,18 @@ class Host:
         self._processes.append(process)
         return process
 
+    def start_wireguard(self, dev: str) -> subprocess.Popen[bytes]:
+        """wireguard-go with a private /run/wireguard, once it listens.
+
+        `wg` must not be the one who asks whether it does: a socket that is bound and not listening yet it takes for one that
+        was left behind, and removes it.
+        """
+        process = self.start(["wireguard-go", "-f", dev], own_run_wireguard=True)
+        listening = re.compile(rf" 00010000 .*/{re.escape(dev)}\.sock$", re.MULTILINE)  # __SO_ACCEPTCON
+        sockets = Path(f"/proc/{process.pid}/net/unix")
+        wait_until(lambda: listening.search(sockets.read_text()), 60, (self.dir / "started.log").read_text)
+        return process
+
     def run_beside(self, pid: int, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command in the mount namespace of a process of this host (its private /run/wireguard)."""
         return self.run(["nsenter", "-t", str(pid), "-m", *argv], **options)
