@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Stamp = tuple[int, int]  # when a source was written, ns; its size, bytes
     Module = tuple[str, str, bool, Stamp, CodeType]  # name, path of the source, whether it is a package
 
-# Of the standard library what short commands may load. Whoever leads to more (re, typing, pydantic) is not kept: it is not
+# Of the standard library what short commands may load. Whoever leads to more (re, typing, pydantic_core) is not kept: it is not
 # needed each time, and all that is kept is executed.
 LIGHT = frozenset((
     "__future__", "_blake2", "_collections", "_functools", "_json", "_operator", "_sha2", "_sha256", "_signal", "_socket",

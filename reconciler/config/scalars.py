@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
-from pydantic_core import CoreSchema
-from pydantic_core.core_schema import no_info_plain_validator_function
+from typing import Annotated
 
 from reconciler.config import netvalues, values
+from reconciler.config.tables import Checked, Json, OneOrMany
 from reconciler.model.prefix import Prefix as PrefixValue
 from reconciler.model.tunnel import Endpoint as EndpointValue
 
 DAY_S = 86400.0
-Json = dict[str, Any]
 
 
-class Checked:
-    """By what function a value is checked, and what its JSON Schema is. pydantic's own PlainValidator and WithJsonSchema say
-    the same; for 120 keys, each of whose functions and types they look into, that costs as much as all the rest."""
-
-    def __init__(self, check: Callable[[Any], Any], schema: Json) -> None:
-        self._check, self._schema = check, schema
-
-    def __get_pydantic_core_schema__(self, _type: object, _handler: object) -> CoreSchema:
-        return no_info_plain_validator_function(self._check)
-
-    def __get_pydantic_json_schema__(self, _core: CoreSchema, _handler: object) -> Json:
-        return dict(self._schema)
-
-
-_TEXT = {"type": "string", "minLength": 1}
-_MARK = {"type": ["string", "integer"], "examples": ["0x10/0xff"], "minimum": 0, "maximum": values.U32}
-_DURATION = {
+_TEXT: Json = {"type": "string", "minLength": 1}
+_MARK: Json = {"type": ["string", "integer"], "examples": ["0x10/0xff"], "minimum": 0, "maximum": values.U32}
+_DURATION: Json = {
     "type": "string",
     "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+(\.\d+)?s)?(\d+ms)?$",
     "examples": ["30s", "5m", "1h30m", "250ms"],
@@ -113,15 +94,12 @@ NatOut = Annotated[
 ]
 LanException = Annotated[str, Checked(netvalues.ifname_or_prefix, _TEXT)]
 Prefix = Annotated[PrefixValue, Checked(netvalues.network, {**_TEXT, "examples": ["10.0.0.0/8", "2001:db8::/32"]})]
-Prefixes = Annotated[list[Prefix], BeforeValidator(netvalues.one_or_many, json_schema_input_type=Prefix | list[Prefix])]
+Prefixes = Annotated[list[Prefix], OneOrMany(netvalues.one_or_many)]
 InterfaceAddress = Annotated[
     PrefixValue,
     Checked(netvalues.interface_address, {**_TEXT, "examples": ["10.8.0.2/32", "fd00:8::2/128"]}),
 ]
-InterfaceAddresses = Annotated[
-    list[InterfaceAddress],
-    BeforeValidator(netvalues.one_or_many, json_schema_input_type=InterfaceAddress | list[InterfaceAddress]),
-]
+InterfaceAddresses = Annotated[list[InterfaceAddress], OneOrMany(netvalues.one_or_many)]
 Address = Annotated[bytes, Checked(netvalues.address, {**_TEXT, "examples": ["10.8.0.1"]})]
 HostName = Annotated[str, Checked(netvalues.host, _TEXT)]
 DnsName = Annotated[str, Checked(netvalues.name, _TEXT)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, ValidationError
 
-from reconciler.config import words
+from reconciler.config import tables, words
 from reconciler.config.lines import Path
 from reconciler.config.problems import MOST, Document, Findings
-from reconciler.config.schema import DesiredFile, HostTable, Table, TunnelTable
+from reconciler.config.schema import DesiredFile, HostTable, TunnelTable
+from reconciler.config.tables import Table
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 
@@ -27,8 +27,8 @@ class Shaped(NamedTuple):
 
 
 def prepare() -> None:
-    """Makes the validators now, and not with the first file: 30 ms, for a process whose children read files."""
-    DesiredFile.model_rebuild()
+    """Makes the validator now, and not with the first file, for a process whose children read files."""
+    tables.validator(DesiredFile)
 
 
 def shaped(read: Sequence[Document], findings: Findings) -> list[Shaped]:
@@ -40,7 +40,7 @@ def shaped(read: Sequence[Document], findings: Findings) -> list[Shaped]:
 def _shaped(document: Document, findings: Findings, *, has_version: bool) -> Shaped:
     tree = document.tree if "version" in document.tree or not has_version else {"version": 1, **document.tree}
     try:
-        table = DesiredFile.model_validate(tree)
+        table = DesiredFile.of(tree)
     except ValidationError as error:
         return _salvaged(document, error.errors(include_url=False), findings)
     return Shaped(document, table.source, table.host, table.tunnels, frozenset())
@@ -95,7 +95,7 @@ def _remainder(table: type[AnyTable], document: Document, path: Path, bad: Itera
                 return None
             at = _without(at, wrong[len(path) :])
     try:
-        return table.model_validate(at)
+        return table.of(at)
     except ValidationError:
         return None
 

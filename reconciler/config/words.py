@@ -1,14 +1,14 @@
-"""pydantic's errors in plain words, with the suggestion that a person would make."""
+"""The errors of pydantic's core in plain words, with the suggestion that a person would make."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from reconciler.config import tables
 from reconciler.config.lines import Path
 from reconciler.config.problems import path_text, shortened
 from reconciler.config.schema import DesiredFile
@@ -44,7 +44,7 @@ _TYPES = {
 
 
 def message(error: ErrorDetails) -> str:
-    """One error of pydantic → its text; unknown keys and their suggestion are `unknown_key`'s."""
+    """One error → its text; unknown keys and their suggestion are `unknown_key`'s."""
     kind = error["type"]
     if kind == "value_error":
         return str(error["ctx"]["error"])
@@ -140,21 +140,5 @@ def _shape(path: Path) -> Shape:
 
 @cache
 def _levels() -> dict[Shape, tuple[str, ...]]:
-    """Every table of the format → its keys; from the JSON Schema, which knows them all."""
-    schema = DesiredFile.model_json_schema()
-    return {shape: tuple(table["properties"]) for shape, table in _tables(schema, schema["$defs"], ())}
-
-
-def _tables(node: Mapping[str, Any], defs: Mapping[str, Any], shape: Shape) -> Iterator[tuple[Shape, Mapping[str, Any]]]:
-    for option in node.get("anyOf", ()):
-        yield from _tables(option, defs, shape)
-    if "$ref" in node:
-        yield from _tables(defs[node["$ref"].rpartition("/")[2]], defs, shape)
-    if "properties" in node:
-        yield shape, node
-        for key, inner in node["properties"].items():
-            yield from _tables(inner, defs, (*shape, key))
-    if isinstance(node.get("items"), dict):
-        yield from _tables(node["items"], defs, (*shape, "#"))
-    if isinstance(node.get("additionalProperties"), dict) and "$ref" in node["additionalProperties"]:
-        yield from _tables(node["additionalProperties"], defs, (*shape, "*"))
+    """Every table of the format → its keys."""
+    return dict(tables.levels(DesiredFile))
