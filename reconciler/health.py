@@ -33,17 +33,19 @@ class Seen(NamedTuple):
     peers: tuple[Peer, ...] | None = None  # None: the engine could not be asked, or there is none
     owner: tuple[int, int] | None = None  # pid and start ticks
     is_online: bool = True  # some link of the host carries anything at all
+    boot_us: int = 0  # the same moment since the machine started: a clock that nobody sets
 
 
 def after(before: Pulse | None, intent: Intent, seen: Seen) -> Pulse:
     """The pulse with this round in it."""
     settings = intent.tunnel.health or Health()
-    last = _continued(before, intent, seen)
+    last = _continued(before and before.by_clock(seen.now_us, seen.boot_us), intent, seen)
     pings = tuple(_pinged(last, target, seen) for target in settings.ping)
     talks = tuple(_talked(last, intent, peer, seen) for peer in seen.peers) if seen.peers is not None else last.talks
     now = last._replace(
-        at_us=seen.now_us, pings=pings, talks=talks, rx_packets=seen.rx_packets, hears=_hears(last, intent, seen)
-    )
+        at_us=seen.now_us, boot_us=seen.boot_us, pings=pings, talks=talks, rx_packets=seen.rx_packets,
+        hears=_hears(last, intent, seen),
+    )  # fmt: skip
     return _restarted(_counted(now, settings, works=_works(now, intent, seen)), intent, seen)
 
 
@@ -77,7 +79,10 @@ def _pinged(last: Pulse, target: bytes, seen: Seen) -> Ping:
 def _talked(last: Pulse, intent: Intent, peer: Peer, seen: Seen) -> Talk:
     """Sent is what is more than keepalives: these nobody answers."""
     known = next((talk for talk in last.talks if talk.public_key == peer.public_key), None)
-    talk = Talk(peer.public_key, peer.rx_bytes, peer.tx_bytes)
+    handshake_us = peer.latest_handshake_s * 1_000_000 if peer.latest_handshake_s else None
+    if known is not None and known.handshake_s == peer.latest_handshake_s:
+        handshake_us = known.handshake_us
+    talk = Talk(peer.public_key, peer.rx_bytes, peer.tx_bytes, None, peer.latest_handshake_s, handshake_us)
     if known is None or peer.rx_bytes != known.rx_bytes or peer.tx_bytes < known.tx_bytes:
         return talk
     passed_s = (seen.now_us - last.at_us) / 1e6
@@ -121,7 +126,7 @@ def _peers(now: Pulse, intent: Intent, seen: Seen) -> bool | None:
 def _peer(now: Pulse, intent: Intent, settings: PeerSettings, found: Peer) -> bool | None:
     health = intent.tunnel.health or Health()
     talk = next((talk for talk in now.talks if talk.public_key == found.public_key), None)
-    age_s = now.at_us / 1e6 - (found.latest_handshake_s or 0)
+    age_s = (now.at_us - ((talk and talk.handshake_us) or 0)) / 1e6
     if age_s < (health.handshake_max_age_s or HANDSHAKE_MAX_AGE_S) and not (talk and is_silent(talk, now.at_us)):
         return True
     begun_s = (now.at_us - now.begun_us) / 1e6

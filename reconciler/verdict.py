@@ -20,6 +20,7 @@ from reconciler.model.verdict import Judgement, Verdict
 from reconciler.typed import NamedTuple
 
 REASONS_SHOWN = 12
+_SKEW_S = 5  # a handshake may be a little younger than the look that tells of it
 _BASIC = ("link", "address", "route", "rule")
 
 
@@ -194,7 +195,7 @@ def _peers(intent: Intent, found: Iterable[Resource], facts: Facts) -> list[str]
         label = f"peer {peer.name or peer.public_key}"
         if not seen.endpoints:
             reasons.append(f"{label}: endpoint {endpoint} could not be resolved")
-        elif peer.keepalive_s and up_s >= HANDSHAKE_GRACE_S:
+        elif peer.keepalive_s and not 0 <= up_s < HANDSHAKE_GRACE_S:  # less than nothing: the clock was set back
             reasons += _handshake(label, seen.latest_handshake_s, facts.now_us // 1_000_000, max_age_s)
     return reasons
 
@@ -203,6 +204,8 @@ def _handshake(label: str, latest_s: int | None, now_s: int, max_age_s: float) -
     if latest_s is None:
         return [f"{label}: no handshake yet"]
     age_s = now_s - latest_s
+    if age_s < -_SKEW_S:
+        return [f"{label}: last handshake {-age_s} s from now: the clock was set back, the next handshake tells"]
     return [f"{label}: last handshake {age_s} s ago"] if age_s >= max_age_s else []
 
 

@@ -4,6 +4,7 @@ writes, and `status` reads the same. Hints like all there: what cannot be read a
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 
 from reconciler.host import files
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 FILE = "health.json"
 _VERSION = 1
 _MOST_BYTES = 1 << 20
-_NUMBERS = ("ifindex", "generation", "begun_us", "at_us", "rx_packets", "bad", "good", "restarts")
+_NUMBERS = ("ifindex", "boot_us", "generation", "begun_us", "at_us", "rx_packets", "bad", "good", "restarts")
 
 
 def read(run_dir: str | Path, name: TunnelName) -> Pulse | None:
@@ -47,6 +48,11 @@ def drop(run_dir: Path, name: TunnelName) -> None:
         os.unlink(_path(run_dir, name))
 
 
+def boot_us() -> int:
+    """Since the machine started, its sleep included. Times of the clock are compared with it: that may have been set."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
 def _path(run_dir: str | Path, name: TunnelName) -> str:
     return os.path.join(run_dir, "tunnels", name, FILE)
 
@@ -60,6 +66,7 @@ def _decoded(document: dict[str, Any]) -> Pulse:
     numbers += [one for one in (pulse.dead_since_us, pulse.restarted_us) if one is not None]
     numbers += [one for ping in pings for one in (ping.missed, ping.answered_us or 0)]
     numbers += [one for talk in talks for one in (talk.rx_bytes, talk.tx_bytes, talk.silent_since_us or 0)]
+    numbers += [one for talk in talks for one in (talk.handshake_s or 0, talk.handshake_us or 0)]
     numbers += pulse.condemned or ()
     if not all(isinstance(number, int) for number in numbers) or not isinstance(pulse.hears, bool):
         raise ValueError("no pulse")

@@ -21,7 +21,7 @@ def tunnels(before: Survey, request: Request) -> frozenset[TunnelName]:
     every = {intent.name for intent in before.stored.intents} | {step.tunnel for step in before.plan.steps}
     up = [i for i in before.stored.intents if i.is_wanted_up(before.facts.boot_id)]
     gave_up = {i.name for i in up if i.progress.state == "failed"}
-    waiting = {i.name for i in up if i.progress.state == "waiting" and (i.progress.next_retry_us or 0) > before.facts.now_us}
+    waiting = {i.name for i in up if i.progress.waits(before.facts.now_us)}
     left_alone = request.besides | (waiting if request.patient else set()) | (set() if request.requested else gave_up)
     return frozenset(every | {HOST}) - left_alone
 

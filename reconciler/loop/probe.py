@@ -14,6 +14,7 @@ from reconciler.errors import TunctlError
 from reconciler.host import pulses
 from reconciler.host.machine import Machine
 from reconciler.host.ping import ping
+from reconciler.host.pulses import boot_us
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
@@ -89,7 +90,7 @@ def _due(
         one, settings = there.get(intent.name), intent.tunnel.health
         if one is None or settings is None or (only is not None and intent.name not in only):
             continue
-        before = pulses.read(machine.run_dir, intent.name)
+        before = _read(machine, intent.name, now_us)
         is_same = before is not None and before.ifindex == one.ifindex and before.generation == intent.generation
         if is_same and before and 0 <= now_us - before.at_us < settings.interval_s * EARLY * 1e6:
             continue
@@ -123,6 +124,7 @@ def _looked_after(
         seen = health.Seen(
             _now_us(), machine.handles.boot_id, state.ifindex, state.carrier, state.counters.rx_packets,
             {target: answers[state.name, target] for target in one.health.ping}, peers.get(name), owners.get(name), is_online,
+            boot_us(),
         )  # fmt: skip
         pulse = health.after(one.before, one.intent, seen)
         with suppress(OSError):  # a full disk: the next round has another try
@@ -180,10 +182,15 @@ def _next_s(intents: Iterable[Intent], looked_after: Collection[TunnelName], mac
     waits = []
     for intent in intents:
         interval_s = intent.tunnel.health.interval_s if intent.tunnel.health else 0.0
-        pulse = None if intent.name in looked_after else pulses.read(machine.run_dir, intent.name)
+        pulse = None if intent.name in looked_after else _read(machine, intent.name, now_us)
         passed_s = (now_us - pulse.at_us) / 1e6 if pulse else 0.0
         waits.append(interval_s - min(max(passed_s, 0.0), interval_s))
     return min(waits)
+
+
+def _read(machine: Machine, name: TunnelName, now_us: int) -> Pulse | None:
+    known = pulses.read(machine.run_dir, name)
+    return known and known.by_clock(now_us, boot_us())
 
 
 def _now_us() -> int:

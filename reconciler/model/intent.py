@@ -20,6 +20,10 @@ class Progress(NamedTuple):
     worked: bool = False  # it was up at least once since it was last asked for
     last_addresses: tuple[str, ...] = ()  # as text, of the last time it was up
 
+    def waits(self, now_us: int) -> bool:
+        """For its next attempt. Not by a clock that was set back behind its last one: that may be for a year."""
+        return self.state == "waiting" and (self.since_us or 0) <= now_us < (self.next_retry_us or 0)
+
 
 class Vouched(NamedTuple):
     """An endpoint that a manifest vouched for: the best one so far. It is kept, because a newer one may be damaged or

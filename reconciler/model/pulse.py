@@ -8,6 +8,7 @@ from reconciler.model.prefix import ntop
 from reconciler.model.tunnel import Restart, Tunnel
 from reconciler.typed import NamedTuple
 
+SET_US = 1_000_000  # by more than this the clock was set, not only slewed
 SILENT_S = 15  # KEEPALIVE_TIMEOUT + REKEY_TIMEOUT: who was sent data answers within that, if only with a keepalive
 
 
@@ -31,6 +32,8 @@ class Talk(NamedTuple):
     rx_bytes: int = 0
     tx_bytes: int = 0
     silent_since_us: int | None = None  # since when data is sent to it and nothing at all comes back
+    handshake_s: int | None = None  # the last one, as the engine says it: by the clock as it went then
+    handshake_us: int | None = None  # the same, by the clock as it goes now
 
 
 class Pulse(NamedTuple):
@@ -52,6 +55,23 @@ class Pulse(NamedTuple):
     restarts: int = 0  # of its program, in a row
     restarted_us: int | None = None
     condemned: tuple[int, int] | None = None  # pid and start ticks of the program that is not to go on
+    boot_us: int = 0  # of the last round, since the machine started (CLOCK_BOOTTIME): nobody sets this clock
+
+    def by_clock(self, now_us: int, boot_us: int) -> Pulse:
+        """The same rounds by the clock as it goes now. It may have been set since: what was ten seconds ago still is."""
+        set_us = (now_us - boot_us) - (self.at_us - self.boot_us)
+        if not self.boot_us or abs(set_us) < SET_US:
+            return self
+
+        def moved(us: int | None) -> int | None:
+            return None if us is None else us + set_us
+
+        talks = (t._replace(silent_since_us=moved(t.silent_since_us), handshake_us=moved(t.handshake_us)) for t in self.talks)
+        return self._replace(
+            begun_us=self.begun_us + set_us, at_us=self.at_us + set_us, talks=tuple(talks),
+            pings=tuple(ping._replace(answered_us=moved(ping.answered_us)) for ping in self.pings),
+            dead_since_us=moved(self.dead_since_us), restarted_us=moved(self.restarted_us),
+        )  # fmt: skip
 
     @property
     def is_dead(self) -> bool:

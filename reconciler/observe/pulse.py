@@ -29,6 +29,7 @@ def look(
             pulse = pulses.read(machine.run_dir, intent.name)
             if pulse is not None and not _is_about(pulse, machine, intent, links[there[intent.name]]):
                 pulse = None
+            pulse = pulse and pulse.by_clock(now_us, pulses.boot_us())
             found[intent.name] = Vital(intent.name, pulse, _blind(pulse, intent.tunnel.health, policy, now_us))
     return found
 

@@ -181,7 +181,10 @@ def test_by_a_timer_and_nobody_else(ends: Ends) -> None:
     assert ends.tunctl.run("plan").returncode == 0
     pulse = ends.a.run_dir / "tunnels/office/health.json"
     known = json.loads(pulse.read_text())
-    pulse.write_text(json.dumps(known | {"at_us": known["at_us"] - 1_000_000_000}))
+    for years_us in (10**15, -(10**15)):
+        pulse.write_text(json.dumps(known | {"at_us": known["at_us"] + years_us}))
+        assert ends.status()["unobserved"] == [], "F52: the clock was set meanwhile, and only that"
+    pulse.write_text(json.dumps(known | {key: known[key] - 1_000_000_000 for key in ("at_us", "boot_us")}))
     assert "unhealthy" in reasons(ends), "nobody knows better"
     assert ends.status()["unobserved"][0].startswith("health: last looked at 100")
     ends.tunctl.run("reconcile")

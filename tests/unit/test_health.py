@@ -23,6 +23,7 @@ ONE, TWO = pton("10.0.0.1"), pton("fd00::1")
 KEY = "k" * 43 + "="
 NOW_S = 1_800_000_000
 EVERY_S = 10
+BOOT_US = 300_000_000  # the machine is up for so long in round 0
 
 
 def intent(tunnel: Tunnel, **fields: Any) -> Intent:
@@ -42,7 +43,8 @@ def talking(keepalive_s: int | None) -> Intent:
 def seen(number: int, *answers: str | None, **fields: Any) -> Seen:
     """Round number so and so."""
     given = dict(zip((ONE, TWO), answers, strict=False))
-    return Seen((NOW_S + number * EVERY_S) * 1_000_000, "boot", 7, True, 0, given)._replace(**fields)
+    at_us = number * EVERY_S * 1_000_000
+    return Seen(NOW_S * 1_000_000 + at_us, "boot", 7, True, 0, given, boot_us=BOOT_US + at_us)._replace(**fields)
 
 
 def rounds(of: Intent, *each: Seen, before: Pulse | None = None) -> Pulse:
@@ -197,7 +199,33 @@ def test_a_new_interface_begins_again_but_for_its_restarts() -> None:
     by_user = after(pulse._replace(condemned=None), of, seen(4, *BAD, ifindex=8, owner=(2, 2)))
     assert not by_user.is_dead
     assert not after(pulse, of, seen(4, *BAD, boot_id="other")).is_dead
-    assert not after(pulse, of, seen(-9, *BAD)).is_dead, "the clock went back"
+    assert not after(pulse, of, seen(-9, *BAD)).is_dead, "it comes from another machine's future"
+
+
+def set_by(clock_s: int, one: Seen) -> Seen:
+    return one._replace(now_us=one.now_us + clock_s * 1_000_000)
+
+
+@pytest.mark.parametrize("clock_s", [86_400, -86_400, 100, -100])
+def test_a_clock_that_is_set_changes_nothing(clock_s: int) -> None:
+    """F52: who works is not restarted, who is dead stays so and as long, pauses are as long as before, ages are told right."""
+    peers = talking(25)
+    alive = rounds(peers, *(seen(n, peers=peer(NOW_S, rx=500)) for n in range(3)))
+    alive = rounds(peers, *(set_by(clock_s, seen(n, peers=peer(NOW_S, rx=500))) for n in range(3, 12)), before=alive)
+    assert (alive.is_dead, alive.bad, said(alive, peers)) == (False, 0, ""), "the engine tells the handshake by the old clock"
+    silent = rounds(peers, *(set_by(clock_s, seen(n, peers=peer(NOW_S, rx=500))) for n in range(18, 21)), before=alive)
+    assert silent.is_dead, "180 s, whatever the clock says"
+    anew = NOW_S + 200 + clock_s
+    assert rounds(peers, *(set_by(clock_s, seen(n, peers=peer(anew))) for n in range(21, 24)), before=silent).works
+
+    of, owner = pinging("restart", Restart(base_s=200, max_s=300)), (1, 1)
+    dead = rounds(of, seen(0, *GOOD, owner=owner), *(seen(n, *BAD, owner=owner) for n in range(1, 4)))
+    assert dead.condemned == owner
+    waits = rounds(of, *(set_by(clock_s, seen(n, *BAD, owner=(2, 2))) for n in range(4, 23)), before=dead)
+    assert (waits.is_dead, waits.condemned) == (True, None)
+    assert "unhealthy for 190 s" in said(waits, of)
+    assert "last answer 220 s ago" in said(waits, of)
+    assert after(waits, of, set_by(clock_s, seen(23, *BAD, owner=(2, 2)))).condemned == (2, 2), "200 s after the first"
 
 
 def test_a_tun_has_nothing_to_restart() -> None:

@@ -58,6 +58,16 @@ def test_back_off() -> None:
     assert (progress.attempt, progress.next_retry_us, progress.error) == (0, None, "")
 
 
+@pytest.mark.parametrize(
+    ("now_s", "waits"), [(99, False), (100, True), (104, True), (105, False), (-86_400, False), (86_400, False)]
+)
+def test_nobody_waits_for_a_clock_that_was_set(now_s: int, waits: bool) -> None:
+    """F52: the pause was five seconds; one that was begun by another clock is over."""
+    progress, _ = after(Progress(), FAILED, Restart(), 100_000_000)
+    assert progress.waits(now_s * 1_000_000) is waits
+    assert not Progress().waits(now_s * 1_000_000)
+
+
 def test_gives_up_after_the_last_attempt_and_begins_anew_when_asked() -> None:
     progress = Progress()
     states = []

@@ -150,6 +150,8 @@ PEERS: dict[str, tuple[Intent, Peer, Verdict, str]] = {
     "fresh": (wireguard(999), peer(20), Verdict.CONNECTED, ""),
     "at the limit": (wireguard(999), peer(179), Verdict.CONNECTED, ""),
     "old": (wireguard(999), peer(180), Verdict.DEGRADED, "peer berlin: last handshake 180 s ago"),
+    "of a clock that was set back since": (wireguard(-9999), peer(-600), Verdict.DEGRADED, "the clock was set back"),
+    "a moment younger than the look": (wireguard(999), peer(-1), Verdict.CONNECTED, ""),
     "never": (wireguard(999), peer(None), Verdict.DEGRADED, "peer berlin: no handshake yet"),
     "grace": (wireguard(14), peer(None), Verdict.CONNECTED, ""),
     "no keepalive, no expectation": (wireguard(999, None), peer(None), Verdict.CONNECTED, ""),
