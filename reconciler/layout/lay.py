@@ -9,7 +9,7 @@ from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
-from reconciler.model.prefixes import Prefixes
+from reconciler.model.prefixes import NONE, Prefixes
 from reconciler.model.tunnel import PrefixFile, RouteSettings
 from reconciler.typed import NamedTuple
 
@@ -67,8 +67,8 @@ def lay(
     those that tunnels may cover."""
     tunnel = intent.tunnel
     split = tunnel.split
-    direct = _all(split.direct, split.direct_files) if split else Prefixes()
-    inside = (_all(split.vpn, split.vpn_files) if split else Prefixes()) or Prefixes.of(allowed)
+    direct = _all(split.direct, split.direct_files) if split else NONE
+    inside = (_all(split.vpn, split.vpn_files) if split else NONE) or Prefixes.of(allowed)
     listed = [(entry, _all(entry.to, (entry.to_file,) if entry.to_file else ())) for entry in tunnel.routes]
     leave_out = _LeaveOut(kept, direct)
     prefixes = leave_out.rest(inside)
@@ -76,7 +76,9 @@ def lay(
     table_less = Prefixes.union((prefixes, *(to for entry, to in entries if _is_through(entry))))
     full = frozenset[int]()
     if tunnel.table is None and not tunnel.has_own_table:
-        through = Prefixes.union((inside, *(to for entry, to in listed if _is_through(entry))))
+        through = table_less
+        if leave_out.excluded:
+            through = Prefixes.union((inside, *(to for entry, to in listed if _is_through(entry))))
         full = frozenset(family for family in (AF_INET, AF_INET6) if through.covers_all(family))
     blocks = tunnel.on_failure == "block" or (tunnel.on_failure is None and bool(full))
     own = bool(full or direct or blocks or tunnel.has_own_table)
@@ -96,25 +98,31 @@ def _is_through(entry: RouteSettings) -> bool:
     return entry.table is None and entry.type == UNICAST
 
 
+_DIRECT = IfName("")  # no network of a device
+
+
 class _LeaveOut:
     """Takes out what equals or lies inside a local network, or a direct prefix; a wider one stays."""
 
     def __init__(self, kept: Sequence[Connected], direct: Prefixes) -> None:
-        self._networks = [(one.prefix, f"LAN {one.prefix} on {one.dev}") for one in kept]
-        self._networks += [(prefix, f"direct {prefix}") for prefix in direct]
-        self._found: dict[Prefix, str] = {}
+        self._networks = [(one.prefix, one.dev) for one in kept]
+        self._networks += [(prefix, _DIRECT) for prefix in direct]
+        self._found: dict[Prefix, tuple[Prefix, IfName]] = {}
 
     @property
     def excluded(self) -> tuple[Excluded, ...]:
-        return tuple(Excluded(prefix, reason) for prefix, reason in self._found.items())
+        return tuple(
+            Excluded(prefix, f"LAN {network} on {dev}" if dev else f"direct {network}")
+            for prefix, (network, dev) in self._found.items()
+        )
 
     def rest(self, prefixes: Prefixes) -> Prefixes:
         if not prefixes:
             return prefixes
         out: set[Prefix] = set()
-        for network, reason in self._networks:
-            for prefix in prefixes.inside(network):
+        for one in self._networks:
+            for prefix in prefixes.inside(one[0]):
                 if prefix not in out:
                     out.add(prefix)
-                    self._found[prefix] = reason
+                    self._found[prefix] = one
         return prefixes - Prefixes.of(out) if out else prefixes

@@ -9,9 +9,10 @@ from reconciler.kinds.routes import Some, bundled
 from reconciler.layout.lay import MAIN, UNICAST, Lay
 from reconciler.model.facts import Facts
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
-from reconciler.model.prefixes import Prefixes
+from reconciler.model.prefixes import NONE, Prefixes
 from reconciler.model.tunnel import RouteSettings
 
+_USUAL, _UNREACHABLE = RouteSettings(), RouteSettings(type="unreachable")
 ANY = {AF_INET: Prefix(bytes(4), 0), AF_INET6: Prefix(bytes(16), 0)}
 
 
@@ -24,9 +25,9 @@ def of_tunnel(lay: Lay, facts: Facts) -> Iterator[Some]:
 
 def all_of(lay: Lay, facts: Facts) -> Iterator[tuple[Route, Prefixes]]:
     """All routes of a tunnel: what some have in common, and their prefixes. What blocks comes first."""
-    yield from _alike(lay, blocked(lay, facts), lay.table, BLOCK_METRIC + lay.intent.slot, RouteSettings(type="unreachable"))
+    yield from _alike(lay, blocked(lay, facts), lay.table, BLOCK_METRIC + lay.intent.slot, _UNREACHABLE)
     tunnel = lay.intent.tunnel
-    yield from _alike(lay, _asked(lay) if lay.is_dead else lay.prefixes, lay.table, tunnel.metric, RouteSettings())
+    yield from _alike(lay, _asked(lay) if lay.is_dead else lay.prefixes, lay.table, tunnel.metric, _USUAL)
     for entry, prefixes in lay.entries:
         if lay.is_dead and entry.type == UNICAST:
             continue
@@ -82,13 +83,13 @@ def _alike(
 def blocked(lay: Lay, facts: Facts) -> Prefixes:
     """What is unreachable when nothing better stands in the tunnel's table; a family that is taken whole, as a whole."""
     if not lay.owns_table:
-        return Prefixes()
+        return NONE
     whole_ones = [ANY[family] for family in lay.full] if lay.blocks else []
     if leaks_ipv6(lay, facts):
         whole_ones.append(ANY[AF_INET6])
     out = Prefixes.of(whole_ones)
     for size, family in ((4, AF_INET), (16, AF_INET6)) if lay.blocks else ():
-        out |= lay.table_less.of_size(size) if family not in lay.full else Prefixes()
+        out |= lay.table_less.of_size(size) if family not in lay.full else NONE
     return out
 
 

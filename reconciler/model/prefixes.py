@@ -25,8 +25,8 @@ class Prefixes:
 
     def __init__(self, v4: Iterable[bytes] = (), v6: Iterable[bytes] = ()) -> None:
         """Of records, in any order, repeated ones too."""
-        self.v4 = b"".join(sorted(dict.fromkeys(v4)))  # mostly they are in order already: that is sorted in no time
-        self.v6 = b"".join(sorted(dict.fromkeys(v6)))
+        self.v4 = b"".join(sorted(dict.fromkeys(v4))) if v4 else b""  # mostly in order already: that is sorted in no time
+        self.v6 = b"".join(sorted(dict.fromkeys(v6))) if v6 else b""
 
     @classmethod
     def of(cls, prefixes: Iterable[Prefix]) -> Prefixes:
@@ -36,14 +36,14 @@ class Prefixes:
         records: dict[int, list[bytes]] = {4: [], 16: []}
         for packed, length in prefixes:
             records[len(packed)].append(packed + _BYTE[length])
-        return cls(records[4], records[16]) if records[4] or records[16] else _EMPTY
+        return cls(records[4], records[16]) if records[4] or records[16] else NONE
 
     @classmethod
     def union(cls, parts: Iterable[Prefixes]) -> Prefixes:
         """All of them as one set."""
         several = [prefixes for prefixes in parts if prefixes.v4 or prefixes.v6]
         if len(several) < 2:
-            return several[0] if several else _EMPTY
+            return several[0] if several else NONE
         return cls(*([record for prefixes in several for record in prefixes.records(size)] for size in _SIZES))
 
     @classmethod
@@ -90,7 +90,7 @@ class Prefixes:
         """Those that equal it or lie inside it: in this order they are neighbours."""
         mine, stride = self._table(len(network.packed))
         if not mine:
-            return _EMPTY
+            return NONE
         last = int.from_bytes(network.packed, "big") | (1 << network.bits - network.length) - 1
         begin = _place(mine, stride, network.packed + _BYTE[network.length])
         end = _place(mine, stride, last.to_bytes(stride - 1, "big") + b"\xff")
@@ -132,7 +132,7 @@ class Prefixes:
         if not self or not other:
             return self
         if self == other:
-            return Prefixes()
+            return NONE
         return Prefixes(*(filterfalse(set(other.records(size)).__contains__, self.records(size)) for size in _SIZES))
 
     def __iter__(self) -> Iterator[Prefix]:
@@ -180,7 +180,7 @@ class Prefixes:
         return (self.v4, 5) if size == 4 else (self.v6, 17)
 
 
-_EMPTY = Prefixes()
+NONE = Prefixes()
 
 
 def _made(v4: bytes, v6: bytes) -> Prefixes:
