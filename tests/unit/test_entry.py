@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,14 +65,29 @@ def test_ctrl_c_is_no_traceback(tmp_path: Path) -> None:
     with sqlite3.connect(state / "intent.db", isolation_level=None) as locked:
         locked.execute("CREATE TABLE some (thing)")
         locked.execute("BEGIN EXCLUSIVE")
-        argv = [sys.executable, "-m", "reconciler", "status", "--state-dir", str(state), "--run-dir", str(tmp_path / "run")]
-        process = subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 10
-        while "sqlite" not in Path(f"/proc/{process.pid}/maps").read_text() and time.monotonic() < deadline:
-            time.sleep(0.001)
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=10) == ("", "")
-    assert process.returncode == -signal.SIGINT
+        ends = [_interrupted(state, tmp_path / "run") for _ in range(3)]
+        while -signal.SIGINT not in [code for code, _ in ends] and len(ends) < 20:
+            ends.append(_interrupted(state, tmp_path / "run"))  # it waits for 0.3 s only: the signal may come too late
+    assert {end for end in ends if end[0] != 74} == {(-signal.SIGINT, "")}
+    assert not any("Traceback" in said for _, said in ends)
+
+
+def _interrupted(state: Path, run: Path) -> tuple[int, str]:
+    """Ctrl-C while `status` waits for the store: its exit code, and what it said."""
+    argv = [sys.executable, "-m", "reconciler", "status", "--state-dir", str(state), "--run-dir", str(run)]
+    process = subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 10
+    while process.poll() is None and "sqlite" not in _maps(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    return process.returncode, out + err
+
+
+def _maps(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/maps").read_text()
+    return ""
 
 
 @pytest.mark.parametrize("words", ["", "key"])
