@@ -39,7 +39,7 @@ class Report(NamedTuple):
     known: Known = Known()
     owners: tuple[tuple[TunnelName, int, int], ...] = ()  # name, pid, start ticks
     restarts: tuple[tuple[TunnelName, int, Restart], ...] = ()  # name, generation, how patient
-    retry_s: float | None = None  # from now: the next attempt that some tunnel waits for
+    retries: tuple[tuple[TunnelName, float], ...] = ()  # who waits for the next attempt, how many seconds from now
     interval_s: float = INTERVAL_S
     warnings: tuple[str, ...] = ()  # of manifests, also those that were said before
     files: frozenset[str] = frozenset()  # a change of one of these is a reason to look
@@ -55,8 +55,7 @@ def report(passed: Pass) -> Report:
     seen = passed.after
     stored = seen.stored
     up = [intent for intent in stored.intents if intent.is_wanted_up(seen.facts.boot_id)]
-    states = [passed.moves[i.name][0] if i.name in passed.moves else i.progress for i in up]
-    retries = [state.next_retry_us for state in states if state.state == "waiting" and state.next_retry_us]
+    states = {i.name: passed.moves[i.name][0] if i.name in passed.moves else i.progress for i in up}
     owners = [(name, own.pid, own.start_ticks) for name in seen.found_by_tunnel if (own := seen.owner_of(name)) is not None]
     return Report(
         tuple(
@@ -71,7 +70,7 @@ def report(passed: Pass) -> Report:
         _known(seen, [i.tunnel.interface for i in up if i.tunnel.interface]),
         tuple((name, pid, ticks) for name, pid, ticks in owners if pid and ticks),
         tuple((i.name, i.generation, i.tunnel.restart) for i in up),
-        (min(retries) - seen.facts.now_us) / 1e6 if retries else None,
+        tuple((name, one.rest_us(seen.facts.now_us) / 1e6) for name, one in states.items() if one.state == "waiting"),
         min((policy_of(source.host for source in stored.sources).interval_s, *_refreshes_s(up))),
         _warnings(seen),
         _files(up),

@@ -168,11 +168,17 @@ class Daemon:
             self._warn(note)
         self._warned = frozenset(report.warnings)
         self._due.at(now_s + report.interval_s)
-        if report.retry_s is not None:
-            self._due.at(now_s + max(report.retry_s, 0.0))
+        self._try_again(one, report, now_s)
         for until_s in self._repairs.withheld(now_s).values():
             self._due.at(until_s)
         self._ears.ready()
+
+    def _try_again(self, one: Worker, report: Report, now_s: float) -> None:
+        """Those that wait, when their time has come by every clock; not those that others are seeing to."""
+        resting, others = self._resting(now_s), self._crew.busy - (one.names or frozenset())
+        for name, after_s in report.retries:
+            if name not in others:
+                self._due.at(now_s + max(after_s, resting[name].for_s if name in resting else 0.0))
 
     def _looked(self, made: Round) -> None:
         self._rounds.made(made, time.monotonic())

@@ -24,6 +24,10 @@ class Progress(NamedTuple):
         """For its next attempt. Not by a clock that was set back behind its last one: that may be for a year."""
         return self.state == "waiting" and (self.since_us or 0) <= now_us < (self.next_retry_us or 0)
 
+    def rest_us(self, now_us: int) -> int:
+        """How long it still waits."""
+        return (self.next_retry_us or 0) - now_us if self.waits(now_us) else 0
+
 
 class Vouched(NamedTuple):
     """An endpoint that a manifest vouched for: the best one so far. It is kept, because a newer one may be damaged or
