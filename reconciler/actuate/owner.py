@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from reconciler.actuate import listen
 from reconciler.errors import Bug, NotPermitted, StepFailed, TunctlError, Unavailable
@@ -12,9 +13,11 @@ from reconciler.host import accounts, cgroup, children, files, launch, nl_link, 
 from reconciler.host.handles import Handle
 from reconciler.host.launch import Identity, Program, Started
 from reconciler.host.machine import Machine
+from reconciler.host.netlink import KernelError
 from reconciler.host.process import Process
 from reconciler.host.trees import belonging, trees
 from reconciler.kinds.owner import Owner, fingerprint
+from reconciler.model.found import LinkState
 from reconciler.model.marks import ENVIRONMENT_KEY
 from reconciler.model.port import place
 
@@ -31,21 +34,23 @@ def create(machine: Machine, wanted: Owner) -> None:
     assert wanted.tunnel
     log = machine.handles.directory(wanted.tunnel) / ownerlog.FILE
     ownerlog.bound_log(log)
-    existed = _link_is_there(machine, wanted)
+    before = machine.rtnl.link(name=wanted.dev)
     since = ownerlog.size(log)
     started = _start(machine, wanted, log)
     try:
         _wait_until_ready(machine, wanted, started, _listener(machine, wanted, since))
+        _set_mtu_back(machine, wanted, before)
     except TunctlError as error:
         if not machine.has_turn:
             raise
-        left = _take_back(machine, wanted, started, link_too=not existed)
+        left = _take_back(machine, wanted, started, link_too=before is None)
         listen.give_way(machine, wanted.ports)
         words = [f"{wanted}: {error.message}", *(f"  {line}" for line in ownerlog.tail(log, since=since)), *left]
         raise StepFailed("\n".join(words), hint=error.hint or f"its output is in {log}") from None
     except BaseException:  # told to end: within two seconds
         if machine.has_turn:
-            _take_back(machine, wanted._replace(stop_grace_s=min(wanted.stop_grace_s, _HURRY_S)), started, link_too=not existed)
+            hurried = wanted._replace(stop_grace_s=min(wanted.stop_grace_s, _HURRY_S))
+            _take_back(machine, hurried, started, link_too=before is None)
         raise
 
 
@@ -271,8 +276,12 @@ def _may_hold(pid: int, dev: str) -> bool:
         return True
 
 
-def _link_is_there(machine: Machine, wanted: Owner) -> bool:
-    return machine.rtnl.link(name=wanted.dev) is not None
+def _set_mtu_back(machine: Machine, wanted: Owner, before: LinkState | None) -> None:
+    """An engine that opens our device makes its MTU 1420 (wireguard-go does). Where this fails, the next look shows it."""
+    after = machine.rtnl.link(name=wanted.dev) if wanted.own_mounts and before else None
+    if before and after and after.mtu != before.mtu:
+        with suppress(KernelError):
+            machine.rtnl.request(nl_link.RTM_NEWLINK, 0, nl_link.wanted(index=after.ifindex, mtu=before.mtu))
 
 
 def _take_back(machine: Machine, wanted: Owner, started: Started, *, link_too: bool) -> list[str]:

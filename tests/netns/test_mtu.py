@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from tests.netns.layouts import is_settled
-from tests.netns.scenario import desired, exec_, verdict
-from tests.netns.world import Uplink
+from tests.netns.scenario import desired, exec_, key_pair, verdict, wireguard
+from tests.netns.world import Uplink, wait_until
 
 OPTIONS = 'device = "tunctl"\nremote = ["203.0.113.10"]'
 
@@ -39,3 +42,18 @@ def test_a_device_of_the_programs_own_is_the_programs(uplink: Uplink) -> None:
     cl.ip("link set tun-demo mtu 1400")
     cl.tunctl("reconcile")
     assert (verdict(cl, expect=0)["mtu"], verdict(cl)["owner"]["pid"]) == (1400, pid)
+
+
+def test_wireguards_own_idea_of_an_mtu_needs_no_second_look(uplink: Uplink) -> None:
+    """wireguard-go makes it 1420 when it opens the device."""
+    cl = uplink.cl
+    key_pair(cl, "wg.key")
+    file = cl.write("d.toml", desired(wireguard("demo", "wg.key", keys="mtu = 1300")))
+    for words in (("apply", file), ("reconcile",)):
+        said = cl.tunctl(*words).stdout
+        assert "owner wireguard-go" in said
+        assert "~ link" not in said
+        now = verdict(cl, expect=0)
+        assert now["mtu"] == 1300
+        os.kill(now["owner"]["pid"], signal.SIGKILL)
+        wait_until(lambda: not verdict(cl)["owner"]["running"])
