@@ -11,7 +11,8 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from reconciler.cli.output import Output
-    from reconciler.model.order import Order
+
+    Command = Callable[["Words", Output], int | None]
 
 DESIRED = "/etc/tunctl/desired.toml"
 STATE_DIR, RUN_DIR = "/var/lib/tunctl", "/run/tunctl"
@@ -37,19 +38,25 @@ def run_short(arguments: Sequence[str]) -> int | None:
     words = Words("version") if list(arguments) == ["--version"] else _parse(arguments)
     if words is None:
         return None
-    bytecode = Bytecode(words.command)
-    code = _run(words)
-    bytecode.end(keep=code is not None)
+    code = None
+    if words.command in _ORDERS:
+        asking = Bytecode("order")
+        code = _run(_by_daemon, words)
+        asking.end(keep=True)
+    if code is None and words.command in _COMMANDS:
+        alone = Bytecode(words.command)
+        code = _run(_COMMANDS[words.command], words)
+        alone.end(keep=code is not None)
     return code
 
 
-def _run(words: Words) -> int | None:
+def _run(command: Command, words: Words) -> int | None:
     from reconciler.cli.output import Output
     from reconciler.errors import Bug, TunctlError
 
     output = Output(as_json=words.as_json, colour=False if words.no_color else None, debug=words.debug)
     try:
-        return _COMMANDS[words.command](words, output)
+        return command(words, output)
     except TunctlError as error:
         output.error(error)
         return error.exit_code
@@ -75,7 +82,7 @@ def _parse(arguments: Sequence[str]) -> Words | None:
             return None
         else:
             names.append(word)
-    if not names or names[0] not in _COMMANDS or len(names) > _MOST_NAMES.get(names[0], len(names)) + 1:
+    if not names or names[0] not in {*_COMMANDS, *_ORDERS} or len(names) > _MOST_NAMES.get(names[0], len(names)) + 1:
         return None
     return Words(names[0], tuple(names[1:]), **values)  # type: ignore[arg-type]
 
@@ -103,27 +110,15 @@ def _plan(words: Words, output: Output) -> int:
 
 
 def _apply(words: Words, output: Output) -> int | None:
-    from reconciler.model.order import Order
-
-    file = words.names[0] if words.names else DESIRED
-    code = _settled(words, output, file)
-    return _by_daemon(words, output, Order("apply", file=file)) if code is None else code
+    return _settled(words, output, _file(words))
 
 
 def _reconcile(words: Words, output: Output) -> int | None:
     return _settled(words, output, None)
 
 
-def _up(words: Words, output: Output) -> int | None:
-    from reconciler.model.order import Order
-
-    return _by_daemon(words, output, Order("up", words.names))
-
-
-def _down(words: Words, output: Output) -> int | None:
-    from reconciler.model.order import Order
-
-    return _by_daemon(words, output, Order("down", words.names))
+def _file(words: Words) -> str:
+    return words.names[0] if words.names else DESIRED
 
 
 def _settled(words: Words, output: Output, file: str | None) -> int | None:
@@ -148,12 +143,19 @@ def _settled(words: Words, output: Output, file: str | None) -> int | None:
     return 0
 
 
-def _by_daemon(words: Words, output: Output, order: Order) -> int | None:
-    """None: there is none, or the words are not enough."""
-    if os.environ.get("TUNCTL_FAULT") or not (order.file or order.names):
+def _by_daemon(words: Words, output: Output) -> int | None:
+    """None: there is none, or the words are not enough. First of all: the look at the machine is left to it."""
+    if os.environ.get("TUNCTL_FAULT"):
         return None
     from reconciler.daemon.client import Asking, ask
+    from reconciler.model.order import Order
 
+    if words.command == "apply":
+        order = Order("apply", file=_file(words))
+    elif words.names or words.command == "reconcile":
+        order = Order(words.command, words.names)
+    else:
+        return None
     output.goes_on = True
     places = (directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"))
     return ask(Asking(*places, as_json=words.as_json, debug=words.debug), order, output)
@@ -173,12 +175,8 @@ def directory(given: str, which: str) -> str:
 
 
 _MOST_NAMES = {"plan": 1, "apply": 1, "reconcile": 0, "version": 0}
-_COMMANDS: dict[str, Callable[[Words, Output], int | None]] = {
-    "status": _status,
-    "plan": _plan,
-    "apply": _apply,
-    "reconcile": _reconcile,
-    "up": _up,
-    "down": _down,
-    "version": _version,
-}
+_COMMANDS: dict[str, Command] = {
+    "status": _status, "plan": _plan, "version": _version,
+    "apply": _apply, "reconcile": _reconcile,
+}  # fmt: skip
+_ORDERS = ("apply", "reconcile", "up", "down")

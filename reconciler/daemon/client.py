@@ -13,6 +13,7 @@ from reconciler.errors import InvalidFile, NotConverged
 from reconciler.host.jsontext import loads
 from reconciler.host.privilege import asking_uid
 from reconciler.model.order import Order
+from reconciler.report.paint import painted
 from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def ask(asking: Asking, order: Order, voice: Voice) -> int | None:
     connection = _connect(os.path.join(asking.run_dir, SOCKET))
     if connection is None:
         return None
-    from reconciler.report.changes import painted
-
     try:
         connection.sendall(encode(_request(asking, order)))
         connection.settimeout(None)  # the daemon has its own bounds; Ctrl-C ends us, not the work

@@ -8,50 +8,42 @@ from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Conflict, Outcome, Plan, Step
 from reconciler.model.resource import Verb, is_many
-from reconciler.report.paint import PLAIN, Paint
+from reconciler.report.paint import PLAIN, Paint, painted
 from reconciler.report.plain import VERSION, resource
 from reconciler.typed import Any
 
 NO_CHANGES = "no changes"
-_COLOURS = {Verb.CREATE: "green", Verb.CHANGE: "yellow", Verb.REPLACE: "yellow", Verb.DELETE: "red"}
 
 
 def plan_text(plan: Plan, held: Sequence[TunnelName] = (), paint: Paint = PLAIN) -> Iterator[str]:
     """One line a step, in the order in which they are done, in the idiom of `ip`."""
+    lines = _plan_lines(plan, held)
+    return (painted(line, paint) for line in lines) if paint.on else lines
+
+
+def _plan_lines(plan: Plan, held: Sequence[TunnelName]) -> Iterator[str]:
     if not plan.steps and not plan.conflicts:
         yield NO_CHANGES
     for step in plan.steps:
-        yield from _lines(step, paint)
-    for conflict in plan.conflicts:
-        yield paint(f"x {conflict.tunnel}: {conflict.message}", "red")
-    yield from (paint(f"# warning: {warning}", "yellow") for warning in plan.warnings)
-    yield from (paint(f"# {name} is held down (tunctl up {name})", "grey") for name in held)
+        yield from _lines(step)
+    yield from (f"x {conflict.tunnel}: {conflict.message}" for conflict in plan.conflicts)
+    yield from (f"# warning: {warning}" for warning in plan.warnings)
+    yield from (f"# {name} is held down (tunctl up {name})" for name in held)
 
 
-def step_line(step: Step, paint: Paint = PLAIN) -> str:
+def step_line(step: Step) -> str:
     """``~ link tun-demo … (mtu 1300 → 1420)``"""
     changes = f"  ({', '.join(_change(step, field) for field in step.fields)})" if step.found and step.fields else ""
-    return paint(f"{step.verb.value} {step.resource}", _COLOURS[step.verb]) + changes
+    return f"{step.verb.value} {step.resource}{changes}"
 
 
-def _lines(step: Step, paint: Paint) -> Iterator[str]:
+def _lines(step: Step) -> Iterator[str]:
     """One for each object it is about."""
     many = step.resource
     if is_many(many):
-        yield from (paint(f"{step.verb.value} {line}", _COLOURS[step.verb]) for line in many.lines())
+        yield from (f"{step.verb.value} {line}" for line in many.lines())
     else:
-        yield step_line(step, paint)
-
-
-def painted(line: str, paint: Paint) -> str:
-    """A line of plan_text without colour, with colour."""
-    verb = next((verb for verb in Verb if line.startswith(f"{verb.value} ")), None)
-    if verb is not None:
-        text, bracket, changes = line.partition("  (")
-        return paint(text, _COLOURS[verb]) + bracket + changes
-    if line.startswith("x "):
-        return paint(line, "red")
-    return paint(line, "yellow" if line.startswith("# warning: ") else "grey") if line.startswith("# ") else line
+        yield step_line(step)
 
 
 def _change(step: Step, field: str) -> str:

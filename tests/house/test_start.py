@@ -19,7 +19,7 @@ from tests.netns.world import Host
 ALLOWED = LIGHT - {"_blake2", "binascii", "fcntl"}
 # What only some tunnels, some hosts, or commands that change something need.
 NOT_OURS_TO_LOAD = re.compile(
-    r"reconciler\.(actuate|daemon|lifecycle|store\.(write|tables|schema|save)|cli\.(main|options|changes|looks)"
+    r"reconciler\.(actuate|daemon\.(?!client|protocol)\w+|lifecycle|store\.(write|tables|schema|save)|cli\.(main|options|changes|looks)"
     r"|config\.(?!files)\w+|loop\.(commands|reconcile|act|salvage)"
     r"|host\.(bus|kernel_wireguard|keys|launch|nft|resolve|resolved|tun|uapi|x25519|xtables)"
     r"|observe\.(account|engine|forward|nameservice|nat|resolved|wireguard)|layout\.(accepts|filter|forwarding|nat|passage|resolvers)"
@@ -108,6 +108,21 @@ def test_a_file_that_changed_is_checked_by_the_core_alone(host: Host, bare: set[
     packages = {name.partition(".")[0] for name in loaded - bare}
     assert "pydantic_core" in packages
     assert not packages & {"pydantic", "sqlalchemy", "pyroute2", "psutil", "annotated_types"}
+
+
+@pytest.mark.parametrize("words", ["apply FILE", "reconcile", "down other", "up other"])
+def test_who_asks_the_daemon_loads_next_to_nothing(host: Host, bare: set[str], desired: str, words: str) -> None:
+    daemon = host.start(host.tunctl_argv("daemon"), log="daemon.log")
+    try:
+        world.wait_until((host.run_dir / "control.sock").exists, 30, (host.dir / "daemon.log").read_text)
+        loaded, _ = imported(host, RUN, *words.replace("FILE", desired).split())
+    finally:
+        daemon.terminate()  # and takes its socket away
+        daemon.wait(30)
+    ours = {name for name in loaded - bare if name.startswith("reconciler")}
+    assert "reconciler.daemon.client" in ours
+    assert not any(name.startswith(("reconciler.loop", "reconciler.store", "reconciler.kinds")) for name in ours)
+    assert len(ours) <= 20
 
 
 def judge(host: Host, bare: set[str], words: list[str]) -> None:

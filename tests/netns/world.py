@@ -273,7 +273,11 @@ class Host:
         with self.inside():
             paths = [path for key in _SYSCTLS for path in Path("/proc/sys/net").glob(f"ipv[46]/conf/*/{key}")]
             paths.append(Path("/proc/sys/net/ipv4/ip_forward"))
-            return "\n".join(sorted(f"{path} {path.read_text().strip()}" for path in paths))
+            lines = []
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):  # its link went while we looked
+                    lines.append(f"{path} {path.read_text().strip()}")
+        return "\n".join(sorted(lines))
 
     def glance(self) -> str:
         """Links, addresses and routes in microseconds, from /proc: to see that nothing happened."""
