@@ -81,8 +81,7 @@ def delete(machine: Machine, found: Owner) -> None:
             _kill_group(found)
 
     try:
-        with machine.waiting():
-            survivors = terminate.stop(members, found.stop_grace_s, kill)
+        survivors = terminate.stop(members, found.stop_grace_s, kill, machine.linger_s, machine.waiting)
     except PermissionError as error:
         raise NotPermitted(f"{found}: may not be signalled: {error.strerror}", hint="run it as root") from error
     children.reap()

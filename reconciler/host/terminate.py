@@ -7,7 +7,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 
 from reconciler.host import process
 from reconciler.host.process import Process
@@ -18,14 +18,32 @@ KILL_S = 2.0  # what SIGKILL may take; longer is a process in uninterruptible sl
 Scan = Callable[[], Iterable[Process]]
 
 
-def stop(scan: Scan, grace_s: float, kill_all: Callable[[], object]) -> tuple[Process, ...]:
+def stop(
+    scan: Scan,
+    grace_s: float,
+    kill_all: Callable[[], object],
+    linger_s: float = 0.0,
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> tuple[Process, ...]:
     """SIGTERM, `grace_s` of patience, SIGKILL, again and again for what was forked meanwhile. → who is still there.
 
     `scan` names the processes that are proven to belong to the tree at this moment; `kill_all` may end it by other means.
     Stopped processes (SIGSTOP) are woken to receive the SIGTERM. A process counts until its descriptors are closed: its
-    environment is gone before that, and so would be its mark.
+    environment is gone before that, and so would be its mark. `waiting` is entered when it takes longer than `linger_s`: most
+    end at once, and some were about to end anyway.
     """
-    with Pidfds() as known:
+    with ExitStack() as others_go_on, Pidfds() as known:
+
+        def wait(seconds: float) -> None:
+            nonlocal linger_s, waiting
+            if linger_s > 0:
+                known.wait(min(seconds, linger_s))
+                linger_s = 0
+                return
+            others_go_on.enter_context(waiting())
+            waiting = nullcontext
+            known.wait(seconds)
+
         deadline = time.monotonic() + grace_s
         asked: set[Process] = set()
         while members := known.running(scan()):
@@ -37,7 +55,7 @@ def stop(scan: Scan, grace_s: float, kill_all: Callable[[], object]) -> tuple[Pr
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            known.wait(left)
+            wait(left)
         deadline = time.monotonic() + KILL_S
         while members := known.running(scan()):
             kill_all()
@@ -45,7 +63,7 @@ def stop(scan: Scan, grace_s: float, kill_all: Callable[[], object]) -> tuple[Pr
                 known.send(member, signal.SIGKILL)
             if time.monotonic() >= deadline:
                 break
-            known.wait(_ROUND_S)
+            wait(_ROUND_S)
         return tuple(members)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -203,3 +204,29 @@ def test_bounded_calls() -> None:
         bounded.Call(lambda: 1 // 0).result(5)
     os.close(reading)
     os.close(writing)
+
+
+def test_others_go_on_while_somebody_takes_his_time() -> None:
+    """Who ends at once is not worth it."""
+    entered: list[float] = []
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        entered.append(time.monotonic())
+        yield
+
+    def stop(code: str, linger_s: float) -> tuple[Process, ...]:
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+            assert child.stdout
+            child.stdout.readline()
+            seen = process.stat(child.pid)
+            assert seen
+            return terminate.stop(lambda: [seen], 30, lambda: None, linger_s, waiting)
+
+    assert stop("import time; print(flush=True); time.sleep(60)", 20) == ()
+    assert entered == []
+    slow = "import signal, time; signal.signal(15, lambda *_: (time.sleep(.3), exit())); print(flush=True); time.sleep(60)"
+    assert stop(slow, 0.05) == ()
+    assert len(entered) == 1
+    assert stop("import time; print(flush=True); time.sleep(60)", 0) == ()
+    assert len(entered) == 2
