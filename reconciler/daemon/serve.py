@@ -229,7 +229,7 @@ class Daemon:
             self._due.at(time.monotonic())
         elif one.is_round:
             self._rounds.ended(time.monotonic(), has_reported=one.has_reported)
-        elif not one.has_reported:  # nothing was learned from it
+        elif not one.has_reported and not self._ends:  # nothing was learned from it
             self._tally.missed("killed")
             self._due.at(time.monotonic() + (FAILED_S if self._was_killed else 0.0))
             self._was_killed = True

@@ -71,3 +71,6 @@ def test_nobody_asks_again_for_what_is_being_done(host: Host, tunctl: Warm, keep
     wait_until(lambda: not marked(host), SOON_S, lambda: keeper.said)
     time.sleep(0.5)
     assert 0 < passes(tunctl) - before <= FEW
+    wait_until(lambda: marked(host), SOON_S, lambda: keeper.said)
+    assert keeper.end() == 0
+    assert "killed" not in keeper.said, "a pass that ends with the daemon is done by nobody else"
