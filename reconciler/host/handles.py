@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FILE = "handles.json"
 RECORD = "endpoints.json"  # of all tunnels, for everybody to read: host/record.py
+CLOCK = "clock.json"  # how it was set: host/timeline.py
 ASIDE = "handles.json.corrupt"
 _LIMIT = 256 * 1024  # bytes; a hundred peers make 10 KiB
 _VERSION = 1

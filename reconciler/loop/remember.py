@@ -3,14 +3,17 @@ that was so already."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 from reconciler.errors import StepFailed, TunctlError
 from reconciler.host import ownerlog
+from reconciler.host.handles import CLOCK
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
+from reconciler.kinds.peer import Peer
 from reconciler.loop import hints
 from reconciler.loop.queue import Rest
 from reconciler.loop.settled import addresses, is_recorded, is_steady
@@ -31,7 +34,7 @@ def owners(machine: Machine, now: Survey) -> None:
 
 
 def handles(machine: Machine, passed: Passed) -> None:
-    """After a pass the handles say what the kernel says; those of tunnels that are gone go too."""
+    """After a pass the handles say what the kernel says, and by which clock; those of tunnels that are gone go too."""
     now = passed.now
     for name in passed.scope:
         if name in now.found_by_tunnel and name in now.intents:
@@ -40,6 +43,7 @@ def handles(machine: Machine, passed: Passed) -> None:
                 _bound_log(machine, name)
         elif name and name not in now.found_by_tunnel and name not in passed.errors:
             _drop(machine, name)  # after an error not: what was not seen may be there, and its log says what went wrong
+    _clock(machine, now)
 
 
 def record(machine: Machine, now: Survey) -> list[TunctlError]:
@@ -49,6 +53,17 @@ def record(machine: Machine, now: Survey) -> list[TunctlError]:
     from reconciler.loop import served
 
     return list(served.keep(machine, now))
+
+
+def _clock(machine: Machine, now: Survey) -> None:
+    """How it is set, as long as somebody tells of handshakes by it."""
+    if any(isinstance(found, Peer) for found in now.found.resources):
+        from reconciler.host import timeline
+
+        timeline.keep(machine.run_dir, now.facts.boot_id)
+    else:
+        with suppress(OSError):
+            os.unlink(os.path.join(machine.run_dir, CLOCK))
 
 
 def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool) -> None:

@@ -59,7 +59,7 @@ def look(
             unobserved += _refused(intent.name, raw, userspace=intent.name in paths)
         elif raw is not None and (device := _device(intent, link, raw, userspace=intent.name in paths)):
             devices.append(device)
-            peers += peer.of_device(intent, device, raw.peers)
+            peers += peer.of_device(machine, intent, device, raw.peers)
     return devices, peers, unobserved
 
 
