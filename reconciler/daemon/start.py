@@ -6,21 +6,27 @@ import fcntl
 import gc
 import importlib
 import os
+from contextlib import suppress
 
 from reconciler.config import shape
 from reconciler.daemon.say import Log, Say
 from reconciler.daemon.serve import Daemon
-from reconciler.errors import Locked, Unavailable
+from reconciler.errors import Locked, TunctlError, Unavailable
 from reconciler.host import files, meters
 from reconciler.host.board import CONTESTED, LOCK
 from reconciler.host.holder import described, file_holder
+from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
 from reconciler.loop.commands import Session
+from reconciler.loop.look import KERNEL_WAIT_S
+from reconciler.loop.survey import survey
+from reconciler.store.read import read
 
 _PASSES_USE = (
     "reconciler.config.load", "reconciler.store.commit", "reconciler.store.schema", "reconciler.lifecycle",
     "reconciler.observe.wireguard", "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat",
-    "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns",
+    "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns", "reconciler.observe.engine",
+    "reconciler.drivers.way", "reconciler.host.resolve", "reconciler.host.rtnl", "hashlib",
 )  # fmt: skip
 
 
@@ -30,6 +36,7 @@ def serve(session: Session, say: Say) -> int:
     for name in _PASSES_USE:  # a pass is forked: what is loaded here it need not load
         importlib.import_module(name)
     shape.prepare()
+    _rehearse(session)
     with Daemon(session, Log(say).say) as daemon:
         lock = _lock(session)
         try:
@@ -42,6 +49,12 @@ def serve(session: Session, say: Say) -> int:
         finally:
             os.close(lock)
     return 0
+
+
+def _rehearse(session: Session) -> None:
+    """A look that nobody asked for, without what could hang: what it decodes and warms is there in all that are forked."""
+    with suppress(TunctlError), Machine(session.run_dir, KERNEL_WAIT_S) as machine:
+        survey(machine, read(session.state_dir), resolve=False, privileged=False)
 
 
 def _lock(session: Session) -> int:

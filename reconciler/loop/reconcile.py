@@ -90,7 +90,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     blocking = part.armed(before, request)
     first = part.allowed(before.plan.only(scope, blocking), request)
     is_alone = request.apart and not apart and bool(part.started(first))
-    machine.linger_s = LINGER_S if is_alone else 0.0
+    machine.linger_s = LINGER_S if len({step.tunnel for step in part.started(first)}) == 1 else 0.0
     if request.scope is not None or is_alone:
         watch.about(scope - {HOST})
     if first.steps and not request.patient:  # a repair is better done than written down: its history can wait
