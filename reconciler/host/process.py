@@ -130,28 +130,33 @@ def find_marked(unmarked: Mapping[int, int] = NONE) -> Marked:
     """
     skipped = ancestors()
     found: list[Process] = []
-    hidden = 0
     seen: dict[int, int] = {}
-    for pid, inode in _by_inode():
-        if unmarked.get(pid) == inode:
-            seen[pid] = inode
-            continue
-        if pid in skipped:
-            continue
+    refused: list[tuple[int, int]] = []
+
+    def look(pid: int, inode: int) -> None:
         try:
             environment = _read(f"/proc/{pid}/environ", _ENVIRONMENT_LIMIT)
         except PermissionError:
-            hidden += 1
-            continue
+            refused.append((pid, inode))
+            return
         except OSError:
-            continue  # gone before, or while it was read (EIO, ENOMEM of a dying process)
+            return  # gone before, or while it was read (EIO, ENOMEM of a dying process)
         mark = _mark_in(environment)
         if mark and (process := stat(pid)):
             found.append(process._replace(mark=mark, uid=_real_uid(pid)))
         elif not mark and (environment or _has_no_memory(pid)):
             seen[pid] = inode
+
+    for pid, inode in _by_inode():
+        if unmarked.get(pid) == inode:
+            seen[pid] = inode
+        elif pid not in skipped:
+            look(pid, inode)
+    again, refused = refused, []
+    for pid, inode in again:  # who comes out of a program that nobody may look into can be looked into after its exec
+        look(pid, inode)
     found.sort(key=lambda process: (process.start_ticks, process.pid))
-    return Marked(tuple(found), hidden, cgroup.paths(), seen)
+    return Marked(tuple(found), len(refused), cgroup.paths(), seen)
 
 
 def _by_inode() -> Iterator[tuple[int, int]]:
