@@ -65,7 +65,7 @@ def ask(asking: Asking, order: Order, voice: Voice) -> int | None:
 
 
 def _connect(path: str) -> socket.socket | None:
-    """None when nobody listens there, or somebody whom we do not trust."""
+    """None when nobody listens there, or somebody whom we do not trust, or who is stopped and would never answer."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return None
@@ -76,12 +76,22 @@ def _connect(path: str) -> socket.socket | None:
         connection.settimeout(_CONNECT_S)
         connection.connect(path)
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        if _CREDENTIALS.unpack(credentials)[1] in (0, os.geteuid()):
+        pid, uid, _ = _CREDENTIALS.unpack(credentials)
+        if uid in (0, os.geteuid()) and not _is_stopped(pid):
             return connection
     except OSError:
         pass
     connection.close()
     return None
+
+
+def _is_stopped(pid: int) -> bool:
+    """proc_pid_stat(5): by a signal, or by a debugger."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:
+        return False
 
 
 def _request(asking: Asking, order: Order) -> Request:

@@ -254,3 +254,17 @@ def test_the_daemon_ends_while_it_works_for_somebody(host: Host, tunctl: Warm, k
     again = kept(host, tunctl, keepers)
     os.kill(again.process.pid, signal.SIGTERM)
     assert again.process.wait(10) == 0
+
+
+def test_a_daemon_that_is_stopped_holds_nobody_up(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    """Commands do it themselves, as without one; woken up, it finds all as it is to be."""
+    tunctl.run("apply", tun_file(host, "demo"))
+    keeper = kept(host, tunctl, keepers)
+    os.kill(keeper.process.pid, signal.SIGSTOP)
+    try:
+        assert "- link tun-demo" in tunctl.run("down", "demo").stdout
+        assert tunctl.run("reconcile").stdout == "no changes\n"
+    finally:
+        os.kill(keeper.process.pid, signal.SIGCONT)
+    assert "+ link tun-demo" in tunctl.run("up", "demo").stdout
+    assert keeper.end() == 0
