@@ -87,10 +87,8 @@ def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher
         point(session.fault, "stored")
         stored = store.stored()
         scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | declared | {HOST}
-        request = Request(scope, adopt=declared if options.adopt else frozenset(), cause="apply")
+        request = Request(scope, adopt=declared if options.adopt else frozenset(), cause="apply", generation=saved.generation)
         result = reconcile(machine, store, stored, request, watch, session.fault)
-        troubled = {name: error.message for name, error in result.errors if name}
-        store.record(saved.generation, "not converged" if result.errors else "converged", troubled)
         enabled = frozenset(tunnel.name for tunnel in desired.tunnels if tunnel.enabled)
         return Done(result, saved.still_held, (*warnings, *desired.warnings), enabled)
 

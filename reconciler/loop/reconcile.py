@@ -77,6 +77,7 @@ class Request(NamedTuple):
     withheld: Container[Hashable] = frozenset()  # (kind, key) of objects that are not to be touched now
     resting: Mapping[TunnelName, Rest] = {}  # their program is not to be started now
     rebind: frozenset[TunnelName] = frozenset()  # these choose their ports anew
+    generation: int | None = None  # whose application this is: how it went is stored with it
 
 
 def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, watch: Watcher, fault: Fault | None) -> Pass:
@@ -130,11 +131,11 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     )  # fmt: skip
     remember.handles(machine, passed)
     remember.vouched(store, now)
-    errors += [(HOST, error) for error in remember.record(machine, now)]
-    moved, lines = remember.progress(store, passed)
+    errors += [*((HOST, error) for error in remember.record(machine, now)), *of_names]
+    moved, lines = remember.progress(store, passed, remember.ending(request.generation, errors))
     point(fault, "recorded")
     return Pass(
-        first, tuple(outcomes), now, left, (*errors, *of_names), (*warnings, *machine.notes),
+        first, tuple(outcomes), now, left, tuple(errors), (*warnings, *machine.notes),
         tuple(_remarks(before, outcomes)), apart, lines, {**rested, **moved},
     )  # fmt: skip
 

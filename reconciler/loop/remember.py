@@ -4,7 +4,7 @@ that was so already."""
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from reconciler.loop.settled import addresses, is_recorded, is_steady
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
-from reconciler.store.stored import Line
+from reconciler.store.stored import Ending, Line
 from reconciler.store.write import Store
 
 
@@ -108,7 +108,16 @@ class Passed(NamedTuple):
 Moves = dict[TunnelName, tuple[Progress, str]]
 
 
-def progress(store: Store, passed: Passed) -> tuple[Moves, tuple[Line, ...]]:
+def ending(generation: int | None, errors: Iterable[tuple[TunnelName, TunctlError]]) -> Ending | None:
+    """How the application of this generation went, if it was one."""
+    if generation is None:
+        return None
+    told = {name: error.message for name, error in errors}
+    outcome = "not converged" if told else "converged"
+    return Ending(generation, outcome, {name: words for name, words in told.items() if name})
+
+
+def progress(store: Store, passed: Passed, ended: Ending | None) -> tuple[Moves, tuple[Line, ...]]:
     """How each tunnel got on. Rows of withdrawn tunnels go when nothing of them is left. → what was stored anew, and lines
     still to be written."""
     lines: list[Line] = []
@@ -128,10 +137,7 @@ def progress(store: Store, passed: Passed) -> tuple[Moves, tuple[Line, ...]]:
             lines.append(Line(passed.now.facts.now_us, intent.name, intent.progress.state, moved[1]))
         else:
             moves[intent.name] = (moved[0], moved[1] or passed.cause)
-    if moves:
-        store.progress_all(moves)
-    if vanished:
-        store.delete(vanished, cause=passed.cause)
+    store.conclude(moves, vanished, cause=passed.cause, ending=ended)
     return moves, tuple(lines)
 
 
@@ -149,8 +155,7 @@ def rests(store: Store, before: Survey, names: Collection[TunnelName], resting: 
         new, moved = lifecycle.rested(intent.progress, rest.attempt, until_us, intent.tunnel.restart, now_us)
         if moved:
             moves[name] = (new, " → ".join(f"{move.event} {move.state}" for move in moved))
-    if moves:
-        store.progress_all(moves)
+    store.conclude(moves)
     return moves
 
 

@@ -9,6 +9,7 @@ from reconciler.model.names import TunnelName
 from reconciler.store.stored import Actor
 from reconciler.typed import NamedTuple
 
+Moves = Mapping[TunnelName, tuple[Progress, str]]  # how tunnels get on, and why
 _TEXT_CHARS = 4000  # of a cause or an outcome: the words of a program can be a book
 
 
@@ -59,7 +60,7 @@ def asked_again(intent: Intent, now_us: int) -> Intent:
     return intent._replace(progress=again)
 
 
-def moved(moves: Mapping[TunnelName, tuple[Progress, str]]) -> Callable[[Intent], Intent]:
+def moved(moves: Moves) -> Callable[[Intent], Intent]:
     """Progress, as it can be stored."""
 
     def change(intent: Intent) -> Intent:

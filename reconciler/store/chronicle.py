@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-
-from sqlalchemy import Connection, delete, func, insert, select, update
+import _sqlite3 as sqlite3  # as in `read`
+from collections.abc import Sequence
 
 from reconciler.model.names import TunnelName
-from reconciler.store import tables as t
+from reconciler.store import sql
 from reconciler.store.change import plain
-from reconciler.store.stored import Actor
-
-PER_TUNNEL, IN_ALL = 1000, 10_000  # lines kept
-OF_GENERATIONS = ("saved", "created", "changed", "withdrawn")
+from reconciler.store.stored import Actor, Ending
+from reconciler.typed import NamedTuple
 
 
 class Note(NamedTuple):
@@ -29,39 +25,28 @@ class Note(NamedTuple):
     outcome: str = ""
 
 
-def write_notes(connection: Connection, notes: Sequence[Note]) -> None:
+def write_notes(connection: sqlite3.Connection, notes: Sequence[Note]) -> None:
     """Appends lines, and drops the oldest beyond the bounds."""
     if not notes:
         return
-    connection.execute(insert(t.history), [_row(note) for note in notes])
-    counts = select(t.history.c.tunnel).group_by(t.history.c.tunnel).having(func.count() > PER_TUNNEL)
-    for tunnel in connection.execute(counts).scalars().all():
-        of_it = t.history.c.tunnel.is_(None) if tunnel is None else t.history.c.tunnel == tunnel
-        oldest = select(t.history.c.id).where(of_it).order_by(t.history.c.id.desc()).offset(PER_TUNNEL).limit(1)
-        connection.execute(delete(t.history).where(of_it, t.history.c.id <= oldest.scalar_subquery()))
-    newest = select(func.max(t.history.c.id)).scalar_subquery()
-    connection.execute(delete(t.history).where(t.history.c.id <= newest - IN_ALL))
+    connection.executemany(sql.ADD_LINE, map(_row, notes))
+    connection.executemany(sql.BOUND_LINES_OF_TUNNEL, [{"tunnel": tunnel} for tunnel in {note.tunnel for note in notes}])
+    connection.execute(sql.BOUND_LINES)
 
 
-def write_outcome(connection: Connection, generation: int, outcome: str, tunnels: Mapping[TunnelName, str]) -> None:
+def write_outcome(connection: sqlite3.Connection, ending: Ending) -> None:
     """How a generation went, for each of its lines: a tunnel's own outcome where it has one."""
-    of_it = (t.history.c.generation == generation) & t.history.c.event.in_(OF_GENERATIONS)
-    rows = connection.execute(select(t.history.c.id, t.history.c.tunnel, t.history.c.outcome).where(of_it)).all()
-    for row in rows:
-        now = plain(tunnels.get(row.tunnel, outcome))
-        if row.outcome != now:
-            connection.execute(update(t.history).where(t.history.c.id == row.id).values(outcome=now))
+    rows = connection.execute(sql.LINES_OF_GENERATION, {"generation": ending.generation}).fetchall()
+    now = {line: plain(ending.tunnels.get(tunnel, ending.outcome)) for line, tunnel, _before in rows}
+    differing = [{"line": line, "outcome": now[line]} for line, _tunnel, before in rows if before != now[line]]
+    connection.executemany(sql.SET_OUTCOME, differing)
 
 
 def _row(note: Note) -> dict[str, object]:
     return {
-        "at_us": note.at_us,
-        "tunnel": note.tunnel,
-        "source": note.source,
-        "generation": note.generation,
+        **note._asdict(),
         "uid": note.actor.uid,
         "actor": note.actor.name,
-        "event": note.event,
         "cause": plain(note.cause),
         "outcome": plain(note.outcome),
     }

@@ -1,21 +1,22 @@
-"""Transactions of the store. SQLAlchemy stays in this file and those it imports; `write` says what the methods are for."""
+"""Transactions of the store; `write` says what the methods are for."""
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3  # as in `read`
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from sqlalchemy import Connection, delete, insert, select, update
-
-from reconciler.model.intent import Intent, Progress
+from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.tunnel import Desired
-from reconciler.store import read, save, schema
-from reconciler.store import tables as t
-from reconciler.store.change import Change, Who
+from reconciler.store import read, save, sql
+from reconciler.store.change import Change, Moves, Who
 from reconciler.store.chronicle import Note, write_notes, write_outcome
+from reconciler.store.connect import transaction
 from reconciler.store.desire import desire
-from reconciler.store.stored import TUNCTL, Line, Saved, Stored, Terms
+from reconciler.store.schema import ensure
+from reconciler.store.stored import TUNCTL, Ending, Line, Saved, Stored, Terms
 
 
 class Commit:
@@ -23,22 +24,21 @@ class Commit:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._engine = schema.engine(path)
 
-    def close(self) -> None:
-        self._engine.dispose()
-
-    def begin(self) -> schema.Transaction:
-        """``with commit.begin() as connection:``"""
-        return schema.transaction(self._engine, self._path)
+    @contextmanager
+    def begin(self) -> Iterator[sqlite3.Connection]:
+        """``with commit.begin() as connection:``. The first one makes the store: nobody waits for the disk twice."""
+        with transaction(self._path) as connection:
+            ensure(connection, self._path)
+            yield connection
 
     def save(self, desired: Desired, terms: Terms, who: Who) -> Saved:
         with self.begin() as connection:
             stored = self._now(connection)
-            generation = connection.execute(select(t.meta.c.generation)).scalar_one() + 1
-            after, saved = desire(stored, desired, terms._replace(generation=generation))
+            ((generation,),) = connection.execute(sql.GENERATION)
+            after, saved = desire(stored, desired, terms._replace(generation=generation + 1))
             if saved.generation is not None:
-                connection.execute(update(t.meta).values(generation=generation))
+                connection.execute(sql.SET_GENERATION, {"generation": saved.generation})
                 save.write_source(connection, next(s for s in after.sources if s.name == desired.source))
             save.write_intents(connection, {intent.name: intent for intent in stored.intents}, after.intents)
             save.collect_garbage(connection)
@@ -47,52 +47,44 @@ class Commit:
 
     def withdraw(self, change: Change, sources: frozenset[str], who: Who) -> None:
         with self.begin() as connection:
-            gone = self._write(connection, change)
+            gone = [intent for _was, intent in self._write(connection, change)]
             write_notes(connection, _notes_of(gone, change.event, who))
-            declared = select(t.intent.c.source).where(t.intent.c.withdrawn == 0)
-            leaving = t.source.c.name.in_(sources | {intent.source for intent in gone}) & (t.source.c.forgotten == 0)
-            nothing_left = leaving & t.source.c.name.not_in(declared)
-            connection.execute(update(t.source).where(nothing_left).values(forgotten=1))
+            leaving = sources | {intent.source for intent in gone}
+            connection.executemany(sql.FORGET_SOURCE, [{"source": source} for source in leaving])
             save.collect_garbage(connection)
-
-    def delete(self, names: frozenset[TunnelName], who: Who) -> tuple[TunnelName, ...]:
-        with self.begin() as connection:
-            owing = set(connection.execute(select(t.ledger_user.c.tunnel)).scalars())
-            found = [i for i in self._now(connection, names).intents if i.withdrawn and i.name not in owing]
-            connection.execute(delete(t.intent).where(t.intent.c.name.in_([intent.name for intent in found])))
-            save.collect_garbage(connection)
-            write_notes(connection, _notes_of(found, "deleted", who))
-        return tuple(intent.name for intent in found)
 
     def change(self, change: Change, who: Who) -> tuple[TunnelName, ...]:
         with self.begin() as connection:
-            changed = self._write(connection, change)
+            changed = [intent for _was, intent in self._write(connection, change)]
             write_notes(connection, _notes_of(changed, change.event, who))
         return tuple(intent.name for intent in changed)
 
-    def progress(self, change: Change, moves: Mapping[TunnelName, tuple[Progress, str]]) -> None:
+    def conclude(
+        self, change: Change, moves: Moves, vanished: frozenset[TunnelName], cause: str, ending: Ending | None
+    ) -> None:
         with self.begin() as connection:
-            before = {intent.name: intent.progress for intent in self._now(connection, change.names).intents}
             notes = []
-            for intent in self._write(connection, change):
-                was, now = before[intent.name], intent.progress
-                if (was.state, was.attempt, was.error) != (now.state, now.attempt, now.error):
-                    who = Who(TUNCTL, moves[intent.name][1])
-                    notes += _notes_of([intent], now.state, who, outcome=now.error)
+            for was, now in self._write(connection, change):
+                before, after = was.progress, now.progress
+                if (before.state, before.attempt, before.error) != (after.state, after.attempt, after.error):
+                    notes += _notes_of([now], after.state, Who(TUNCTL, moves[now.name][1]), outcome=after.error)
             write_notes(connection, notes)
+            if vanished:
+                self._delete(connection, vanished, cause)
+            if ending:
+                write_outcome(connection, ending)
 
     def vouch(self, change: Change) -> None:
         with self.begin() as connection:
-            before = {i.name: {v.of: v.endpoint for v in i.vouched} for i in self._now(connection, change.names).intents}
-            for intent in self._write(connection, change):
-                was = before[intent.name]
-                moved = [f"{was[v.of]} → {v.endpoint}" for v in intent.vouched if was.get(v.of, v.endpoint) != v.endpoint]
+            for was, now in self._write(connection, change):
+                known = {one.of: one.endpoint for one in was.vouched}
+                moved = [f"{known[v.of]} → {v.endpoint}" for v in now.vouched if known.get(v.of, v.endpoint) != v.endpoint]
                 if moved:
-                    write_notes(connection, _notes_of([intent], change.event, Who(TUNCTL, f"manifest: {', '.join(moved)}")))
+                    write_notes(connection, _notes_of([now], change.event, Who(TUNCTL, f"manifest: {', '.join(moved)}")))
 
     def chronicle(self, lines: Sequence[Line]) -> None:
         with self.begin() as connection:
-            sources = {row.name: row.source for row in connection.execute(select(t.intent.c.name, t.intent.c.source))}
+            sources = dict(connection.execute(sql.SOURCES_OF_INTENTS))
             notes = [
                 Note(one.at_us, one.tunnel or None, sources.get(one.tunnel), None, TUNCTL, one.event, one.cause)
                 for one in lines
@@ -100,34 +92,32 @@ class Commit:
             ]
             write_notes(connection, notes)
 
-    def record(self, generation: int, outcome: str, tunnels: Mapping[TunnelName, str]) -> None:
-        with self.begin() as connection:
-            write_outcome(connection, generation, outcome, tunnels)
-
     def ledger_put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
         with self.begin() as connection:
-            known = connection.execute(select(t.ledger.c.value).where(t.ledger.c.key == key)).scalar_one_or_none()
-            if known is None:
-                connection.execute(insert(t.ledger).values(key=key, previous=previous, value=value, at_us=_now_us()))
-            elif known != value:
-                connection.execute(update(t.ledger).where(t.ledger.c.key == key).values(value=value))
-            user = (t.ledger_user.c.key == key) & (t.ledger_user.c.tunnel == tunnel)
-            if connection.execute(select(t.ledger_user.c.key).where(user)).first() is None:
-                connection.execute(insert(t.ledger_user).values(key=key, tunnel=tunnel))
+            connection.execute(sql.PUT_ENTRY, {"key": key, "previous": previous, "value": value, "at_us": _now_us()})
+            connection.execute(sql.PUT_USER, {"key": key, "tunnel": tunnel})
 
     def ledger_remove(self, key: str, tunnel: TunnelName) -> None:
         with self.begin() as connection:
-            user = (t.ledger_user.c.key == key) & (t.ledger_user.c.tunnel == tunnel)
-            connection.execute(delete(t.ledger_user).where(user))
-            connection.execute(delete(t.ledger).where(t.ledger.c.key.not_in(select(t.ledger_user.c.key))))
+            connection.execute(sql.DELETE_USER, {"key": key, "tunnel": tunnel})
+            connection.execute(sql.DELETE_UNUSED_ENTRIES)
 
-    def _now(self, connection: Connection, names: frozenset[TunnelName] | None = None) -> Stored:
-        return read.decode(read.fetch(schema.raw(connection)), self._path, names)
+    def _now(self, connection: sqlite3.Connection, names: frozenset[TunnelName] | None = None) -> Stored:
+        return read.decode(read.fetch(connection), self._path, names)
 
-    def _write(self, connection: Connection, change: Change) -> tuple[Intent, ...]:
-        """Writes what the change makes of its intents, where it is another; returns those."""
+    def _write(self, connection: sqlite3.Connection, change: Change) -> list[tuple[Intent, Intent]]:
+        """Writes what the change makes of its intents, where it is another; returns those, as they were and as they are."""
         before = {intent.name: intent for intent in self._now(connection, change.names).intents}
-        return save.write_intents(connection, before, map(change.of, before.values()))
+        after = save.write_intents(connection, before, map(change.of, before.values()))
+        return [(before[intent.name], intent) for intent in after]
+
+    def _delete(self, connection: sqlite3.Connection, names: frozenset[TunnelName], cause: str) -> None:
+        """Those of them that are still withdrawn, and owe the host nothing."""
+        owing = {tunnel for (tunnel,) in connection.execute(sql.OWING_TUNNELS)}
+        found = [i for i in self._now(connection, names).intents if i.withdrawn and i.name not in owing]
+        connection.executemany(sql.DELETE_INTENT, [{"intent": intent.name} for intent in found])
+        save.collect_garbage(connection)
+        write_notes(connection, _notes_of(found, "deleted", Who(TUNCTL, cause)))
 
 
 def _notes_of(intents: Iterable[Intent], event: str, who: Who, *, outcome: str = "") -> list[Note]:

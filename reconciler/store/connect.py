@@ -1,28 +1,16 @@
-"""A connection that may write, as every one of ours is. Standard library only."""
+"""Connections that may write, and what is written with them: one transaction, kept or as if it had never been."""
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3  # as in `read`
 import contextlib
-import sqlite3
-import threading
+import os
 from collections.abc import Iterator
 
 from reconciler.errors import StoreError
+from reconciler.host import files
+from reconciler.store import failure
 from reconciler.store.read import BUSY_TIMEOUT_S, uri
-
-_MAX_WAIT_S = 20.0  # for the other threads of this process; each has its turn for milliseconds
-_turn = threading.RLock()
-
-
-@contextlib.contextmanager
-def turn(path: str) -> Iterator[None]:
-    """Threads of one process take turns: SQLite's own waiting is not fair and starves one of twenty."""
-    if not _turn.acquire(timeout=_MAX_WAIT_S):
-        raise StoreError(f"{path} is in use by another thread of this tunctl", hint="Please report this; nothing was stored.")
-    try:
-        yield
-    finally:
-        _turn.release()
 
 
 def connect(path: str, *, foreign_keys: bool = True) -> sqlite3.Connection:
@@ -39,3 +27,41 @@ def connect(path: str, *, foreign_keys: bool = True) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+@contextlib.contextmanager
+def transaction(path: str) -> Iterator[sqlite3.Connection]:
+    """One BEGIN IMMEDIATE … COMMIT, with a connection of its own: a file that was replaced is noticed.
+
+    The write lock comes first: two that read before they write would both go by what the other changes. Every error of the
+    database leaves it as StoreError, with nothing written.
+    """
+    with telling(path):
+        connection = connect(path)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+            wrote = connection.total_changes > 0
+        finally:
+            connection.close()  # rolls back what is not committed
+        if wrote:
+            keep(path)
+
+
+@contextlib.contextmanager
+def telling(path: str) -> Iterator[None]:
+    """What SQLite says in there leaves it in our words."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise failure.translated(error, path) from error
+
+
+def keep(path: str) -> None:
+    """A commit is that the journal is gone. SQLite leaves it to the kernel when that is on the disk: a power cut within seconds
+    would bring the journal back, and undo what the machine already has."""
+    try:
+        files.sync_directory(os.path.dirname(os.path.abspath(path)))
+    except OSError as error:
+        raise StoreError(f"{path}: what was stored may not outlive a power cut: {error.strerror}") from error

@@ -74,16 +74,13 @@ def _locked(path: str) -> StoreError:
     return StoreError(f"{path} {problem}{f': {described(pid)}' if pid else ''}", hint=hint)
 
 
-def newer(path: str, version: str, ours: str) -> StoreError:
-    """A schema that a later tunctl made."""
-    return StoreError(
-        f"{path} was written by a newer tunctl (schema {version}, this one knows {ours})",
-        hint="Use that version of tunctl, or restore the backup that it made beside the file.",
-    )
-
-
-def older(path: str, version: str, ours: str) -> Recoverable:
-    """A schema that a writer would migrate."""
+def of_another_version(path: str, version: str, ours: str) -> StoreError:
+    """A schema that a later tunctl made, or an older one, which a writer would migrate."""
+    if version > ours:
+        return StoreError(
+            f"{path} was written by a newer tunctl (schema {version}, this one knows {ours})",
+            hint="Use that version of tunctl, or restore the backup that it made beside the file.",
+        )
     return Recoverable(
         f"{path} was written by an older tunctl (schema {version}, this one needs {ours})",
         hint="Run a command that writes, such as `tunctl reconcile` as root: it brings the store up to date.",

@@ -178,7 +178,7 @@ def _ask(path: str, question: Callable[[sqlite3.Connection], T]) -> T:
         if found is None:
             raise failure.damaged(path, "it has no schema of tunctl")
         if found != SCHEMA:
-            raise (failure.newer if found > SCHEMA else failure.older)(path, found, SCHEMA)
+            raise failure.of_another_version(path, found, SCHEMA)
         return question(connection)
     finally:
         connection.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Entry
 from reconciler.model.names import TunnelName
@@ -78,6 +80,14 @@ class Terms(NamedTuple):
     boot_id: str = ""
     generation: int = 1  # the number of this save, if it changes anything
     now_us: int = 0
+
+
+class Ending(NamedTuple):
+    """How the application of a generation went."""
+
+    generation: int
+    outcome: str  # in a word
+    tunnels: Mapping[TunnelName, str] = {}  # of single ones, where theirs differs
 
 
 class Saved(NamedTuple):

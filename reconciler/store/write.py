@@ -1,45 +1,53 @@
 """Writing the store. Each method is one transaction, and none writes when nothing changes.
 
-Most passes change nothing, and SQLAlchemy costs 190 ms: what there is to do is found out by the standard library and
-pure functions, and only then `commit` is imported, which decides once more inside its transaction.
+Most passes change nothing: what there is to do is found out by reading and pure functions, and only then a transaction begins,
+in which `commit` decides once more.
 """
 
 from __future__ import annotations
 
 import functools
-import sqlite3
 import time
+from _thread import RLock  # `threading` is 2 ms and gives nothing more here
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from reconciler.errors import Bug
-from reconciler.model.intent import Progress, Vouched
+from reconciler.errors import Bug, StoreError
+from reconciler.model.intent import Vouched
 from reconciler.model.ledger import Entry, is_ledger_key
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Desired
 from reconciler.store import change, failure, place, read
-from reconciler.store.change import Change, Who
-from reconciler.store.connect import connect, turn
+from reconciler.store.change import Change, Moves, Who
+from reconciler.store.commit import Commit
 from reconciler.store.desire import desire
-from reconciler.store.stored import SCHEMA, TUNCTL, Actor, Event, Line, Saved, Stored, Terms
-
-if TYPE_CHECKING:
-    from reconciler.store.commit import Commit
+from reconciler.store.schema import prepare
+from reconciler.store.stored import TUNCTL, Actor, Ending, Event, Line, Saved, Stored, Terms
 
 Names = Collection[TunnelName]
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_MAX_WAIT_S = 20.0  # for the other threads of this process; each has its turn for milliseconds
+_turn = RLock()
+
 
 def _in_turn(method: Callable[Concatenate[Store, P], R]) -> Callable[Concatenate[Store, P], R]:
-    """What a method sees first is still so when it commits, as far as this process goes."""
+    """What a method sees first is still so when it commits, as far as this process goes. And SQLite's own waiting is not fair:
+    it starves one of twenty threads."""
 
     @functools.wraps(method)
     def wrapped(self: Store, /, *args: P.args, **options: P.kwargs) -> R:
-        with turn(place.database(self.state_dir)):
+        if not _turn.acquire(timeout=_MAX_WAIT_S):
+            raise StoreError(
+                f"{self._path} is in use by another thread of this tunctl", hint="Please report this; nothing was stored."
+            )
+        try:
             return method(self, *args, **options)
+        finally:
+            _turn.release()
 
     return wrapped
 
@@ -51,8 +59,7 @@ class Store:
         """Does nothing yet: what only looks creates nothing."""
         self.state_dir = state_dir
         self._path = place.database(state_dir)
-        self._is_ready = False
-        self._lazy: Commit | None = None
+        self._is_made = False
 
     @classmethod
     def open(cls, state_dir: Path) -> Self:
@@ -62,9 +69,7 @@ class Store:
         return store
 
     def close(self) -> None:
-        """Nothing is open between transactions; this ends what SQLAlchemy keeps."""
-        if self._lazy is not None:
-            self._lazy.close()
+        """Nothing is open between transactions."""
 
     def __enter__(self) -> Self:
         return self
@@ -127,16 +132,6 @@ class Store:
             self._commit.withdraw(change_, frozenset(sources), Who(actor, cause))
 
     @_in_turn
-    def delete(self, names: Names, *, cause: str = "") -> tuple[TunnelName, ...]:
-        """When nothing of them is left on the machine; returns those that went.
-
-        One that the ledger still names, or that is declared again, stays.
-        """
-        if not any(intent.withdrawn and intent.name in names for intent in self.stored().intents):
-            return ()
-        return self._commit.delete(frozenset(names), Who(TUNCTL, cause))
-
-    @_in_turn
     def hold(self, names: Names, *, actor: Actor = TUNCTL, cause: str = "down") -> tuple[TunnelName, ...]:
         """A user's "stay down"; returns those that were not held yet."""
         return self._change(Change(frozenset(names), change.held, "held"), Who(actor, cause))
@@ -149,19 +144,20 @@ class Store:
         """
         return self._change(Change(frozenset(names), change.started(boot_id, _now_us()), "released"), Who(actor, cause))
 
-    def progress(self, name: TunnelName, progress: Progress, cause: str) -> None:
-        """How one tunnel gets on. See progress_all."""
-        self.progress_all({name: (progress, cause)})
-
     @_in_turn
-    def progress_all(self, moves: Mapping[TunnelName, tuple[Progress, str]]) -> None:
-        """How tunnels get on, and why: one transaction, so one wait for the disk.
+    def conclude(self, moves: Moves, vanished: Names = (), *, cause: str = "", ending: Ending | None = None) -> None:
+        """What a pass came to, in one transaction, so one wait for the disk: how tunnels got on, and why; which of those that
+        were withdrawn have left nothing on the machine; how the application of a generation went.
 
-        A new state, attempt or error is a line of the history. A tunnel that is deleted is passed over.
+        A new state, attempt or error is a line of the history. A tunnel that was deleted meanwhile is passed over; one that
+        the ledger still names, or that is declared again, is not deleted.
         """
+        if not (moves or vanished or ending):
+            return
         change_ = Change(frozenset(moves), change.moved(moves), "")
-        if self._differs(change_):
-            self._commit.progress(change_, moves)
+        intents = self.stored().intents
+        if ending or any(change_.of(i) != i or (i.withdrawn and i.name in vanished) for i in intents):
+            self._commit.conclude(change_, moves, frozenset(vanished), cause, ending)
 
     @_in_turn
     def vouch(self, found: Mapping[TunnelName, tuple[Vouched, ...]]) -> None:
@@ -175,12 +171,6 @@ class Store:
         """Lines of the history, nothing else. Those of tunnels that are deleted are passed over."""
         if lines:
             self._commit.chronicle(lines)
-
-    @_in_turn
-    def record(self, generation: int | None, outcome: str, tunnels: Mapping[TunnelName, str] | None = None) -> None:
-        """How the application of a generation went: in a word, and for single tunnels where theirs differs."""
-        if generation is not None:
-            self._commit.record(generation, outcome, tunnels or {})
 
     @_in_turn
     def ledger_put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
@@ -198,44 +188,27 @@ class Store:
 
     @property
     def _commit(self) -> Commit:
-        self._make_ready()
-        if self._lazy is None:
-            from reconciler.store.commit import Commit
-
-            self._lazy = Commit(self._path)
-        return self._lazy
+        self._make()
+        return Commit(self._path)
 
     @_in_turn
     def _make_ready(self) -> None:
-        if self._is_ready:
-            return
-        place.make(self.state_dir)
-        place.is_there(self.state_dir)
-        place.ensure_allowed(self.state_dir)
-        if _version(self._path) != SCHEMA:
-            from reconciler.store.schema import prepare
+        self._make()
+        prepare(self._path)
 
-            prepare(self._path)
-        self._is_ready = True
+    def _make(self) -> None:
+        """Once: a file that is lost later is no reason for an empty one."""
+        if not self._is_made:
+            place.make(self.state_dir)
+            place.is_there(self.state_dir)
+            place.ensure_allowed(self.state_dir)
+            self._is_made = True
 
     def _differs(self, change_: Change) -> bool:
         return any(change_.of(intent) != intent for intent in self.stored().intents)
 
     def _change(self, change_: Change, who: Who) -> tuple[TunnelName, ...]:
         return self._commit.change(change_, who) if self._differs(change_) else ()
-
-
-def _version(path: str) -> str | None:
-    """Of the schema. Takes the write lock for a moment: what a killed writer left is rolled back by that."""
-    try:
-        connection = connect(path)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            return read.version(connection)
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise failure.translated(error, path) from error
 
 
 def _now_us() -> int:

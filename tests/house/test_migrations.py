@@ -13,13 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from reconciler.errors import StoreError
 from reconciler.model.names import TunnelName
-from reconciler.store import read, schema
+from reconciler.store import migration, read
 from reconciler.store.stored import SCHEMA
 from reconciler.store.write import Store
 from tests.unit.store_of import put, routed_by_file
@@ -44,8 +43,8 @@ _TABLES = ("meta", "source", "prefix_list", "intent", "intent_prefix_list", "led
 MIGRATE = """
 import sys
 from pathlib import Path
-from reconciler.store import schema
-schema.migrate(sys.argv[1], "0002", "0003", Path(sys.argv[2]))
+from reconciler.store.migration import migrate
+migrate(sys.argv[1], "0002", "0003", Path(sys.argv[2]))
 """
 
 
@@ -79,7 +78,7 @@ def database(tmp_path: Path) -> Path:
 def revisions(tmp_path: Path, then: str = "pass") -> Path:
     """The migrations, and one more, which ends with this statement."""
     directory = tmp_path / "migrations 100%"
-    shutil.copytree(schema.migrations(), directory, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(migration.migrations(), directory, ignore=shutil.ignore_patterns("__pycache__"))
     (directory / "versions" / "0003_next.py").write_text(NEXT_REVISION.format(then=then))
     return directory
 
@@ -90,7 +89,7 @@ def backup(database: Path) -> Path:
 
 def test_the_head_is_what_we_read_and_write() -> None:
     config = Config()
-    config.set_main_option("script_location", str(schema.migrations()))
+    config.set_main_option("script_location", str(migration.migrations()))
     scripts = ScriptDirectory.from_config(config)
     assert scripts.get_heads() == [SCHEMA]
     names = [script.revision for script in scripts.walk_revisions()]
@@ -100,17 +99,14 @@ def test_the_head_is_what_we_read_and_write() -> None:
 def test_made_in_one_go_it_is_what_the_migrations_make(tmp_path: Path, database: Path) -> None:
     migrated = tmp_path / "migrated.db"
     migrated.touch()
-    config = Config()
-    config.set_main_option("script_location", str(schema.migrations()))
-    with schema.transaction(schema.engine(str(migrated)), str(migrated)) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    with migration.transaction(str(migrated)) as connection:
+        migration.upgrade(connection, "head", migration.migrations())
     assert tables_of(migrated) == tables_of(database)
 
 
 def test_a_migration_keeps_everything_and_a_backup(tmp_path: Path, database: Path) -> None:
     before = rows_of(database)
-    schema.migrate(str(database), SCHEMA, NEXT, revisions(tmp_path))
+    migration.migrate(str(database), SCHEMA, NEXT, revisions(tmp_path))
     after = rows_of(database)
     assert after == [(NEXT,), (True,), ("/moved",), *before[3:]]
     assert rows_of(backup(database)) == before
@@ -123,10 +119,10 @@ def test_a_migration_keeps_everything_and_a_backup(tmp_path: Path, database: Pat
 
 def test_it_is_done_once(tmp_path: Path, database: Path) -> None:
     directory = revisions(tmp_path)
-    schema.migrate(str(database), SCHEMA, NEXT, directory)
+    migration.migrate(str(database), SCHEMA, NEXT, directory)
     saved = backup(database).read_bytes()
     after = database.stat().st_mtime_ns
-    schema.migrate(str(database), SCHEMA, NEXT, directory)
+    migration.migrate(str(database), SCHEMA, NEXT, directory)
     assert database.stat().st_mtime_ns == after
     assert backup(database).read_bytes() == saved
 
@@ -135,7 +131,7 @@ def test_the_backup_of_an_older_try_is_replaced(tmp_path: Path, database: Path) 
     backup(database).write_bytes(b"old")
     database.with_name(f"intent.db.{SCHEMA}.part").write_bytes(b"cut off")
     before = rows_of(database)
-    schema.migrate(str(database), SCHEMA, NEXT, revisions(tmp_path))
+    migration.migrate(str(database), SCHEMA, NEXT, revisions(tmp_path))
     assert rows_of(backup(database)) == before
 
 
@@ -150,7 +146,7 @@ def test_the_backup_of_an_older_try_is_replaced(tmp_path: Path, database: Path) 
 def test_one_that_fails_leaves_the_old_one(tmp_path: Path, database: Path, then: str) -> None:
     before, content = rows_of(database), database.read_bytes()
     with pytest.raises((StoreError, ZeroDivisionError)):
-        schema.migrate(str(database), SCHEMA, NEXT, revisions(tmp_path, then))
+        migration.migrate(str(database), SCHEMA, NEXT, revisions(tmp_path, then))
     assert rows_of(database) == before
     assert database.read_bytes() == content
 
@@ -169,31 +165,32 @@ def test_killed_in_the_middle_it_is_the_old_one(tmp_path: Path, database: Path) 
     assert database.with_name("intent.db-journal").exists()
     assert rows_of(database) == before
     shutil.rmtree(tmp_path / "migrations 100%")
-    schema.migrate(str(database), SCHEMA, NEXT, revisions(tmp_path))
+    migration.migrate(str(database), SCHEMA, NEXT, revisions(tmp_path))
     assert rows_of(database)[0] == (NEXT,)
 
 
-def test_alembic_is_not_needed_when_nothing_is_to_be_migrated(database: Path) -> None:
+def test_an_interrupt_that_meets_the_end_of_a_migration_is_only_raised(database: Path) -> None:
+    """SQLAlchemy raises it again, and would log it with a traceback, too."""
     script = (
-        "import sys; from pathlib import Path; from reconciler.store.write import Store; "
-        "Store.open(Path(sys.argv[1])).close(); Store.open(Path(sys.argv[2])).close(); print('alembic' in sys.modules)"
+        "import sys\n"
+        "from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite\n"
+        "from reconciler.store import migration\n"
+        "def interrupted(dialect, connection): connection.close(); raise KeyboardInterrupt\n"
+        "SQLiteDialect_pysqlite.do_close = interrupted\n"
+        "try:\n"
+        "    with migration.transaction(sys.argv[1]): pass\n"
+        "except KeyboardInterrupt: print('raised')\n"
     )
-    argv = [sys.executable, "-c", script, str(database.parent), str(database.parent / "fresh")]
-    told = subprocess.run(
-        argv,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert told.stdout == "False\n"
+    argv = [sys.executable, "-c", script, str(database)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    told = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30, env=environment)
+    assert (told.stdout, told.stderr) == ("raised\n", "")
 
 
 def test_the_first_schema_becomes_ours_with_all_that_is_in_it(tmp_path: Path) -> None:
     """Intents, their prefix files and the ledger; what later columns say is their default."""
     directory, path = tmp_path / "migrations", tmp_path / "state" / "intent.db"
-    shutil.copytree(schema.migrations(), directory, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(migration.migrations(), directory, ignore=shutil.ignore_patterns("__pycache__"))
     with Store.open(path.parent) as store:
         put(store, "a", routed_by_file("b", "10.0.0.0/8"))
         store.ledger_put("file:/etc/resolv.conf", TunnelName("a"), b"old", b"new")
@@ -201,11 +198,8 @@ def test_the_first_schema_becomes_ours_with_all_that_is_in_it(tmp_path: Path) ->
     rows = {name: _rows(path, name) for name in _TABLES}
     path.unlink()
     path.touch()
-    config = Config()
-    config.set_main_option("script_location", str(directory))
-    with schema.transaction(schema.engine(str(path)), str(path)) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+    with migration.transaction(str(path)) as connection:
+        migration.upgrade(connection, "0001", migration.migrations())
     for name, (columns, values) in rows.items():
         _insert(path, name, columns, values)
     with Store.open(path.parent) as store:

@@ -19,7 +19,8 @@ from tests.netns.world import Host
 ALLOWED = LIGHT - {"_blake2", "binascii", "fcntl"}
 # What only some tunnels, some hosts, or commands that change something need.
 NOT_OURS_TO_LOAD = re.compile(
-    r"reconciler\.(actuate|daemon\.(?!client|protocol)\w+|lifecycle|store\.(write|tables|schema|save)|cli\.(main|options|changes|looks)"
+    r"reconciler\.(actuate|daemon\.(?!client|protocol)\w+|lifecycle"
+    r"|store\.(write|commit|save|sql|schema|migration|tables|statements)|cli\.(main|options|changes|looks)"
     r"|config\.(?!files)\w+|loop\.(commands|reconcile|act|salvage)"
     r"|host\.(bus|kernel_wireguard|keys|launch|nft|resolve|resolved|tun|uapi|x25519|xtables)"
     r"|observe\.(account|engine|forward|nameservice|nat|resolved|wireguard)|layout\.(accepts|filter|forwarding|nat|passage|resolvers)"
@@ -123,6 +124,21 @@ def test_who_asks_the_daemon_loads_next_to_nothing(host: Host, bare: set[str], d
     assert "reconciler.daemon.client" in ours
     assert not any(name.startswith(("reconciler.loop", "reconciler.store", "reconciler.kinds")) for name in ours)
     assert len(ours) <= 20
+
+
+@pytest.mark.parametrize("kind", ["nothing is stored", "something is stored"])
+def test_what_writes_does_without_sqlalchemy(kind: str) -> None:
+    """It defines what is stored and how, and brings older stores up to date. What is written is text by then."""
+    with world.new_host("writes") as host:
+        path = host.write("d.toml", DESIRED)
+        if kind == "something is stored":
+            host.tunctl("apply", path)
+            path.write_text(DESIRED.replace("10.9.0.2", "10.9.0.3"))
+        for words in (["apply", path], ["down", "demo"], ["up", "demo"], ["forget", "demo"]):
+            loaded, printed = imported(host, RUN, *words)
+            assert "tun-demo" in printed
+            assert "reconciler.store.commit" in loaded
+            assert {name for name in loaded if re.match(r"sqlalchemy|alembic|sqlite3$", name)} == set()
 
 
 def judge(host: Host, bare: set[str], words: list[str]) -> None:

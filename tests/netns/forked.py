@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import select
 import signal
 import socket
@@ -35,7 +36,8 @@ _USUAL = (  # what the server sees: a tun device for everybody, as on most machi
     'mknod -m 666 "$1/tun" c 10 200 && mount --bind "$1/tun" /dev/net/tun'
     ' && : > "$1/resolv.conf" && mount --bind "$1/resolv.conf" /etc/resolv.conf && shift && exec "$@"'
 )
-_LATE = ("sqlalchemy.dialects.sqlite", "alembic.command", "statemachine", "pyroute2", "shutil", "pwd", "grp", "traceback")
+_SELDOM = re.compile(r"reconciler\.(__main__|store\.(migration|statements|tables))")
+_LATE = ("statemachine", "pyroute2", "shutil", "pwd", "grp", "traceback")
 _HUGE_PAGES = {
     "PYTHONMALLOC": "malloc",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
@@ -208,11 +210,11 @@ def _tell(report: int, number: int) -> None:
 
 
 def _load() -> None:
-    """All of tunctl, and what it loads late; none of it is looked through for garbage, or a child would copy it."""
+    """All that commands need, and what they load late; none of it is looked through for garbage, or a child would copy it."""
     import reconciler
 
     for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
-        if not module.name.endswith("__main__") and ".migrations" not in module.name:
+        if not _SELDOM.match(module.name):
             importlib.import_module(module.name)
     for name in _LATE:
         importlib.import_module(name)

@@ -47,3 +47,10 @@ def intents(store: Store) -> dict[str, Intent]:
 
 def mtime(state_dir: Path) -> int:
     return (state_dir / "intent.db").stat().st_mtime_ns
+
+
+def delete(store: Store, *names: TunnelName) -> tuple[TunnelName, ...]:
+    """Nothing of them is left on the machine → those that are deleted by that."""
+    before = intents(store)
+    store.conclude({}, names)
+    return tuple(intent.name for name, intent in before.items() if name not in intents(store))

@@ -13,11 +13,11 @@ from reconciler.model.intent import Progress, Vouched
 from reconciler.model.ledger import is_ledger_key
 from reconciler.model.names import HOST, TunnelName
 from reconciler.report import history as report_history
-from reconciler.store import chronicle
+from reconciler.store import chronicle, statements
 from reconciler.store.read import ledger
-from reconciler.store.stored import Line
+from reconciler.store.stored import Ending, Line
 from reconciler.store.write import Store
-from tests.unit.store_of import ALICE, intents, mtime, put, tun
+from tests.unit.store_of import ALICE, delete, intents, mtime, put, tun
 
 A, B = TunnelName("a"), TunnelName("b")
 FORWARD = "sysctl:net.ipv4.ip_forward"
@@ -31,22 +31,21 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def test_history_says_who_and_how_it_ended(store: Store) -> None:
     saved = put(store, "a", "b")
-    store.record(saved.generation, "done", {B: "failed: no device"})
+    store.conclude({}, ending=Ending(saved.generation or 0, "done", {B: "failed: no device"}))
     assert [(e.tunnel, e.event, e.generation, e.uid, e.actor, e.source, e.cause, e.outcome) for e in store.history()] == [
         (None, "saved", 1, 1000, "alice", "gateway", "apply", "done"),
         ("a", "created", 1, 1000, "alice", "gateway", "apply", "done"),
         ("b", "created", 1, 1000, "alice", "gateway", "apply", "failed: no device"),
     ]
     before = mtime(store.state_dir)
-    store.record(saved.generation, "done", {B: "failed: no device"})
-    store.record(None, "done")
+    store.conclude({}, ending=Ending(saved.generation or 0, "done", {B: "failed: no device"}))
     assert mtime(store.state_dir) == before
 
 
 def test_history_of_one_tunnel_outlives_it(store: Store) -> None:
     put(store, "a", "b")
     store.withdraw([A])
-    store.delete([A])
+    delete(store, A)
     assert [event.event for event in store.history(A)] == ["created", "forgotten", "deleted"]
     assert [event.event for event in store.history(A, limit=1)] == ["deleted"]
 
@@ -55,14 +54,14 @@ def test_history_is_bounded(store: Store) -> None:
     put(store, "a", "b")
     with store._commit.begin() as connection:
         note = chronicle.Note(1, A, "gateway", None, ALICE, "waiting", "retried")
-        chronicle.write_notes(connection, [note] * (chronicle.PER_TUNNEL + 50))
-    assert len(store.history(A, limit=100_000)) == chronicle.PER_TUNNEL
+        chronicle.write_notes(connection, [note] * (statements.PER_TUNNEL + 50))
+    assert len(store.history(A, limit=100_000)) == statements.PER_TUNNEL
     assert [event.event for event in store.history(B)] == ["created"]
     with store._commit.begin() as connection:
         notes = [chronicle.Note(1, TunnelName(f"t{n}"), "s", None, ALICE, "up", "") for n in range(500)]
-        for _ in range(chronicle.IN_ALL // 500 + 1):
+        for _ in range(statements.IN_ALL // 500 + 1):
             chronicle.write_notes(connection, notes)
-    assert len(store.history(limit=100_000)) == chronicle.IN_ALL
+    assert len(store.history(limit=100_000)) == statements.IN_ALL
 
 
 def test_lines_that_were_written_later(store: Store) -> None:
@@ -84,7 +83,7 @@ def test_lines_that_were_written_later(store: Store) -> None:
 
 def test_words_of_a_program_are_bounded(store: Store) -> None:
     put(store, "a")
-    store.progress(A, Progress("failed", 1, error="x" * 100_000), "gave_up")
+    store.conclude({A: (Progress("failed", 1, error="x" * 100_000), "gave_up")})
     assert len(intents(store)["a"].progress.error) == 4000
 
 
@@ -120,9 +119,9 @@ class TestLedger:
         put(store, "a")
         store.ledger_put(FORWARD, A, b"0", b"1")
         store.withdraw([A])
-        assert store.delete([A]) == ()
+        assert delete(store, A) == ()
         store.ledger_remove(FORWARD, A)
-        assert store.delete([A]) == (A,)
+        assert delete(store, A) == (A,)
 
     @pytest.mark.parametrize(
         "key",

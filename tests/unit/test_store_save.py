@@ -15,7 +15,7 @@ from reconciler.store.conflicts import conflicts
 from reconciler.store.desire import desire
 from reconciler.store.stored import Saved, Terms
 from reconciler.store.write import Store
-from tests.unit.store_of import ALICE, BOOT, desired, intents, mtime, put, routed_by_file, tun, wireguard
+from tests.unit.store_of import ALICE, BOOT, delete, desired, intents, mtime, put, routed_by_file, tun, wireguard
 
 A, B, C = map(TunnelName, "abc")
 
@@ -68,7 +68,7 @@ def test_a_slot_is_free_again_only_when_its_row_is_gone(store: Store) -> None:
     put(store, "a", "b")
     put(store, "b", "c")
     assert intents(store)["c"].slot == 3
-    assert store.delete([A]) == (A,)
+    assert delete(store, A) == (A,)
     put(store, "b", "c", "d")
     assert intents(store)["d"].slot == 1
 
@@ -80,7 +80,7 @@ def test_declared_again_it_is_the_same_tunnel(store: Store) -> None:
     assert put(store, "a", "b").changed == (A,)
     again = intents(store)["a"]
     assert (again.mark, again.slot, again.withdrawn) == (first.mark, first.slot, False)
-    assert store.delete([A]) == (), "declared again while it was on its way out"
+    assert delete(store, A) == (), "declared again while it was on its way out"
 
 
 def test_two_tunnels_swap_their_interfaces(store: Store) -> None:
@@ -103,7 +103,7 @@ def test_a_whole_source_may_be_empty(store: Store) -> None:
     assert store.stored().sources == ()
     put(store, "a", host=Host(lan="tunnel"))
     assert put(store, host=Host(lan="tunnel")).withdrawn == (A,)
-    store.delete([A])
+    delete(store, A)
     assert [source.name for source in store.stored().sources] == ["gateway"], "its [host] still counts"
 
 
@@ -123,10 +123,8 @@ def test_prefix_files_are_stored_once_and_go_with_the_last(store: Store) -> None
 
 
 def count(store: Store, table: str) -> int:
-    from reconciler.store import schema
-
     with store._commit.begin() as connection:
-        return int(schema.raw(connection).execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 class TestHolds:
@@ -182,21 +180,21 @@ class TestProgress:
     def test_it_is_kept_as_it_is(self, store: Store) -> None:
         put(store, "a")
         progress = Progress("up", 5, 5, 0, None, "", worked=True, last_addresses=("10.0.0.2/24",))
-        store.progress(A, progress, "converged")
+        store.conclude({A: (progress, "converged")})
         assert intents(store)["a"].progress == progress
 
     def test_the_same_again_writes_nothing(self, store: Store) -> None:
         put(store, "a")
-        store.progress(A, Progress("waiting", 5, None, 1, 9, "no route\udcff" * 1000), "stumbled")
+        store.conclude({A: (Progress("waiting", 5, None, 1, 9, "no route\udcff" * 1000), "stumbled")})
         before = mtime(store.state_dir), len(store.history())
-        store.progress(A, Progress("waiting", 5, None, 1, 9, "no route\udcff" * 1000), "stumbled")
-        store.progress(TunnelName("gone"), Progress("up"), "converged")
+        store.conclude({A: (Progress("waiting", 5, None, 1, 9, "no route\udcff" * 1000), "stumbled")})
+        store.conclude({TunnelName("gone"): (Progress("up"), "converged")})
         assert (mtime(store.state_dir), len(store.history())) == before
 
     @pytest.mark.parametrize("state", ["waiting", "failed"])
     def test_apply_counts_attempts_anew(self, store: Store, state: str) -> None:
         put(store, "a")
-        store.progress(A, Progress(state, 5, 3, 7, 9, "no", worked=True), "stumbled")
+        store.conclude({A: (Progress(state, 5, 3, 7, 9, "no", worked=True), "stumbled")})
         assert put(store, "a").generation is None
         progress = intents(store)["a"].progress
         assert (progress.state, progress.attempt, progress.next_retry_us, progress.error) == ("pending", 0, None, "")
@@ -204,13 +202,13 @@ class TestProgress:
 
     def test_up_counts_attempts_anew(self, store: Store) -> None:
         put(store, "a")
-        store.progress(A, Progress("failed", 5, None, 7, None, "no"), "gave_up")
+        store.conclude({A: (Progress("failed", 5, None, 7, None, "no"), "gave_up")})
         assert store.unhold([A], BOOT) == (A,)
         assert intents(store)["a"].progress.state == "pending"
 
     def test_many_are_one_transaction(self, store: Store) -> None:
         put(store, "a", "b")
-        store.progress_all({A: (Progress("up", 1), "converged"), B: (Progress("failed", 1, error="x"), "gave_up")})
+        store.conclude({A: (Progress("up", 1), "converged"), B: (Progress("failed", 1, error="x"), "gave_up")})
         assert [(e.tunnel, e.event, e.cause, e.outcome) for e in store.history()[-2:]] == [
             ("a", "up", "converged", ""),
             ("b", "failed", "gave_up", "x"),
@@ -288,7 +286,7 @@ class TestForget:
         store.withdraw([A])
         assert intents(store)["a"].withdrawn
         assert not intents(store)["a"].held
-        assert store.delete([A, B]) == (A,)
+        assert delete(store, A, B) == (A,)
         assert set(intents(store)) == {"b"}
         assert len(store.stored().sources) == 1
 
@@ -299,7 +297,7 @@ class TestForget:
         assert source.forgotten
         assert source.host.table_base == 30000
         assert conflicts(store.stored(), desired("b", source="two", host=Host(table_base=40000))) == []
-        store.delete([A])
+        delete(store, A)
         assert store.stored().sources == ()
 
     def test_a_source_without_tunnels_is_forgotten_by_name(self, store: Store) -> None:
@@ -318,7 +316,7 @@ class TestForget:
         store.withdraw([A])
         before = mtime(store.state_dir)
         store.withdraw([A])
-        store.delete([B])
+        delete(store, B)
         assert mtime(store.state_dir) == before
 
 

@@ -15,7 +15,7 @@ from reconciler.model.tunnel import Desired
 from reconciler.store.desire import desire
 from reconciler.store.stored import Stored, Terms
 from reconciler.store.write import Store
-from tests.unit.store_of import ALICE, BOOT, desired, intents, mtime, tun
+from tests.unit.store_of import ALICE, BOOT, delete, desired, intents, mtime, tun
 
 NAMES = [TunnelName(name) for name in "abc"]
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a disk waits for every commit
@@ -92,9 +92,9 @@ def other(store: Store, word: str, name: TunnelName) -> None:
         store.withdraw([name])
     elif word == "delete":
         withdrawn = name in intents(store) and intents(store)[name].withdrawn
-        assert store.delete([name]) == ((name,) if withdrawn else ())
+        assert delete(store, name) == ((name,) if withdrawn else ())
     else:
-        store.progress(name, Progress("failed", 1, attempt=3, error="no"), "gave_up")
+        store.conclude({name: (Progress("failed", 1, attempt=3, error="no"), "gave_up")})
 
 
 def same_tunnels_same_places(before: Stored, after: Stored) -> None:
