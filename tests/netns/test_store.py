@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import StoreError
+from reconciler.model.intent import Progress
 from reconciler.model.names import TunnelName
 from reconciler.store import read
-from reconciler.store.stored import Stored
+from reconciler.store.stored import Ending, Stored
 from reconciler.store.write import Store
 from tests.netns.crash import (
     NOBODY,
@@ -123,9 +124,43 @@ class TestKilled:
             pytest.fail("it never got through")
         assert mtus(read.read(state_dir)) == {2000}
 
+    def test_at_every_write_of_what_a_pass_came_to(self, state_dir: Path) -> None:
+        """All of it is there, or nothing: who is up, who is gone, how the generation went."""
+        with Store.open(state_dir) as store:
+            put(store, "a", "b")
+            saved = put(store, "a")
+        spare = state_dir.with_name("spare")
+        shutil.copytree(state_dir, spare)
+
+        def conclude() -> None:
+            with Store(state_dir) as store:
+                store.conclude({A: (Progress("up", 1), "converged")}, ["b"], ending=Ending(saved.generation or 0, "converged"))
+
+        def told() -> tuple[object, ...]:
+            with Store.open(state_dir) as store:
+                return (
+                    [(intent.name, intent.progress.state) for intent in store.stored().intents],
+                    [(event.event, event.outcome) for event in store.history()][3:],
+                )
+
+        before = told()
+        seen = []
+        for call in range(1, 200):
+            was_killed = killed_at(call, conclude)
+            seen.append(told())
+            if not was_killed:
+                break
+            shutil.rmtree(state_dir)
+            shutil.copytree(spare, state_dir)
+        after = [("a", "up")], [("saved", "converged"), ("withdrawn", "converged"), ("up", ""), ("deleted", "")]
+        assert before == ([("a", "pending"), ("b", "pending")], [("saved", ""), ("withdrawn", "")])
+        assert len(seen) > 5
+        assert seen[-1] == after
+        assert all(one in (before, after) for one in seen)
+
     def test_at_every_write_of_the_first_one(self, state_dir: Path) -> None:
         for call in range(1, 200):
-            if not killed_at(call, lambda: Store.open(state_dir).close()):
+            if not killed_at(call, partial(save_all, state_dir, 1000)):
                 assert call > 5
                 break
             with Store.open(state_dir) as store:
