@@ -23,7 +23,7 @@ from reconciler.loop.survey import survey
 from reconciler.store.read import read
 
 _PASSES_USE = (
-    "reconciler.config.load", "reconciler.store.commit", "reconciler.store.schema", "reconciler.lifecycle",
+    "reconciler.config.load", "reconciler.lifecycle",
     "reconciler.observe.wireguard", "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat",
     "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns", "reconciler.observe.engine",
     "reconciler.drivers.way", "reconciler.host.resolve", "reconciler.host.rtnl", "hashlib",
