@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from reconciler.loop.orders import Voice
 
-_CONNECT_S = 2.0
+_PATIENCE = struct.pack("@ll", 2, 0)  # seconds, microseconds: until it takes us in, and what we ask
 _CHUNK = 1 << 16
 _CREDENTIALS = struct.Struct("=iII")  # ucred: pid, uid, gid
 
@@ -44,8 +44,7 @@ def ask(asking: Asking, order: Order, voice: Voice) -> int | None:
         return None
     try:
         connection.sendall(encode(_request(asking, order)))
-        connection.settimeout(None)  # the daemon has its own bounds; Ctrl-C ends us, not the work
-        for frame in _frames(connection):
+        for frame in _frames(connection):  # the daemon has its own bounds; Ctrl-C ends us, not the work
             if "step" in frame:
                 voice.data(painted(text, voice.paint) for text in str(frame["step"]["text"]).split("\n"))
             elif "log" in frame:
@@ -73,7 +72,7 @@ def _connect(path: str) -> socket.socket | None:
         return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.settimeout(_CONNECT_S)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)  # one that does not block is told "try again"
         connection.connect(path)
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(credentials)
@@ -100,8 +99,12 @@ def _request(asking: Asking, order: Order) -> Request:
         stdin = sys.stdin.buffer.read(REQUEST_BYTES // 2 + 1)
         if len(stdin) > REQUEST_BYTES // 2:
             raise InvalidFile("<stdin>: too long")
+    try:
+        directory = os.getcwd()
+    except OSError:  # it was removed
+        directory = ""
     return Request(
-        order, str(asking.state_dir), os.getcwd(), stdin, asking_uid(), asking.as_json, asking.debug, asking.lock_timeout_s
+        order, str(asking.state_dir), directory, stdin, asking_uid(), asking.as_json, asking.debug, asking.lock_timeout_s
     )  # fmt: skip
 
 

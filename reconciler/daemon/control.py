@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import socket
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from reconciler.daemon import protocol
 from reconciler.daemon.protocol import REQUEST_BYTES, SOCKET, Request
-from reconciler.errors import Bug, Locked, NotConverged, NotPermitted, TunctlError, Unavailable
+from reconciler.errors import Bug, InvalidFile, Locked, NotConverged, NotPermitted, TunctlError, Unavailable
 from reconciler.host import accounts
 from reconciler.loop import orders
 from reconciler.loop.commands import Session
@@ -31,7 +33,8 @@ MOST_CLIENTS = 32
 REQUEST_S = 10.0  # until a request must be there
 GROUP = "tunctl"
 _LINES = 256  # of steps in one frame
-_SEND_S = 2.0  # a client that does not read is written to no more
+_SEND_S = 2.0  # a client that reads nothing for so long is written to no more …
+_DRAIN_S = 30.0  # … nor is one that is not done so long after the work
 _CHUNK = 1 << 18
 _NAME_S = 1.0
 _CREDENTIALS = struct.Struct("=iII")  # ucred: pid, uid, gid
@@ -66,9 +69,10 @@ class Client:
         except OSError:
             return b""
         self.content += chunk
-        if b"\n" in chunk:
-            return bytes(self.content.partition(b"\n")[0])
-        return b"" if not chunk or len(self.content) > REQUEST_BYTES else None
+        if chunk and b"\n" not in chunk and len(self.content) <= REQUEST_BYTES:
+            return None
+        content, self.content = self.content, bytearray()  # who waits for events still knows this client
+        return bytes(content.partition(b"\n")[0]) if b"\n" in chunk else b""
 
 
 def listen(run_dir: Path) -> socket.socket:
@@ -97,9 +101,7 @@ def listen(run_dir: Path) -> socket.socket:
 
 def serve(connection: socket.socket, text: bytes, session: Session, about: Callable[[frozenset[TunnelName]], None]) -> None:
     """In a process of its own: carries out the request and tells the client."""
-    connection.setblocking(True)
-    timeval = struct.pack("@ll", int(_SEND_S), 0)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+    connection.setblocking(False)
     voice = Frames(connection)
     try:
         request = protocol.decode(text)
@@ -114,11 +116,12 @@ def serve(connection: socket.socket, text: bytes, session: Session, about: Calla
         voice.fail(error)
     except Exception as error:
         voice.fail(Bug.of(error))
+    voice.drain()
 
 
-def refuse(connection: socket.socket) -> None:
-    """One client too many. Does not wait for it."""
-    error = Locked(f"{MOST_CLIENTS} others are being served", hint="try again when one of them is done")
+def refuse(connection: socket.socket, why: TunctlError | None = None) -> None:
+    """One client too many, or there is nothing to serve him with. Does not wait for him."""
+    error = why or Locked(f"{MOST_CLIENTS} others are being served", hint="try again when one of them is done")
     with suppress(OSError):
         connection.send(protocol.line(protocol.error_frame(error)))
     connection.close()
@@ -139,12 +142,22 @@ def _carried_out(
     session = session._replace(uid=uid, lock_timeout_s=request.lock_timeout_s)
     if request.stdin is not None:
         sys.stdin = io.TextIOWrapper(io.BytesIO(request.stdin))
-    order = request.order
-    with _as_client(peer, groups):
-        os.chdir(request.directory)
+    _enter(request, lambda: _as_client(peer, groups))
     if peer.uid not in (0, os.geteuid()):
         session = session._replace(reads_as=lambda: _as_client(peer, groups))
-    return orders.carry_out(session, order, voice, about)
+    return orders.carry_out(session, request.order, voice, about)
+
+
+def _enter(request: Request, rights: Callable[[], AbstractContextManager[None]]) -> None:
+    """Where the client is. Only a file with a relative path, or with such paths in it, needs that: it may be a directory that
+    the daemon may not see, or one that was removed. InvalidFile."""
+    try:
+        with rights():
+            os.chdir(request.directory)
+    except OSError as error:
+        if request.order.command == "apply" and not os.path.isabs(request.order.file):
+            where = request.directory or "the working directory"
+            raise InvalidFile(f"{where}: {error.strerror}", hint="name the file by its absolute path") from error
 
 
 def _authorised(peer: Peer) -> tuple[int, ...]:
@@ -182,12 +195,14 @@ def _as_client(peer: Peer, groups: tuple[int, ...]) -> Iterator[None]:
 
 
 class Frames:
-    """A voice that speaks into the socket. A client that went away, or does not listen, changes nothing."""
+    """A voice that speaks into the socket. The work never waits for the client: what he has not read yet is kept (a plan of
+    100 000 routes has 10 MB), and he may read it when all is done. One that went away, or does not listen, changes nothing."""
 
     paint: Paint = PLAIN
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection: socket.socket | None = connection
+        self._unread = bytearray()
         self.as_json = self.debug = False
         self.made: dict[str, Any] | None = None
 
@@ -212,7 +227,26 @@ class Frames:
 
     def send(self, frame: dict[str, Any]) -> None:
         if self._connection is not None:
-            try:
-                self._connection.sendall(protocol.line(frame))
-            except OSError:
-                self._connection = None
+            self._unread += protocol.line(frame)
+            self._push()
+
+    def drain(self) -> None:
+        """All that he has not read yet, as long as he reads."""
+        deadline_s, poll = time.monotonic() + _DRAIN_S, select.poll()  # not select(2): descriptors may be high
+        if self._connection is not None:
+            poll.register(self._connection, select.POLLOUT)
+        while self._connection is not None and self._unread:
+            patience_s = min(_SEND_S, deadline_s - time.monotonic())
+            if patience_s <= 0 or not poll.poll(patience_s * 1000):
+                return
+            self._push()
+
+    def _push(self) -> None:
+        """As much as he takes now."""
+        try:
+            while self._connection is not None and self._unread:
+                del self._unread[: self._connection.send(memoryview(self._unread)[:_CHUNK])]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._connection = None

@@ -18,6 +18,7 @@ from reconciler.daemon.report import Report
 from reconciler.daemon.say import Say
 from reconciler.daemon.shown import Shown
 from reconciler.daemon.worker import Worker
+from reconciler.errors import Unavailable
 from reconciler.loop.commands import Session
 from reconciler.loop.probe import Round
 from reconciler.loop.reconcile import Request
@@ -127,7 +128,10 @@ class Crew:
         for one in self._working.values():
             one.signal(signal.SIGKILL)
         if self._spare is None or not (self._spare.give(last) and self._spare.give(Shown())):
-            self._spare = worker.start(self._session, self._say, rehearses=False)
+            try:
+                self._spare = worker.start(self._session, self._say, rehearses=False)
+            except Unavailable:  # it was in the log anyway, and the next daemon takes away what is shown
+                return
             self._join(self._spare)
             self._spare.give(last)
             self._spare.give(Shown())

@@ -3,6 +3,7 @@ or one too many, waits or is forgotten, and nobody else notices."""
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 from reconciler.daemon import control
 from reconciler.daemon.control import MOST_CLIENTS, REQUEST_S, Client
 from reconciler.daemon.protocol import SOCKET
+
+SHUT_S = 1.0  # when nobody can be taken in, until the next try
 
 Ordered = Callable[[socket.socket, bytes], None]
 
@@ -25,6 +28,7 @@ class Door:
         self._run_dir = run_dir
         self._listener: socket.socket | None = None
         self._clients: set[Client] = set()
+        self._shut_until_s: float | None = None  # no descriptor is left: they wait outside
         self._ordered: Ordered = lambda _connection, _text: None
 
     def open(self, ordered: Ordered) -> None:
@@ -36,7 +40,8 @@ class Door:
     def close(self) -> None:
         """No more of them; the socket goes."""
         if self._listener is not None:
-            self._selector.unregister(self._listener)
+            if self._shut_until_s is None:
+                self._selector.unregister(self._listener)
             self._listener.close()
             self._listener = None
             with suppress(OSError):
@@ -46,18 +51,25 @@ class Door:
 
     @property
     def deadlines_s(self) -> list[float]:
-        """Until when the requests must be there."""
-        return [client.deadline_s for client in self._clients]
+        """Until when the requests must be there, and when the door opens again."""
+        times = [client.deadline_s for client in self._clients]
+        return times if self._shut_until_s is None else [*times, self._shut_until_s]
 
     def forget_the_slow(self, now_s: float) -> None:
-        """Those whose time is over."""
+        """Those whose time is over. Others may come in again, if nobody could."""
         for client in [client for client in self._clients if client.deadline_s <= now_s]:
             self._forget(client)
+        if self._listener is not None and self._shut_until_s is not None and self._shut_until_s <= now_s:
+            self._shut_until_s = None
+            self._selector.register(self._listener, selectors.EVENT_READ, self._came)
 
     def _came(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
-        except OSError:  # it went away again, or we have no descriptor left
+        except OSError as error:  # it went away again, or we have no descriptor left
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                self._selector.unregister(listener)  # else it would be heard again and again
+                self._shut_until_s = time.monotonic() + SHUT_S
             return
         if len(self._clients) >= MOST_CLIENTS:
             self._forget(min(self._clients, key=lambda client: client.deadline_s))

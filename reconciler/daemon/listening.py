@@ -98,8 +98,10 @@ class Ears:
     def _watch(self, pid: int, ticks: int) -> None:
         try:
             descriptor = os.pidfd_open(pid)
-        except OSError:
+        except ProcessLookupError:
             self._heard(Due.NOW)
+            return
+        except OSError:  # no descriptor is left: that it ends is seen by the next pass
             return
         if not process.is_alive(pid, ticks):
             os.close(descriptor)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from reconciler.errors import Problem, TunctlError, Unavailable, UsageError
 from reconciler.host.jsontext import dumps, loads
 from reconciler.model.order import COMMANDS, ApplyOptions, Order
@@ -10,6 +12,8 @@ from reconciler.typed import Any, NamedTuple, TypeVar
 
 SOCKET, VERSION = "control.sock", 1
 T = TypeVar("T")
+_LONGEST_S = 86_400.0
+_NO_UID = 0xFFFFFFFF  # (uid_t) -1
 REQUEST_BYTES = 64 << 20  # a desired file on standard input, in base64
 
 
@@ -51,7 +55,8 @@ def decode(text: bytes) -> Request:
         if order["command"] not in COMMANDS:
             raise UsageError(f"the daemon carries out no {order['command']!r}")
         stdin = _stdin(document.pop("stdin"))
-        return _checked(Request, {**document, "order": _checked(Order, {**order, "options": options}), "stdin": stdin})
+        order = _checked(Order, {**order, "options": options})
+        return _possible(_checked(Request, {**document, "order": order, "stdin": stdin}))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"this is no request of tunctl: {error}") from error
 
@@ -72,6 +77,19 @@ def _checked(kind: type[T], fields: dict[str, Any]) -> T:
         if default is not None and not isinstance(value, int | float if isinstance(default, float) else type(default)):
             raise TypeError(f"{name} is {type(value).__name__}")
     return made
+
+
+def _possible(request: Request) -> Request:
+    """As a command line would have it: paths that can be paths, times of a day at most, a uid that can be one."""
+    order = request.order
+    for path in (request.state_dir, request.directory, order.file, order.source or ""):
+        if b"\0" in os.fsencode(path):
+            raise ValueError("a path has a null byte")
+    if not all(0 <= seconds <= _LONGEST_S for seconds in (order.timeout_s, request.lock_timeout_s)):
+        raise ValueError("a time is none")
+    if request.sudo_uid is not None and not 0 <= request.sudo_uid < _NO_UID:
+        raise ValueError("sudo_uid is none")
+    return request
 
 
 def line(frame: dict[str, Any]) -> bytes:

@@ -32,6 +32,10 @@ class Rounds:
             self._due_s = now_s
         self._is_wanted = wanted
 
+    def put_off(self, now_s: float) -> None:
+        """It may come to nothing: then there is another one."""
+        self._due_s = now_s + AGAIN_S
+
     def begun(self) -> None:
         self._is_going_on, self._due_s = True, None
 

@@ -24,6 +24,7 @@ from reconciler.daemon.say import Say
 from reconciler.daemon.shown import Shown
 from reconciler.daemon.tally import Tally
 from reconciler.daemon.worker import Worker
+from reconciler.errors import Unavailable
 from reconciler.host.board import Fight
 from reconciler.loop.commands import Session
 from reconciler.loop.probe import Round
@@ -108,7 +109,10 @@ class Daemon:
             control.refuse(connection)
             return
         self._restarts.forget(self._settings)
-        self._crew.order(connection, text, time.monotonic())
+        try:
+            self._crew.order(connection, text, time.monotonic())
+        except Unavailable as error:
+            control.refuse(connection, error)
         connection.close()
 
     # what it does
@@ -117,13 +121,21 @@ class Daemon:
         now_s = time.monotonic()
         self._crew.stop_the_late(now_s)
         self._crew.reap()
+        try:
+            self._start_all(now_s)
+        except Unavailable as error:  # no room for a process: what is due stays so, and is tried again
+            self._tell({TunnelName(""): error.message})
+            self._due.at(now_s + FAILED_S)
+
+    def _start_all(self, now_s: float) -> None:
         for name in sorted(self._apart - self._crew.busy):
             if not self._crew.is_full:
-                self._apart.discard(name)
                 self._start(frozenset((name,)))
+                self._apart.discard(name)
         if self._rounds.due_s is not None and now_s >= self._rounds.due_s:
-            self._rounds.begun()
+            self._rounds.put_off(now_s)
             self._crew.make_round(now_s)
+            self._rounds.begun()
         next_s = self._due.next_s
         if next_s is not None and now_s >= next_s and not self._crew.sees_all:
             self._due.begun(now_s)
@@ -191,8 +203,9 @@ class Daemon:
     def _count(self, report: Report, now_s: float) -> None:
         for step in report.steps:
             kind = step.key[0] if isinstance(step.key, tuple) else ""
-            if kind == "owner" and step.verb is not Verb.DELETE:
-                self._restarts.add(step.tunnel, now_s)
+            if kind == "owner":
+                if step.verb in (Verb.CREATE, Verb.REPLACE):
+                    self._restarts.add(step.tunnel, now_s)
             elif step.verb is not Verb.DELETE and self._repairs.add(step.key, now_s):
                 self._contested(step, str(kind))
 

@@ -12,7 +12,7 @@ from reconciler.config import shape
 from reconciler.daemon.say import Log, Say
 from reconciler.daemon.serve import Daemon
 from reconciler.errors import Locked, TunctlError, Unavailable
-from reconciler.host import files, meters
+from reconciler.host import files, limits, meters
 from reconciler.host.board import CONTESTED, LOCK
 from reconciler.host.holder import described, file_holder
 from reconciler.host.machine import Machine
@@ -37,6 +37,7 @@ def serve(session: Session, say: Say) -> int:
         importlib.import_module(name)
     shape.prepare()
     _rehearse(session)
+    limits.take_all()
     with Daemon(session, Log(say).say) as daemon:
         lock = _lock(session)
         try:

@@ -15,6 +15,7 @@ from reconciler.daemon import control, passes, rounds
 from reconciler.daemon.passes import Message, Tell, packed, unpacked
 from reconciler.daemon.rounds import ROUND_S
 from reconciler.daemon.say import Say
+from reconciler.errors import Unavailable
 from reconciler.loop import interrupt
 from reconciler.loop.commands import Session
 from reconciler.loop.reconcile import Request
@@ -107,26 +108,46 @@ def start_round(session: Session, now_s: float) -> Worker:
 
 
 def _fork(work: Callable[[int, Tell], None], *kept: int) -> Worker:
-    theirs, writing = os.pipe2(os.O_CLOEXEC)
-    reading, tells = os.pipe2(os.O_CLOEXEC)
+    """Unavailable when there is no room for one more: descriptors, processes, memory."""
+    opened: list[int] = []
+    try:
+        return _forked(work, opened, *kept)
+    except OSError as error:
+        for end in opened:
+            os.close(end)
+        raise Unavailable(f"no process for a pass: {error.strerror}", hint="raise the limits of the daemon") from error
+
+
+def _forked(work: Callable[[int, Tell], None], opened: list[int], *kept: int) -> Worker:
+    for _ in range(2):
+        opened += os.pipe2(os.O_CLOEXEC)
+    theirs, writing, reading, tells = opened
     for end in (reading, writing):
         os.set_blocking(end, False)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # one that comes before the child listens is not lost
-    pid = os.fork()
-    if pid == 0:
-        try:
-            signal.set_wakeup_fd(-1)
-            interrupt.listen()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            _close_all_but(theirs, tells, *kept)
-            work(theirs, lambda message: _tell(tells, message))
-        except BaseException:  # told to end: the loop sees that nothing came
-            os._exit(1)
-        os._exit(0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                interrupt.listen()
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                _close_all_but(theirs, tells, *kept)
+                work(theirs, lambda message: _tell(tells, message))
+            except BaseException:  # told to end: the loop sees that nothing came
+                os._exit(1)
+            os._exit(0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        one = Worker(pid, reading, writing)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)  # ours, and not waited for: nobody else has this pid
+        os.waitpid(pid, 0)
+        raise
     os.close(theirs)
     os.close(tells)
-    return Worker(pid, reading, writing)
+    return one
 
 
 def _close_all_but(*kept: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
-from reconciler.host import children, mounts, process
+from reconciler.host import children, limits, mounts, process
 
 _UMASK = 0o022
 _INTERRUPTS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
@@ -118,6 +118,7 @@ def _become(program: Program, path: str, wait: int, tell: int, stdio: tuple[int,
             os.setgid(program.identity.gid)
             os.setuid(program.identity.uid)
         what = path
+        limits.give_back()
         os.execve(path, program.argv, program.environment)  # noqa: S606 - that there is no shell is the point
     except OSError as error:
         os.write(tell, f"{error.errno or errno.EIO} {what}".encode(errors="surrogateescape"))
