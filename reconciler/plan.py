@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
 from reconciler.kinds import KINDS
 from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
 from reconciler.kinds.resolver import Resolver
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Plan, Step
@@ -195,10 +196,12 @@ def _made_anew(wanted: Iterable[Resource], found: Iterable[Resource], blind: Bli
     """For each tunnel the carriers that will be created or replaced, and those that hang on these: the fixed point."""
     there = {(f.kind, f.key): f for f in found if f.kind in CARRIERS and f.tunnel is not None}
     carriers = [w for w in wanted if w.kind in CARRIERS and w.tunnel is not None]
+    starting = {f.tunnel for f in there.values() if isinstance(f, Owner) and not f.ready}
     anew: dict[TunnelName, frozenset[str]] = {}
     for w in carriers:
         f = there.get((w.kind, w.key))
-        absent = f is None and not blind(w.kind, w.tunnel)
+        comes = isinstance(w, Link) and w.by_program and w.tunnel in starting  # its program is about to make it
+        absent = f is None and not comes and not blind(w.kind, w.tunnel)
         if absent or (f is not None and not w.replace_on.isdisjoint(w.differs_from(f))):
             anew[w.tunnel or HOST] = anew.get(w.tunnel or HOST, frozenset()) | {w.kind}
     for _ in CARRIERS:

@@ -103,7 +103,7 @@ def _when_absent(intent: Intent, seen: Evidence, unseen: tuple[str, ...]) -> Jud
     error = (intent.progress.error,) if intent.progress.error else ()
     owner = next((r for r in seen.found if isinstance(r, Owner) and r.pid), None)
     if owner is not None:
-        residues.insert(0, f"owner pid {owner.pid} lives on without it")
+        residues.insert(0, f"owner pid {owner.pid} {'lives on without it' if owner.ready else 'is starting'}")
     if intent.progress.worked:
         return Judgement(Verdict.STALE, (f"{name}interface no longer present", *error, *seen.lacks, *residues), unseen)
     return Judgement(Verdict.NOT_CONNECTED, ("not up yet", *error, *residues), unseen)
@@ -150,6 +150,8 @@ def _difference(step: Step, field: str) -> str:
         return f"{step.found} instead of {step.resource}"
     if field == "up":
         return "admin down"
+    if field == "ready":
+        return f"{step.found}: it is starting"
     if field == "condemned":
         return f"{step.found}: holds its device and answers nothing, it is to be started anew"
     if field == "protocol":

@@ -147,7 +147,8 @@ def _engine(laid: Lay, facts: Facts, policy: Policy, kept: tuple[Connected, ...]
     """What one tunnel wants when it is up, apart from routes and rules."""
     intent, dev = laid.intent, laid.dev
     driver = drivers.of(intent.tunnel)
-    yield driver.link(intent, facts, policy.numbers, dev)._replace(dies_openly=laid.blocks)
+    dies_openly = laid.blocks or intent.tunnel.tun is None  # a program that is gone leaves no hole where others have a way
+    yield driver.link(intent, facts, policy.numbers, dev)._replace(dies_openly=dies_openly)
     owner = driver.owner(intent, facts, dev)
     if owner is not None:
         pulse = facts.pulse(intent.name)

@@ -3,7 +3,6 @@ and to find out who was faster where they could not."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -129,5 +128,4 @@ def _members(machine: Machine, wanted: Bound) -> list[int]:
 def _age_s(machine: Machine, wanted: Bound) -> float:
     """Since its program was started."""
     handle = machine.handles.get(wanted.mark.tunnel) if wanted.mark else None
-    started_s = (handle.start_ticks or 0) / os.sysconf("SC_CLK_TCK") if handle else 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+    return process.age_s((handle and handle.start_ticks) or 0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
-from reconciler.actuate import listen
-from reconciler.errors import Bug, NotPermitted, StepFailed, TunctlError, Unavailable
+from reconciler.actuate import listen, readiness
+from reconciler.errors import Bug, LookAgain, NotPermitted, StepFailed, TunctlError, Unavailable
 from reconciler.host import accounts, cgroup, children, files, launch, nl_link, ownerlog, process, terminate, uapi
 from reconciler.host.handles import Handle
 from reconciler.host.launch import Identity, Program, Started
@@ -21,16 +21,13 @@ from reconciler.model.found import LinkState
 from reconciler.model.marks import ENVIRONMENT_KEY
 from reconciler.model.port import place
 
-_POLL_S = (0.005, 0.02)  # at first, later: engines were ready 18 to 75 ms after their start
-_POLLS_AT_FIRST = 40
 _HURRY_S = 0.5
 _NAME_S = 3.0
-_SETTLE_S = 0.03  # ready, and still so after this: a program that opens its device and fails takes 10 ms to end …
-_RESTLESS_S = 0.5  # … on a machine that has time for it
 
 
 def create(machine: Machine, wanted: Owner) -> None:
-    """Starts it and waits until its device has carrier (and a userspace WireGuard answers). StepFailed has its last words."""
+    """Starts it and waits until its device has carrier (and a userspace WireGuard answers). StepFailed has its last words;
+    LookAgain: while it was waited for, others have put another one in its place."""
     assert wanted.tunnel
     log = machine.handles.directory(wanted.tunnel) / ownerlog.FILE
     ownerlog.bound_log(log)
@@ -38,15 +35,16 @@ def create(machine: Machine, wanted: Owner) -> None:
     since = ownerlog.size(log)
     started = _start(machine, wanted, log)
     try:
-        _wait_until_ready(machine, wanted, started, _listener(machine, wanted, since))
+        readiness.wait(machine, wanted, (started.pid, started.start_ticks), since)
         _set_mtu_back(machine, wanted, before)
     except TunctlError as error:
         if not machine.has_turn:
             raise
+        if _is_another(machine, wanted, started):
+            raise LookAgain(f"{wanted}: others have started it anew") from None
         left = _take_back(machine, wanted, started, link_too=before is None)
         listen.give_way(machine, wanted.ports)
-        words = [f"{wanted}: {error.message}", *(f"  {line}" for line in ownerlog.tail(log, since=since)), *left]
-        raise StepFailed("\n".join(words), hint=error.hint or f"its output is in {log}") from None
+        raise _failed(wanted, error, log, since, left) from None
     except BaseException:  # told to end: within two seconds
         if machine.has_turn:
             hurried = wanted._replace(stop_grace_s=min(wanted.stop_grace_s, _HURRY_S))
@@ -54,9 +52,28 @@ def create(machine: Machine, wanted: Owner) -> None:
         raise
 
 
+def _is_another(machine: Machine, wanted: Owner, started: Started) -> bool:
+    """Others had their turn, and have put one in its place."""
+    known = machine.handles.get(wanted.mark.tunnel)
+    return bool(known and known.pid not in (None, started.pid) and process.is_alive(known.pid or 0, known.start_ticks or 0))
+
+
 def change(machine: Machine, wanted: Owner, found: Owner, fields: tuple[str, ...]) -> None:
-    """Nothing of a running process can be changed: it is replaced."""
-    raise Bug(f"{wanted}: a process cannot be changed ({', '.join(fields)})")
+    """Nothing of a running process can be changed. One that is only starting, at the hand of somebody who waits for it beside
+    us, or who was killed while he did, is waited for. StepFailed has its last words."""
+    if fields != ("ready",) or found.pid is None or found.start_ticks is None:
+        raise Bug(f"{wanted}: a process cannot be changed ({', '.join(fields)})")
+    log = machine.handles.directory(wanted.mark.tunnel) / ownerlog.FILE
+    try:
+        readiness.wait(machine, wanted, (found.pid, found.start_ticks), ownerlog.size(log))
+    except TunctlError as error:
+        raise _failed(wanted, error, log, 0, ()) from None
+
+
+def _failed(wanted: Owner, error: TunctlError, log: Path, since: int, left: Iterable[str]) -> StepFailed:
+    """With what it said last, and what could not be taken back."""
+    words = [f"{wanted}: {error.message}", *(f"  {line}" for line in ownerlog.tail(log, since=since)), *left]
+    return StepFailed("\n".join(words), hint=error.hint or f"its output is in {log}")
 
 
 def delete(machine: Machine, found: Owner) -> None:
@@ -145,7 +162,7 @@ def _start(machine: Machine, wanted: Owner, log: os.PathLike[str]) -> Started:
 def _record(machine: Machine, wanted: Owner, started: Started) -> None:
     handles, mark = machine.handles, wanted.mark
     known = handles.get(mark.tunnel) or Handle(mark.tunnel, mark.id, handles.boot_id)
-    known = known._replace(id=mark.id, interface=wanted.dev, pid=started.pid, start_ticks=started.start_ticks)
+    known = known._replace(id=mark.id, interface=wanted.dev, pid=started.pid, start_ticks=started.start_ticks, starting=True)
     if wanted.ports:  # before it runs: whoever comes after us must not choose anew for a program that is only starting
         requested = {port.transport: place(port.address, port.requested or port.port) for port in wanted.ports}
         known = known._replace(bound={port.transport: port.text for port in wanted.ports}, requested=requested)
@@ -175,104 +192,6 @@ def _refusal(wanted: Owner, error: OSError) -> TunctlError:
     if isinstance(error, PermissionError) and what != wanted.argv[0] and not os.path.isabs(what):
         return NotPermitted(f"{wanted}: {what}: {error.strerror}", hint="run it as root")
     return StepFailed(f"{wanted}: {what}: {error.strerror}")
-
-
-def _listener(machine: Machine, wanted: Owner, since: int) -> Callable[[], None]:
-    """Passes on what the program says, to whoever waits for it."""
-    tell, name = machine.said, wanted.mark.tunnel
-    if tell is None:
-        return lambda: None
-    follower = ownerlog.Follower(machine.handles.directory(name) / ownerlog.FILE, since)
-
-    def listen() -> None:
-        for line in follower.lines():
-            tell(name, line)
-
-    return listen
-
-
-def _wait_until_ready(machine: Machine, wanted: Owner, started: Started, listen: Callable[[], None]) -> None:
-    """StepFailed. The turn is given up, where that is asked for, when it takes longer than most programs take."""
-    begun_s = time.monotonic()
-    missing = _lacks(machine, wanted, started, listen, begun_s + machine.linger_s) if machine.linger_s else "not yet looked at"
-    if missing is not None:
-        with machine.waiting():
-            missing = _lacks(machine, wanted, started, listen, begun_s + wanted.ready_timeout_s)
-    if missing is not None:
-        raise StepFailed(f"not ready within {wanted.ready_timeout_s:g} s: {missing}")
-
-
-def _lacks(machine: Machine, wanted: Owner, started: Started, listen: Callable[[], None], deadline_s: float) -> str | None:
-    """What it still lacks at the deadline; None as soon as it is ready. StepFailed when it ends."""
-    polls, ready_s = 0, 0.0
-    while True:
-        listen()
-        if not process.is_alive(started.pid, started.start_ticks) and not _has_heirs(wanted):
-            raise StepFailed(_ending(children.wait_status(started.pid)))
-        missing = _missing(machine, wanted, started)
-        now_s = time.monotonic()
-        ready_s = (ready_s or now_s) if missing is None else 0.0
-        if ready_s and (wanted.own_mounts or _has_settled(started, now_s - ready_s)):
-            listen()
-            return None  # one that answers questions is ready at once
-        if now_s >= deadline_s:
-            return missing or "it has only just begun"
-        time.sleep(_SETTLE_S if ready_s else _POLL_S[polls >= _POLLS_AT_FIRST])
-        polls += 1
-
-
-def _has_settled(started: Started, seconds: float) -> bool:
-    """It was ready for a moment, and waits for packets: one that still runs may be about to end. Some never rest."""
-    one = process.stat(started.pid)
-    return seconds >= (_SETTLE_S if one is None or one.state == "S" else _RESTLESS_S)
-
-
-def _has_heirs(wanted: Owner) -> bool:
-    """It went to the background: the process we started ended, and others of the tunnel go on."""
-    return bool(belonging(process.find_marked(), wanted.mark))
-
-
-def _ending(status: int | None) -> str:
-    if status is None:
-        return "it ended at once"
-    return f"exited with status {status}" if status >= 0 else f"was killed by signal {-status}"
-
-
-def _missing(machine: Machine, wanted: Owner, started: Started) -> str | None:
-    """What it still lacks; None when it is ready. Cheap questions first: this is asked every few milliseconds."""
-    if wanted.any_device and not machine.rtnl.link(name=wanted.dev):
-        members = belonging(process.find_marked(), wanted.mark, (started.pid, started.start_ticks), wanted.dev)
-        return None if any(name for one in members for name in process.held_devices(one.pid)) else "it holds no device"
-    link = machine.rtnl.link(name=wanted.dev)
-    if link is None:
-        return f"there is no interface {wanted.dev}"
-    if not link.carrier:
-        return f"{wanted.dev} has no carrier"
-    holder = _holder(wanted, started)
-    if holder is None:
-        return f"{wanted.dev} is not held by it"
-    if wanted.own_mounts:
-        try:
-            uapi.get(uapi.socket_path(wanted.dev, holder))
-        except OSError as error:
-            return f"its configuration socket: {error.strerror}"
-    return None
-
-
-def _holder(wanted: Owner, started: Started) -> int | None:
-    """Who has the device open: mostly the process that was started itself, and only else one looks for others."""
-    if _may_hold(started.pid, wanted.dev):
-        return started.pid
-    members = belonging(process.find_marked(), wanted.mark, (started.pid, started.start_ticks), wanted.dev)
-    return next((one.pid for one in members if _may_hold(one.pid, wanted.dev)), None)
-
-
-def _may_hold(pid: int, dev: str) -> bool:
-    """Also true where we may not look (a container without CAP_SYS_PTRACE): carrier says that somebody does."""
-    try:
-        return dev in set(process.held_devices(pid))
-    except PermissionError:
-        return True
 
 
 def _set_mtu_back(machine: Machine, wanted: Owner, before: LinkState | None) -> None:

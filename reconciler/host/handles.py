@@ -41,6 +41,7 @@ class Handle(NamedTuple):
     bound: Mapping[str, str] = {}  # transport → "address:port" that is bound, or that its program was told to bind
     requested: Mapping[str, str] = {}  # transport → "address:port" that the file asked for then
     resolved: bool = False  # systemd-resolved has name servers of ours for its link
+    starting: bool = False  # nobody has seen yet that the owner is ready
 
 
 _Signature = tuple[int, int, int]  # mtime_ns, inode, size: has anybody else written the file?
@@ -133,7 +134,7 @@ class Handles:
         """No process belongs to the tunnel any more."""
         handle = self.get(tunnel)
         if handle and handle.pid is not None:
-            self.put(handle._replace(pid=None, start_ticks=None, fingerprint=None))
+            self.put(handle._replace(pid=None, start_ticks=None, fingerprint=None, starting=False))
 
     def drop(self, tunnel: TunnelName) -> None:
         """Forgets the tunnel; removes its run directory with all that is in it, and what its processes left in /sys.
@@ -253,7 +254,7 @@ def _decode(content: bytes) -> Handle:
         TunnelName(name), mark_id, boot_id, None if interface is None else IfName(interface),
         _number(fields, "ifindex"), _number(fields, "pid"), _number(fields, "start_ticks"), _text(fields, "fingerprint"),
         _texts(fields, "endpoints"), _texts(fields, "bound"), _texts(fields, "requested"),
-        fields.get("resolved") is True,
+        fields.get("resolved") is True, fields.get("starting") is True,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ A zombie is dead. A process whose environment may not be read is not "unmarked":
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
@@ -48,6 +49,11 @@ def is_alive(pid: int, start_ticks: int) -> bool:
     """True while this very process runs."""
     process = stat(pid)
     return process is not None and process.start_ticks == start_ticks
+
+
+def age_s(start_ticks: int) -> float:
+    """Since it was started; the sleep of the machine counts."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def mark_of(pid: int) -> Mark | None:

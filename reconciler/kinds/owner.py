@@ -37,6 +37,7 @@ class Owner(NamedTuple):
     fingerprint: str | None = None  # found: as recorded when it was started; None when that record is lost
     pid: int | None = None  # found only
     start_ticks: int | None = None  # found only: field 22 of /proc/PID/stat
+    ready: bool = True  # found: not yet, it was started a moment ago
     members: tuple[int, ...] = ()  # found only: the pids of the whole tree
     holds: IfName | None = None  # found only: the TUN it has open, by /proc/PID/fdinfo
 
@@ -75,7 +76,9 @@ class Owner(NamedTuple):
             return ("condemned",)
         if found.fingerprint is None:
             return differing(self, found, ("argv",)) if any(found.argv) else ()
-        return () if found.fingerprint == fingerprint(self) else ("fingerprint",)
+        if found.fingerprint != fingerprint(self):
+            return ("fingerprint",)
+        return () if found.ready else ("ready",)
 
     def __str__(self) -> str:
         pid = f" pid {self.pid}" if self.pid else ""

@@ -28,6 +28,7 @@ def handle(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bo
         _endpoints(now, intent) if peers_are_set else known.endpoints if known else {},
         *_ports(now, name, known),
         _is_resolved(now, name, known),
+        owner is not None and not owner.ready,
     )  # fmt: skip
 
 

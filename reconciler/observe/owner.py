@@ -82,10 +82,18 @@ def _of_intent(machine: Machine, question: Question, scan: Marked, intent: Inten
     if handle and handle.pid and not any((one.pid, one.start_ticks) == hint for one in members):
         _warn_of_reuse(machine, handle)
     found = [_found(intent, tree, dev, _fingerprint(tree, handle)) for tree in trees(members, hint)]
+    if handle and handle.starting:
+        found = [one._replace(ready=not _is_starting(intent, one, handle)) for one in found]
     for mark in sorted({one.mark for one in scan.processes if one.mark}):
         if mark != intent.mark and question.is_ours(mark):
             found += [_found(intent, tree, dev, _OTHER_MARK)._replace(mark=mark) for tree in trees(belonging(scan, mark))]
     return found
+
+
+def _is_starting(intent: Intent, one: Owner, handle: Handle) -> bool:
+    """By the hand that started it and wrote that down, as long as it may take."""
+    timeout_s = intent.tunnel.exec_.ready_timeout_s if intent.tunnel.exec_ else one.ready_timeout_s
+    return (one.pid, one.start_ticks) == (handle.pid, handle.start_ticks) and process.age_s(one.start_ticks or 0) < timeout_s
 
 
 def _keepers(link: LinkState, mark: Mark) -> list[Process]:

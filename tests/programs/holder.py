@@ -1,7 +1,8 @@
 """holder.py DEVICE [WORD…]: holds a TUN and does nothing, with bad habits by choice.
 
 stubborn: ignores SIGTERM · family: a child in a session of its own, that ignores it too · die: exits with 7 right after
-the device is there · never: opens no device · talk: prints 40 lines first · babble: prints 2 MiB of no UTF-8 ·
+the device is there · never: opens no device · late: opens it after 0.7 s · talk: prints 40 lines first · babble: prints
+2 MiB of no UTF-8 ·
 persist: the device stays when it ends · background: the work is done by a child, the parent exits · rename: wipes its own
 command line and environment · environment: prints its environment
 """
@@ -65,6 +66,8 @@ def main() -> int:
         _have_family()
     if "background" in words and os.fork():
         return 0
+    if "late" in words:
+        time.sleep(0.7)
     if "never" not in words:
         _open(device, words)
     if "die" in words:

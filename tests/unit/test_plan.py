@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
-from reconciler.kinds.owner import Owner
+from reconciler.kinds.owner import Owner, fingerprint
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.route import Route
 from reconciler.kinds.rule import Rule
@@ -70,10 +70,25 @@ WG_THERE = (there(link()), owner(fingerprint=None, pid=7, start_ticks=1), *WG[2:
 BY_PROGRAM = (link(by_program=True), owner(by_program=True))
 BY_PROGRAM_THERE = (there(link()), owner(by_program=True, pid=7, start_ticks=1))
 
+
+def starting(of: Owner) -> Owner:
+    """Somebody has just started it, and waits for it beside us."""
+    return of._replace(pid=7, start_ticks=1, fingerprint=fingerprint(of), ready=False)
+
+
 CASES: dict[str, tuple[tuple[Resource, ...], tuple[Resource, ...], list[str]]] = {
     "nothing": ((), (), []),
     "bring-up, the link first": (
         (rule(), route(), address(), link()), (), ["+ link", "+ address", "+ route", "+ rule"],
+    ),
+    "its program is about to make its link": (
+        (*BY_PROGRAM, address()), (starting(BY_PROGRAM[1]),), ["~ owner", "+ link", "+ address"],
+    ),
+    "its program is about to open its link": (
+        (link(), owner()), (there(link())._replace(carrier=False), starting(owner())), ["~ owner"],
+    ),
+    "its program starts as it was wanted before": (
+        (*BY_PROGRAM, address()), (starting(owner(by_program=True, argv=("/bin/old",))),), ["! owner", "+ link", "+ address"],
     ),
     "all is there": ((link(), address(), route()), (there(link()), address(), route()), []),
     "teardown, the link last": ((), (there(link()), address(), route(), rule()), ["- rule", "- link"]),
