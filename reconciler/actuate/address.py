@@ -13,6 +13,7 @@ from reconciler.host import linkipv6, nl_address
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, KernelError
 from reconciler.host.nl_address import NOPREFIXROUTE, AddressRow
+from reconciler.host.rtnl import index_of
 from reconciler.kinds.address import Address
 from reconciler.model.marks import PROTOCOL
 from reconciler.model.names import IfName
@@ -21,9 +22,7 @@ from reconciler.model.prefix import ntop
 
 def create(machine: Machine, wanted: Address) -> None:
     """A new address. Equal and ours is fine; Foreign when an equal one without our mark came meanwhile."""
-    row = AddressRow(
-        _ifindex(machine, wanted), wanted.packed, wanted.length, wanted.packed, 0, NOPREFIXROUTE * wanted.is_bare, PROTOCOL
-    )
+    row = AddressRow(_ifindex(wanted), wanted.packed, wanted.length, wanted.packed, 0, NOPREFIXROUTE * wanted.is_bare, PROTOCOL)
     try:
         _new(machine, wanted, row)
     except KernelError as error:
@@ -54,7 +53,7 @@ def change(machine: Machine, wanted: Address, found: Address, fields: tuple[str,
         delete(machine, found)
         create(machine, wanted)
         return
-    ifindex = _ifindex(machine, wanted)
+    ifindex = _ifindex(wanted)
     there = _rows(machine, ifindex, wanted)
     if not there:
         create(machine, wanted)
@@ -71,9 +70,9 @@ def change(machine: Machine, wanted: Address, found: Address, fields: tuple[str,
 
 def delete(machine: Machine, found: Address) -> None:
     """Removes it, unless somebody else has set it anew."""
-    link = machine.rtnl.link(name=found.dev)
-    if link is not None:
-        _remove(machine, found, [row for row in _rows(machine, link.ifindex, found) if row.protocol in (PROTOCOL, None)])
+    index = index_of(found.dev)
+    if index:
+        _remove(machine, found, [row for row in _rows(machine, index, found) if row.protocol in (PROTOCOL, None)])
 
 
 def _set(machine: Machine, wanted: Address, row: AddressRow, flags: int) -> None:
@@ -145,11 +144,11 @@ def _rows(machine: Machine, ifindex: int, address: Address) -> list[AddressRow]:
     return [row for row in rows if (row.packed, row.length) == (address.packed, address.length)]
 
 
-def _ifindex(machine: Machine, address: Address) -> int:
-    link = machine.rtnl.link(name=address.dev)
-    if link is None:
+def _ifindex(address: Address) -> int:
+    index = index_of(address.dev)
+    if not index:
         raise StepFailed(f"{address}: there is no link {address.dev}")
-    return link.ifindex
+    return index
 
 
 def _failed(wanted: Address, error: KernelError) -> StepFailed | NotPermitted:

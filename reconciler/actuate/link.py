@@ -10,6 +10,7 @@ from reconciler.errors import Foreign, LookAgain, NotPermitted, StepFailed, Tunc
 from reconciler.host import linkdown, nl_link, process, tun
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, KernelError
+from reconciler.host.rtnl import index_of
 from reconciler.kinds.link import Link
 from reconciler.model.found import LinkState
 from reconciler.model.names import IfName
@@ -70,10 +71,10 @@ def _create_tun(machine: Machine, wanted: Link) -> None:
         raise _no_tun(wanted, error) from error
     try:
         tun.give(descriptor, wanted.uid, wanted.gid)
-        state = machine.rtnl.link(name=wanted.name)
-        if state is None:
+        index = index_of(wanted.name)
+        if not index:
             raise StepFailed(f"{wanted}: it vanished while it was made")
-        _set(machine, state.ifindex, wanted)
+        _set(machine, index, wanted)
         tun.persist(descriptor)  # last: cut off before, it vanishes with us and nothing without a mark is left
     except OSError as error:
         raise failed(wanted, error) from error
@@ -93,11 +94,11 @@ def _create_other(machine: Machine, wanted: Link) -> None:
             hint = f"Load the kernel module {wanted.type}, or let a program do it in user space."
             raise Unavailable(f"{wanted}: this kernel has no {wanted.type} links ({error})", hint=hint) from error
         raise failed(wanted, error) from error
-    state = machine.rtnl.link(name=wanted.name)
-    if state is None:
+    index = index_of(wanted.name)
+    if not index:
         raise StepFailed(f"{wanted}: it vanished while it was made")
     try:
-        _set(machine, state.ifindex, wanted)
+        _set(machine, index, wanted)
     except KernelError as error:
         raise failed(wanted, error) from error
 

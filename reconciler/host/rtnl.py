@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket  # the half of it in C, as in nl_wire
 import errno
 from collections.abc import Callable
 
@@ -15,6 +16,14 @@ from reconciler.model.found import LinkState
 from reconciler.model.prefix import AF_INET, AF_INET6
 
 NETLINK_ROUTE = 0
+
+
+def index_of(name: str) -> int:
+    """Of the link with this name, 0 when there is none: a tenth of what the kernel's whole description of it costs."""
+    try:
+        return _socket.if_nametoindex(name)
+    except OSError:
+        return 0
 
 
 class Rtnl(Netlink):
