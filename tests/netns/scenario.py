@@ -132,7 +132,7 @@ def proto_routes(host: Host) -> list[str]:
 
 def settled(host: Host) -> list[str]:
     """A snapshot while tunnels are up, without what the kernel does to them in its own time."""
-    lines = (line.replace(" linkdown", "") for line in host.snapshot().splitlines())
+    lines = host.snapshot().splitlines()
     return sorted(line for line in lines if "fe80" not in line and "ff00::/8" not in line)
 
 
