@@ -30,11 +30,13 @@ try:
 
     _scan: Any = make_scanner(_Plain)  # type: ignore[arg-type]
     _encode: Any = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+    _encode_sorted: Any = make_encoder(None, _refuse, encode_basestring_ascii, None, ":", ",", True, False, False)
 except (ImportError, TypeError, AttributeError):  # another Python: these are not promised to anybody
     import json
 
     _scan = json.JSONDecoder().raw_decode
     _encode = json.JSONEncoder(default=_refuse, allow_nan=False).iterencode
+    _encode_sorted = json.JSONEncoder(default=_refuse, allow_nan=False, sort_keys=True, separators=(",", ":")).iterencode
 
 
 def loads(text: str) -> Any:
@@ -54,3 +56,8 @@ def loads(text: str) -> Any:
 def dumps(document: Any) -> str:
     """A document on one line."""
     return "".join(_encode(document, 0))
+
+
+def canonical(document: Any) -> str:
+    """The shortest text, always the same for the same document: sorted keys, no blanks."""
+    return "".join(_encode_sorted(document, 0))

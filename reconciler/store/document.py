@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from reconciler.host.jsontext import loads
+from reconciler.host.jsontext import canonical, loads
 from reconciler.model.intent import Vouched
 from reconciler.model.names import TunnelName
 from reconciler.model.prefix import Prefix, ntop, parse_prefix, pton
@@ -44,7 +44,7 @@ _Form = dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]
 
 def encode_tunnel(tunnel: Tunnel) -> str:
     """Tunnel → document. The contents of its prefix files are not in it: see `prefix_lists`."""
-    return _dumps(_encode(tunnel))
+    return canonical(_encode(tunnel))
 
 
 def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
@@ -78,7 +78,7 @@ def prefix_lists(tunnel: Tunnel) -> dict[str, bytes]:
 
 def encode_host(host: Host) -> str:
     """Host → document; nothing declared is ``{}``."""
-    return _dumps(_encode(host))
+    return canonical(_encode(host))
 
 
 def decode_host(text: str) -> Host:
@@ -89,19 +89,13 @@ def decode_host(text: str) -> Host:
 
 def encode_vouched(vouched: Iterable[Vouched]) -> str:
     """What manifests vouched for → document."""
-    return _dumps([_encode(one) for one in vouched])
+    return canonical([_encode(one) for one in vouched])
 
 
 def decode_vouched(text: str) -> tuple[Vouched, ...]:
     """Document → what manifests vouched for. ValueError when it is damaged."""
     with _damage():
         return tuple([_decode(Vouched, one) for one in loads(text)])
-
-
-def _dumps(document: Any) -> str:
-    import json  # only who writes needs it
-
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.host.jsontext import dumps, loads
+from reconciler.host.jsontext import canonical, dumps, loads
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -33,6 +33,7 @@ def test_values_are_those_of_json(value: object, indent: int | None) -> None:
     text = json.dumps(value, indent=indent)
     assert loads(f" {text}\n") == json.loads(text) == value
     assert dumps(value) == json.dumps(value)
+    assert canonical(value) == json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 @given(st.text('[]{}:,"\\ \n\t\u00a001eE-.tfnruls', max_size=12))
@@ -44,6 +45,8 @@ def test_what_is_no_json_is_not_written() -> None:
     for value in (object(), float("nan"), {(1, 2): 3}):
         with pytest.raises((TypeError, ValueError)):
             dumps(value)
+        with pytest.raises((TypeError, ValueError)):
+            canonical(value)
 
 
 @pytest.mark.parametrize("text", ["{", '{"pid": ', "[1", '"x', "\\", ""])
