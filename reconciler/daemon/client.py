@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import _socket as socket  # the half of it in C, as in nl_wire
+import fcntl
 import os
 import stat
 import struct
 import sys
+import time
+from io import BytesIO, TextIOWrapper
 
 from reconciler.daemon.protocol import REQUEST_BYTES, SOCKET, Request, Told, encode
 from reconciler.errors import InvalidFile, NotConverged
@@ -23,8 +26,12 @@ if TYPE_CHECKING:
     from reconciler.loop.orders import Voice
 
 _PATIENCE = struct.pack("@ll", 2, 0)  # seconds, microseconds: until it takes us in, and what we ask
+_TAKE_S, _POLL_S = 1.0, 0.0003  # until that was read; a daemon that has nothing else to do needs half of a poll
+_SIOCOUTQ, _UNREAD = 0x5411, struct.Struct("=i")  # bytes that the other end has not read yet
 _CHUNK = 1 << 16
 _CREDENTIALS = struct.Struct("=iII")  # ucred: pid, uid, gid
+
+_silent: list[str | Path] = []  # run directories of a daemon that took nothing: it is asked once a command
 
 
 class Asking(NamedTuple):
@@ -39,27 +46,37 @@ class Asking(NamedTuple):
 
 def ask(asking: Asking, order: Order, voice: Voice) -> int | None:
     """Has the daemon carry it out: the exit code. None: there is none to ask. Told: what the daemon said no with."""
-    connection = _connect(os.path.join(asking.run_dir, SOCKET))
+    connection = _connect(os.path.join(asking.run_dir, SOCKET)) if asking.run_dir not in _silent else None
     if connection is None:
         return None
     try:
-        connection.sendall(encode(_request(asking, order)))
-        for frame in _frames(connection):  # the daemon has its own bounds; Ctrl-C ends us, not the work
-            if "step" in frame:
-                voice.data(painted(text, voice.paint) for text in str(frame["step"]["text"]).split("\n"))
-            elif "log" in frame:
-                log = frame["log"]
-                voice.note(str(log["level"]), str(log["message"]), log["tunnel"])
-            elif "error" in frame:
-                raise Told(frame["error"])
-            elif "result" in frame:
-                return _result(frame["result"], voice)
+        request = _request(asking, order)
+        if not _is_taken(connection, encode(request)):
+            _silent.append(asking.run_dir)
+            if request.stdin is not None:  # for whoever reads it next
+                sys.stdin = TextIOWrapper(BytesIO(request.stdin))
+            return None
+        return _told(connection, voice)  # the daemon has its own bounds; Ctrl-C ends us, not the work
     except OSError as error:
         raise _lost(error.strerror or "no answer") from error
     except (ValueError, KeyError, TypeError) as error:
         raise _lost("its answer is malformed") from error
     finally:
         connection.close()
+
+
+def _told(connection: socket.socket, voice: Voice) -> int:
+    """Everything that it says, to the exit code."""
+    for frame in _frames(connection):
+        if "step" in frame:
+            voice.data(painted(text, voice.paint) for text in str(frame["step"]["text"]).split("\n"))
+        elif "log" in frame:
+            log = frame["log"]
+            voice.note(str(log["level"]), str(log["message"]), log["tunnel"])
+        elif "error" in frame:
+            raise Told(frame["error"])
+        elif "result" in frame:
+            return _result(frame["result"], voice)
     raise _lost("it ended before it was done")
 
 
@@ -91,6 +108,22 @@ def _is_stopped(pid: int) -> bool:
             return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
     except OSError:
         return False
+
+
+def _is_taken(connection: socket.socket, request: bytes) -> bool:
+    """Hands the request over. Its end, which makes it one, is sent when the rest was read: of a daemon that is wedged, or
+    throws us out, nothing is asked, also not later, and we can do it ourselves."""
+    try:
+        connection.sendall(request[:-1])
+        deadline_s = time.monotonic() + _TAKE_S
+        while _UNREAD.unpack(fcntl.ioctl(connection.fileno(), _SIOCOUTQ, bytes(_UNREAD.size)))[0]:
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(_POLL_S)
+        connection.sendall(request[-1:])
+    except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 def _request(asking: Asking, order: Order) -> Request:

@@ -156,8 +156,9 @@ def _enter(request: Request, rights: Callable[[], AbstractContextManager[None]])
             os.chdir(request.directory)
     except OSError as error:
         if request.order.command == "apply" and not os.path.isabs(request.order.file):
-            where = request.directory or "the working directory"
-            raise InvalidFile(f"{where}: {error.strerror}", hint="name the file by its absolute path") from error
+            if not request.directory:  # in the words of a command without a daemon
+                raise InvalidFile(f"{request.order.file}: the working directory is gone (no such file or directory)") from error
+            raise InvalidFile(f"{request.directory}: {error.strerror}", hint="name the file by its absolute path") from error
 
 
 def _authorised(peer: Peer) -> tuple[int, ...]:

@@ -214,6 +214,41 @@ def test_standard_input_goes_along(host: Host, tunctl: Warm, keepers: list[Keepe
     assert "tun-demo" in host.ip("link")
 
 
+def test_a_working_directory_that_is_gone(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    """What is not relative to it does not care; what is gets an answer, the same as without a daemon."""
+    file, gone = tun_file(host, "demo"), host.dir / "gone"
+
+    def there(*words: str) -> subprocess.CompletedProcess[str]:
+        script = f'mkdir {gone} && cd {gone} && rmdir {gone} && exec "$@"'
+        return host.run(["sh", "-c", script, "sh", *host.tunctl_argv(*words)], check=False)
+
+    alone = there("apply", file.name)
+    kept(host, tunctl, keepers)
+    told = there("apply", file.name)
+    assert (told.returncode, told.stderr) == (alone.returncode, alone.stderr) == (65, alone.stderr)
+    assert "the working directory is gone" in told.stderr
+    for words in (("apply", str(file)), ("down", "demo"), ("up", "demo"), ("reconcile",)):
+        done = there(*words)
+        assert done.returncode == 0, (words, done)
+
+
+def test_a_stopped_daemon_is_no_reason_to_wait(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
+    """It takes nothing in: commands do it themselves, and nothing is done twice when it wakes up."""
+    keeper, file = kept(host, tunctl, keepers), tun_file(host, "demo")
+    text = file.read_text()
+    keeper.process.send_signal(signal.SIGSTOP)
+    tunctl.run("apply", file)
+    tunctl.run("down", "demo")
+    host.run(tunctl.cold_argv("apply", "-"), stdin=text)
+    assert "tun-demo" in host.ip("link")
+    tunctl.run("down", "demo")
+    keeper.process.send_signal(signal.SIGCONT)
+    tunctl.run("reconcile", expect=None)  # through the daemon again, after all that was sent to it
+    assert "tun-demo" not in host.ip("link")
+    events = [event["event"] for event in tunctl.json("history", "demo")["history"]]
+    assert events.count("held") == 2, events
+
+
 def test_what_a_program_says_while_it_starts(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
     """Its lines come as frames while the client waits, and to the terminal of a command without a daemon."""
     file = exec_file(host, exec_block("chatty", "talk"))
