@@ -13,12 +13,14 @@ from contextlib import suppress
 from reconciler.daemon import worker
 from reconciler.daemon.annals import Lines
 from reconciler.daemon.listening import Ears
+from reconciler.daemon.lookups import Answers
 from reconciler.daemon.ready import ready
 from reconciler.daemon.report import Report
 from reconciler.daemon.say import Say
 from reconciler.daemon.shown import Shown
 from reconciler.daemon.worker import Worker
 from reconciler.errors import Unavailable
+from reconciler.host.resolve import Names
 from reconciler.loop.commands import Session
 from reconciler.loop.probe import Round
 from reconciler.loop.reconcile import Request
@@ -30,13 +32,15 @@ _LEAVE_S = 2.0  # for the last lines
 
 Learn = Callable[[Worker, Report], None]
 Looked = Callable[[Round], None]
+Answered = Callable[[Answers], None]
 Ended = Callable[[Worker], None]
 Narrowed = Callable[[], None]
 
 
 class Crew:
-    """All of them. `learn`: what a pass reported; `looked`: what a round of health checks found; `ended`: one has left;
-    `narrowed`: a pass over everything is about one tunnel from now on, and leaves the others to another pass."""
+    """All of them. `learn`: what a pass reported; `looked`: what a round of health checks found; `answered`: what names mean;
+    `ended`: one has left; `narrowed`: a pass over everything is about one tunnel from now on, and leaves the others to another
+    pass."""
 
     def __init__(self, selector: selectors.BaseSelector, ears: Ears, session: Session, say: Say) -> None:
         self._selector, self._ears, self._session, self._say = selector, ears, session, say
@@ -45,11 +49,13 @@ class Crew:
         self._leaving: set[int] = set()  # they have ended and are still in the process table
         self._learn: Learn = lambda _one, _report: None
         self._looked: Looked = lambda _round: None
+        self._answered: Answered = lambda _answers: None
         self._ended: Ended = lambda _one: None
         self._narrowed: Narrowed = lambda: None
 
-    def listen(self, learn: Learn, looked: Looked, ended: Ended, narrowed: Narrowed) -> None:
-        self._learn, self._looked, self._ended, self._narrowed = learn, looked, ended, narrowed
+    def listen(self, learn: Learn, looked: Looked, answered: Answered, ended: Ended, narrowed: Narrowed) -> None:
+        self._learn, self._looked, self._answered = learn, looked, answered
+        self._ended, self._narrowed = ended, narrowed
 
     @property
     def busy(self) -> frozenset[TunnelName]:
@@ -67,7 +73,7 @@ class Crew:
 
     @property
     def is_idle(self) -> bool:
-        return not self._working
+        return all(one.is_beside for one in self._working.values())
 
     @property
     def deadlines_s(self) -> list[float]:
@@ -84,15 +90,21 @@ class Crew:
         one.begin(request.scope, now_s)
         self._working[one.pid] = one
 
-    def order(self, connection: socket.socket, text: bytes, now_s: float) -> None:
-        """What a user asked for."""
-        one = worker.start_order(self._session, connection, text, now_s)
+    def order(self, connection: socket.socket, text: bytes, names: Names, now_s: float) -> None:
+        """What a user asked for. `names`: what those of endpoints meant a moment ago."""
+        one = worker.start_order(self._session._replace(names=names), connection, text, now_s)
         self._join(one)
         self._working[one.pid] = one
 
     def make_round(self, now_s: float) -> None:
         """Of health checks, beside whatever else is done."""
         one = worker.start_round(self._session, now_s)
+        self._join(one)
+        self._working[one.pid] = one
+
+    def look_up(self, now_s: float) -> None:
+        """The names of endpoints, beside whatever else is done."""
+        one = worker.start_lookup(self._session, now_s)
         self._join(one)
         self._working[one.pid] = one
 
@@ -166,6 +178,9 @@ class Crew:
             elif isinstance(message, Round):
                 one.has_reported = True
                 self._looked(message)
+            elif isinstance(message, Answers):
+                one.has_reported = True
+                self._answered(message)
             elif message is None:
                 self._gone(one)
             else:

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from reconciler.daemon.annals import Lines
+from reconciler.daemon.lookups import Answers
 from reconciler.daemon.report import Report, report
 from reconciler.daemon.say import Say
 from reconciler.daemon.shown import Shown
@@ -31,8 +32,9 @@ LENGTH = struct.Struct("=I")
 _MOST_PASSES = 1000  # then the next process takes over: what leaks in it, if anything, goes with it
 _CHUNK = 1 << 16
 
-# The port of its netlink socket, the tunnels it is about, at the end the report, or what a round of health checks came to.
-Message = int | frozenset[TunnelName] | Report | Round
+# The port of its netlink socket, the tunnels it is about, at the end the report, or what a round of health checks came to,
+# or a look-up of names.
+Message = int | frozenset[TunnelName] | Report | Round | Answers
 Tell = Callable[[Message], None]
 
 

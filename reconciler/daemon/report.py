@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from reconciler.daemon.tally import measured
+from reconciler.host.resolve import is_literal
 from reconciler.kinds.nat import Table
 from reconciler.loop.reconcile import Pass
 from reconciler.loop.survey import Survey
 from reconciler.loop.watch import Known
+from reconciler.model.facts import Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.meter import Work
 from reconciler.model.names import IfName, TunnelName
@@ -44,6 +46,7 @@ class Report(NamedTuple):
     warnings: tuple[str, ...] = ()  # of manifests, also those that were said before
     files: frozenset[str] = frozenset()  # a change of one of these is a reason to look
     lines: tuple[Line, ...] = ()  # of the history, to be written when there is time
+    names: Mapping[str, tuple[bytes, ...] | Unknown] = {}  # what those of endpoints meant
     asks_health: bool = False  # some tunnel that is to be up has health checks
     failure: str = ""
     locked: bool = False  # another tunctl was at work
@@ -75,6 +78,7 @@ def report(passed: Pass) -> Report:
         _warnings(seen),
         _files(up),
         passed.lines,
+        {host: known for host, known in seen.facts.resolved.items() if not is_literal(host)},
         any(intent.tunnel.health for intent in up),
         goes_on=not any(o.step.resource.kind == "owner" for o in passed.outcomes),  # else its children would be zombies
     )

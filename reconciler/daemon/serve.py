@@ -17,6 +17,7 @@ from reconciler.daemon.annals import Annals
 from reconciler.daemon.crew import Crew
 from reconciler.daemon.door import Door
 from reconciler.daemon.listening import Ears
+from reconciler.daemon.lookups import Answers, Lookups
 from reconciler.daemon.ready import ready
 from reconciler.daemon.report import Repaired, Report
 from reconciler.daemon.rounds import Rounds
@@ -59,7 +60,9 @@ class Daemon:
         self._settings: dict[TunnelName, tuple[int, Restart]] = {}
         self._told: dict[TunnelName, str] = {}  # errors that were said
         self._warned: frozenset[str] = frozenset()  # that still hold
-        self._tally, self._rounds = Tally(), Rounds()
+        self._tally, self._rounds, self._lookups = Tally(), Rounds(), Lookups()
+        self._is_news = False  # the next pass is only due because names mean something else
+        self._goes_by_news = False  # the present one is
         self._annals = Annals()
         self._was_killed = False  # the last pass: another one follows at once, and then with patience
         self._ends = False
@@ -75,7 +78,7 @@ class Daemon:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. The tunnels stay as they are."""
         self._ears.listen(self._heard)
-        self._crew.listen(self._learn, self._looked, self._ended, lambda: self._heard(Due.NOW))
+        self._crew.listen(self._learn, self._looked, self._answered, self._ended, lambda: self._heard(Due.NOW))
         self._door.open(self._ordered)
         while not self._ends:
             self._start_due()
@@ -96,11 +99,12 @@ class Daemon:
                 self._ends = True
             elif number == signal.SIGHUP:
                 notify.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-                self._due.at(time.monotonic())
+                self._heard(Due.NOW)
                 notify.tell("READY=1")
 
     def _heard(self, due: Due) -> None:
         """An event."""
+        self._is_news = False
         self._due.mark(due, time.monotonic())
 
     def _ordered(self, connection: socket.socket, text: bytes) -> None:
@@ -110,7 +114,7 @@ class Daemon:
             return
         self._restarts.forget(self._settings)
         try:
-            self._crew.order(connection, text, time.monotonic())
+            self._crew.order(connection, text, self._lookups.names or {}, time.monotonic())
         except Unavailable as error:
             control.refuse(connection, error)
         connection.close()
@@ -136,9 +140,14 @@ class Daemon:
             self._rounds.put_off(now_s)
             self._crew.make_round(now_s)
             self._rounds.begun()
+        if self._lookups.due_s is not None and now_s >= self._lookups.due_s:
+            self._lookups.put_off(now_s)
+            self._crew.look_up(now_s)
+            self._lookups.begun(now_s)
         next_s = self._due.next_s
         if next_s is not None and now_s >= next_s and not self._crew.sees_all:
             self._due.begun(now_s)
+            self._is_news, self._goes_by_news = False, self._is_news
             self._start(None)
         elif self._crew.is_idle and (next_s is None or next_s > now_s + QUIET_S):
             self._crew.keep_one_warm()
@@ -149,6 +158,7 @@ class Daemon:
         request = Request(
             names, requested=False, cause="daemon", patient=True, apart=names is None, besides=self._crew.busy,
             withheld=self._repairs.withheld(now_s), resting=self._resting(now_s),
+            names=self._lookups.names,
         )  # fmt: skip
         self._crew.start(request, now_s)
 
@@ -172,6 +182,7 @@ class Daemon:
         self._settings = {name: (generation, restart) for name, generation, restart in report.restarts}
         self._tally.passed("tunnel" if one.names else "all", now_s - one.begun_s, report.work, self._settings)
         self._ears.know(report)
+        self._lookups.know(report.names, now_s, is_news=one.names is not None or self._goes_by_news)
         self._rounds.know(now_s, wanted=report.asks_health, changed=bool(report.steps))
         self._count(report, now_s)
         self._annals.add(report.lines, now_s)
@@ -199,6 +210,12 @@ class Daemon:
         self._annals.add(made.lines, time.monotonic())
         if made.turned:
             self._due.at(time.monotonic())
+
+    def _answered(self, answers: Answers) -> None:
+        now_s, next_s = time.monotonic(), self._due.next_s
+        if self._lookups.made(answers):
+            self._is_news = next_s is None or next_s > now_s
+            self._due.at(now_s)
 
     def _count(self, report: Report, now_s: float) -> None:
         for step in report.steps:
@@ -242,6 +259,8 @@ class Daemon:
             self._due.at(time.monotonic())
         elif one.is_round:
             self._rounds.ended(time.monotonic(), has_reported=one.has_reported)
+        elif one.is_lookup:
+            self._lookups.ended(time.monotonic(), has_reported=one.has_reported)
         elif not one.has_reported and not self._ends:  # nothing was learned from it
             self._tally.missed("killed")
             self._due.at(time.monotonic() + (FAILED_S if self._was_killed else 0.0))
@@ -252,8 +271,7 @@ class Daemon:
         times = [*self._crew.deadlines_s, *self._door.deadlines_s]
         if self._due.next_s is not None and not self._crew.sees_all:
             times.append(self._due.next_s)
-        if self._rounds.due_s is not None:
-            times.append(self._rounds.due_s)
+        times += [due_s for due_s in (self._rounds.due_s, self._lookups.due_s) if due_s is not None]
         if self._crew.is_idle and self._annals.due_s is not None:
             times.append(self._annals.due_s)
         if self._watchdog_s:

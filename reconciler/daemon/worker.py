@@ -11,7 +11,8 @@ from contextlib import suppress
 from math import inf
 from typing import cast
 
-from reconciler.daemon import control, passes, rounds
+from reconciler.daemon import control, lookups, passes, rounds
+from reconciler.daemon.lookups import LOOK_UP_S
 from reconciler.daemon.passes import Message, Tell, packed, unpacked
 from reconciler.daemon.rounds import ROUND_S
 from reconciler.daemon.say import Say
@@ -36,12 +37,17 @@ class Worker:
         self.names: frozenset[TunnelName] | None = frozenset()  # what it works on; None: whatever is due
         self.begun_s, self.deadline_s = 0.0, inf
         self.ports: set[int] = set()
-        self.is_told_to_end = self.has_reported = self.is_order = self.is_round = False
+        self.is_told_to_end = self.has_reported = self.is_order = self.is_round = self.is_lookup = False
         self._reading, self._writing = reading, writing
         self._buffer = bytearray()
 
     def fileno(self) -> int:
         return self._reading
+
+    @property
+    def is_beside(self) -> bool:
+        """It is at no tunnel, and may take its time."""
+        return self.is_round or self.is_lookup
 
     def begin(self, names: frozenset[TunnelName] | None, now_s: float) -> None:
         """It has been given a pass."""
@@ -104,6 +110,14 @@ def start_round(session: Session, now_s: float) -> Worker:
     one = _fork(lambda _reading, tell: rounds.serve(session, tell))
     one.begin(frozenset(), now_s)
     one.is_round, one.deadline_s = True, now_s + ROUND_S
+    return one
+
+
+def start_lookup(session: Session, now_s: float) -> Worker:
+    """Forks. A look-up of the names of endpoints."""
+    one = _fork(lambda _reading, tell: lookups.serve(session, tell))
+    one.begin(frozenset(), now_s)
+    one.is_lookup, one.deadline_s = True, now_s + LOOK_UP_S
     return one
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from reconciler.host.nl_diag import Diag
     from reconciler.host.nl_nft import NetlinkNft
     from reconciler.host.record import Record
+    from reconciler.host.resolve import Names
     from reconciler.host.rtnl import Rtnl
     from reconciler.model.names import TunnelName
 
@@ -49,6 +50,8 @@ class Machine:
         self.is_overtaken = False  # others had their turn: what was seen before does not count any more
         self.rebind: frozenset[TunnelName] = frozenset()  # tunnels that choose their ports anew, as if they had none
         self.refused: set[tuple[TunnelName, str, int]] = set()  # tunnel, transport and port: somebody was faster, just now
+        self.names: Names = {}  # what names of endpoints mean in this pass: each is looked up once
+        self.names_s: float | None = None  # how long that may take; None: as long as it must, 0: what is not known stays so
         self._rtnl: Rtnl | None = None
         self._diag: Diag | None = None
         self._record: Record | None = None

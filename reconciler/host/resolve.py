@@ -12,30 +12,30 @@ from reconciler.model.facts import Unknown
 from reconciler.model.prefix import pton
 
 TIMEOUT_S = 3.0
-_NOT_NOW = "not looked up"
+NOT_NOW = Unknown("not looked up")
 Addresses = tuple[bytes, ...]  # packed, IPv4 before IPv6, sorted: the resolver's own order changes with every answer
+Names = dict[str, Addresses | Unknown]
 
 
 def resolve(
     hosts: Iterable[str],
     *,
-    names: bool = True,
     timeout_s: float = TIMEOUT_S,
     beside: Callable[[str], Callable[[str], Addresses] | None] = lambda _name: None,
-) -> dict[str, Addresses | Unknown]:
-    """For each host its addresses, or why they are not known. `names` False: only what needs no look-up.
+) -> Names:
+    """For each host its addresses, or why they are not known. `timeout_s` 0: only what needs no look-up.
 
     `beside`: for a name, whom to ask as well, at the same time. What he knows counts first.
     """
-    found: dict[str, Addresses | Unknown] = {}
+    found: Names = {}
     calls: dict[str, Call[Addresses]] = {}
     first: dict[str, Call[Addresses]] = {}
     for host in dict.fromkeys(hosts):
         literal = _literal(host)
         if literal is not None:
             found[host] = (literal,)
-        elif not names:
-            found[host] = Unknown(_NOT_NOW)
+        elif not timeout_s:
+            found[host] = NOT_NOW
         else:
             calls[host] = Call(lambda host=host: _look_up(host))  # type: ignore[misc]
             ask = beside(host)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,10 +16,14 @@ from reconciler.host.machine import Machine
 from reconciler.host.privilege import asking_uid, require_net_admin
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.guard import refuse_withdrawal
+from reconciler.loop.lookup import HURRY_S, look_up, names_of
 from reconciler.loop.planning import desired_of, terms
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
+from reconciler.model.facts import Unknown
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.order import ApplyOptions
+from reconciler.model.tunnel import Desired, Tunnel
+from reconciler.store.desire import desire
 from reconciler.store.read import read
 from reconciler.store.stored import Actor, Stored
 from reconciler.store.write import Store
@@ -27,6 +31,8 @@ from reconciler.store.write import Store
 if TYPE_CHECKING:
     from reconciler.loop.probe import Round
 
+_PATIENCE_S = {"down": HURRY_S, "forget": HURRY_S}  # for names
+_NOTHING = Stored(exists=False)
 _NAME_S = 0.5  # for the name of whoever asks: the history can do without
 
 
@@ -41,6 +47,7 @@ class Session(NamedTuple):
     reads_as: Callable[[], AbstractContextManager[None]] = nullcontext  # with whose rights a desired file is opened
     handles: Handles | None = None  # of the pass before, in the same process
     unmarked: dict[int, int] | None = None  # as that pass left it (process.find_marked)
+    names: Mapping[str, tuple[bytes, ...] | Unknown] = {}  # what names of endpoints meant a moment ago
     gives_way: bool = False  # to others while it only waits for a program: it is a pass of the daemon
 
 
@@ -54,14 +61,23 @@ class Done(NamedTuple):
 
 
 @contextmanager
-def writing(session: Session, command: str) -> Iterator[tuple[Machine, Store, tuple[str, ...]]]:
-    """The lock, the open machine and the store, in this order."""
+def writing(
+    session: Session, command: str, stored: Stored | None = None, anew: Callable[[Tunnel], bool] = lambda _tunnel: False
+) -> Iterator[tuple[Machine, Store, tuple[str, ...]]]:
+    """The lock, the open machine and the store, in this order. Before it the names of endpoints, so that nobody waits with us
+    for a name server: those of `stored`, or of what is stored now; `anew`: of which tunnels they are looked up though they
+    are known."""
     require_net_admin(command)
+    stored, patience_s = _peek(session) if stored is None else stored, _PATIENCE_S.get(command)
+    again = set(names_of(intent.tunnel for intent in stored.intents if anew(intent.tunnel)))
+    known = {name: answer for name, answer in session.names.items() if name not in again}
+    names = look_up(session.run_dir, stored, known, patience_s)
     with (
         hold(session.run_dir, session.lock_timeout_s) as held,
         Machine(session.run_dir, handles=session.handles, unmarked=session.unmarked) as machine,
         Store(session.state_dir) as store,
     ):
+        machine.names, machine.names_s = names, patience_s
         if session.gives_way:
             machine.turn = held
         yield machine, store, held.warnings
@@ -79,10 +95,11 @@ def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher
     stored = _peek(session)
     with session.reads_as():
         desired = desired_of(location, stored)
-    with writing(session, "apply") as (machine, store, warnings):
+    declared = frozenset(tunnel.name for tunnel in desired.tunnels)
+    to_be = _to_be(session, stored, desired, options)
+    with writing(session, "apply", to_be, lambda tunnel: tunnel.name in declared) as (machine, store, warnings):
         if not options.allow_withdraw:
             refuse_withdrawal(store.stored(), desired)
-        declared = frozenset(tunnel.name for tunnel in desired.tunnels)
         saved = store.save(desired, terms(machine, declared, options), actor=actor(session), cause="apply")
         point(session.fault, "stored")
         stored = store.stored()
@@ -91,6 +108,17 @@ def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher
         result = reconcile(machine, store, stored, request, watch, session.fault)
         enabled = frozenset(tunnel.name for tunnel in desired.tunnels if tunnel.enabled)
         return Done(result, saved.still_held, (*warnings, *desired.warnings), enabled)
+
+
+def _to_be(session: Session, stored: Stored, desired: Desired, options: ApplyOptions) -> Stored:
+    """What will be stored, as far as names are to be looked up for it."""
+    if not any(True for _ in names_of(desired.tunnels)):
+        return stored
+    declared = frozenset(tunnel.name for tunnel in desired.tunnels)
+    try:
+        return desire(stored, desired, terms(Machine(session.run_dir), declared, options))[0]
+    except TunctlError:  # it is refused when it is saved
+        return stored
 
 
 def _peek(session: Session) -> Stored:
@@ -135,7 +163,7 @@ def reconcile_all(session: Session, watch: Watcher) -> Done:
     require_net_admin("reconcile")
     made = observe_health(session)
     news = tuple(f"{name}: {words}" for name, words in made.told) if made else ()
-    with writing(session, "reconcile") as (machine, store, warnings):
+    with writing(session, "reconcile", anew=lambda _tunnel: True) as (machine, store, warnings):
         stored = store.stored()
         store.chronicle(made.lines if made else ())
         result = reconcile(machine, store, stored, Request(None, requested=False, cause="reconcile"), watch, session.fault)
@@ -143,15 +171,18 @@ def reconcile_all(session: Session, watch: Watcher) -> Done:
 
 
 def keep(session: Session, request: Request, watch: Watcher, opened: Callable[[Machine], None]) -> Pass:
-    """One pass of the daemon."""
-    with writing(session, "daemon") as (machine, store, _warnings):
+    """One pass of the daemon. It looks no names up but, before all, those of the first one."""
+    unknown = None if request.names is None else _NOTHING
+    session = session._replace(names=request.names or {})
+    with writing(session, "daemon", unknown) as (machine, store, _warnings):
+        machine.names_s = 0.0
         opened(machine)
         return reconcile(machine, store, store.stored(), request, watch, session.fault)
 
 
 def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:
     """Ends the hold and a `failed`, and brings up. No names: all that are enabled."""
-    with writing(session, "up") as (machine, store, warnings):
+    with writing(session, "up", anew=lambda tunnel: not names or tunnel.name in names) as (machine, store, warnings):
         stored = store.stored()
         chosen = check_names(stored, names) if names else frozenset(i.name for i in stored.intents if i.tunnel.enabled)
         disabled = [intent.name for intent in stored.intents if intent.name in chosen and not intent.tunnel.enabled]
@@ -169,7 +200,7 @@ def up(session: Session, names: Sequence[str], watch: Watcher) -> Done:
 
 def rebind(session: Session, names: Sequence[str], watch: Watcher) -> Done:
     """Lets tunnels choose their ports anew, beginning with those that their file asks for."""
-    with writing(session, "endpoints rebind") as (machine, store, warnings):
+    with writing(session, "endpoints rebind", anew=lambda tunnel: tunnel.name in names) as (machine, store, warnings):
         stored = store.stored()
         chosen = check_names(stored, names)
         without = sorted(i.name for i in stored.intents if i.name in chosen and not i.tunnel.listen)

@@ -15,6 +15,7 @@ from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.queue import Rest
 from reconciler.loop.survey import Survey, survey
+from reconciler.model.facts import Unknown
 from reconciler.model.intent import Progress
 from reconciler.model.marks import parse_mark
 from reconciler.model.names import HOST, TunnelName
@@ -78,6 +79,7 @@ class Request(NamedTuple):
     resting: Mapping[TunnelName, Rest] = {}  # their program is not to be started now
     rebind: frozenset[TunnelName] = frozenset()  # these choose their ports anew
     generation: int | None = None  # whose application this is: how it went is stored with it
+    names: Mapping[str, tuple[bytes, ...] | Unknown] | None = None  # what those of endpoints mean; None: nobody has looked yet
 
 
 def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, watch: Watcher, fault: Fault | None) -> Pass:

@@ -12,6 +12,7 @@ from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import has_net_admin
 from reconciler.loop.hints import handle, vouched
+from reconciler.loop.lookup import look_up, names_of
 from reconciler.loop.planning import terms
 from reconciler.loop.survey import Survey, survey
 from reconciler.loop.unchanged import unchanged
@@ -23,7 +24,11 @@ from reconciler.model.plan import Plan
 from reconciler.store.desire import desire
 from reconciler.store.place import FILE
 from reconciler.store.read import read
-from reconciler.typed import NamedTuple
+from reconciler.store.stored import Stored
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from reconciler.host.resolve import Names
 
 
 class Settled(NamedTuple):
@@ -40,13 +45,19 @@ def settled(state_dir: str, run_dir: str, location: str | None) -> Settled | Non
         return None
     try:
         with hold(run_dir, 0) as held:
-            return None if held.warnings else _settled(state_dir, run_dir, location)
+            stored = read(state_dir)
+            if held.warnings:
+                return None
+            if not any(True for _ in names_of(intent.tunnel for intent in stored.intents)):
+                return _settled(stored, run_dir, location, {})
+        names = look_up(run_dir, stored, {})
+        with hold(run_dir, 0):
+            return _settled(read(state_dir), run_dir, location, names)
     except TunctlError:  # whoever does it finds out the same, and waits, and says more
         return None
 
 
-def _settled(state_dir: str, run_dir: str, location: str | None) -> Settled | None:
-    stored = read(state_dir)
+def _settled(stored: Stored, run_dir: str, location: str | None, names: Names) -> Settled | None:
     if location is None and any(intent.tunnel.health for intent in stored.intents):
         return None  # whether they work is found out first
     scope = frozenset(intent.name for intent in stored.intents) | {HOST}
@@ -61,7 +72,7 @@ def _settled(state_dir: str, run_dir: str, location: str | None) -> Settled | No
         scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | {HOST}
         notes = desired.warnings
     with Machine(run_dir) as machine:
-        machine.ledger = Remembered(stored.ledger)
+        machine.ledger, machine.names = Remembered(stored.ledger), names
         now = survey(machine, stored, resolve=True, privileged=os.geteuid() == 0)
         if not _is_so(machine, now, scope, everything=location is None):
             return None

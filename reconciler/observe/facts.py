@@ -16,6 +16,10 @@ from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.resource import each
 from reconciler.observe import network, sysctl
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reconciler.host.resolve import Names
 
 
 def gather(
@@ -87,9 +91,7 @@ def _with_endpoints(
     hosts = tuple(_hosts(intents, facts))
     if not hosts:
         return facts
-    from reconciler.host.resolve import resolve
-
-    resolved = _addresses(machine, hosts, found, facts.uplinks, policy.numbers.fwmark) if names else resolve(hosts, names=False)
+    resolved = _addresses(machine, hosts, found, facts.uplinks, policy.numbers.fwmark if names else None)
     mtus = network.path_mtus(machine, found, _automatic(intents, resolved, facts), policy.numbers.fwmark)
     return facts._replace(resolved=resolved, path_mtu=mtus)
 
@@ -104,16 +106,25 @@ def _with_accounts(facts: Facts, intents: Sequence[Intent], *, patient: bool) ->
 
 
 def _addresses(
-    machine: Machine, hosts: Sequence[str], found: Found, uplinks: tuple[Uplink, ...] | Unknown, mark: int
-) -> dict[str, tuple[bytes, ...] | Unknown]:
-    """Of all endpoints. Where a tunnel answers for their names, the name servers of the uplinks are asked before it."""
-    from reconciler.host.resolve import is_literal, resolve
+    machine: Machine, hosts: Sequence[str], found: Found, uplinks: tuple[Uplink, ...] | Unknown, mark: int | None
+) -> Names:
+    """Of all endpoints; a name is looked up once in a pass, by packets with this mark (None: not now). Where a tunnel
+    answers for names, the name servers of the uplinks are asked before it."""
+    from reconciler.host.resolve import TIMEOUT_S, is_literal, resolve
 
-    if found.name_service is None or all(map(is_literal, hosts)):
-        return resolve(hosts)
-    from reconciler.observe.upstream import upstream
+    unseen = [host for host in hosts if host not in machine.names]
+    patience_s = (
+        0.0 if mark is None or all(map(is_literal, unseen)) else TIMEOUT_S if machine.names_s is None else machine.names_s
+    )
+    if not patience_s or mark is None or found.name_service is None:
+        answers = resolve(unseen, timeout_s=patience_s)
+    else:
+        from reconciler.observe.upstream import upstream
 
-    return resolve(hosts, beside=upstream(machine, found, uplinks, mark))
+        answers = resolve(unseen, timeout_s=patience_s, beside=upstream(machine, found, uplinks, mark))
+    if patience_s:
+        machine.names.update((host, answer) for host, answer in answers.items() if not is_literal(host))
+    return {host: answers.get(host) or machine.names[host] for host in hosts}
 
 
 def _pinned(routes: Iterable[Route]) -> tuple[bytes, ...]:
