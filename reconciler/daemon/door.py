@@ -4,6 +4,7 @@ or one too many, waits or is forgotten, and nobody else notices."""
 from __future__ import annotations
 
 import errno
+import os
 import selectors
 import socket
 import time
@@ -27,14 +28,29 @@ class Door:
         self._selector = selector
         self._run_dir = run_dir
         self._listener: socket.socket | None = None
+        self._seen: os.stat_result | None = None  # of the socket as it lies there
         self._clients: set[Client] = set()
         self._shut_until_s: float | None = None  # no descriptor is left: they wait outside
         self._ordered: Ordered = lambda _connection, _text: None
 
+    @property
+    def is_there(self) -> bool:
+        """Whoever connects comes to us."""
+        with suppress(OSError):
+            return self._seen is not None and os.path.samestat(self._seen, os.lstat(self._run_dir / SOCKET))
+        return False
+
     def open(self, ordered: Ordered) -> None:
-        """From now on requests are taken. Unavailable."""
+        """From now on requests are taken, also when the socket was removed. Unavailable."""
         self._ordered = ordered
-        self._listener = control.listen(self._run_dir)
+        listener = control.listen(self._run_dir)
+        with suppress(OSError):
+            self._seen = os.lstat(self._run_dir / SOCKET)
+        if self._listener is not None:
+            if self._shut_until_s is None:
+                self._selector.unregister(self._listener)
+            self._listener.close()
+        self._listener, self._shut_until_s = listener, None
         self._selector.register(self._listener, selectors.EVENT_READ, self._came)
 
     def close(self) -> None:
@@ -44,8 +60,8 @@ class Door:
                 self._selector.unregister(self._listener)
             self._listener.close()
             self._listener = None
-            with suppress(OSError):
-                (self._run_dir / SOCKET).unlink()
+            if self.is_there:
+                (self._run_dir / SOCKET).unlink(missing_ok=True)
         for client in tuple(self._clients):
             self._forget(client)
 

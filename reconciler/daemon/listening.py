@@ -9,15 +9,18 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from reconciler.daemon import notify
 from reconciler.daemon.busears import BusEars
 from reconciler.daemon.culprits import Culprits
+from reconciler.daemon.protocol import SOCKET
 from reconciler.daemon.report import Report
 from reconciler.host import events, process
+from reconciler.host.board import LOCK
 from reconciler.host.clock import ClockSet
 from reconciler.host.events import Event, Events
-from reconciler.host.inotify import Inotify
+from reconciler.host.inotify import GONE, Inotify
 from reconciler.loop import watch
 from reconciler.loop.watch import Due, Known
 from reconciler.model.nameservice import PATH
@@ -33,11 +36,14 @@ Heard = Callable[[Due], None]
 class Ears:
     """Opened once; `know` after every pass."""
 
-    def __init__(self, selector: selectors.BaseSelector) -> None:
+    def __init__(self, selector: selectors.BaseSelector, run_dir: Path) -> None:
         self.ours: set[int] = set()  # netlink ports and pids of passes that are going on
         self._retired: dict[int, float] = {}  # of passes that ended: what they did may still be told
         self.culprits = Culprits()
         self._selector = selector
+        self._ours = [
+            str(run_dir / name) for name in (LOCK, SOCKET)
+        ]  # in place of which others would find nobody, or another one
         self._known = Known()
         self._owners: dict[tuple[int, int], int] = {}  # pid and start ticks: pidfd
         self._heard: Heard = lambda _due: None
@@ -68,6 +74,8 @@ class Ears:
             self._selector.register(ClockSet(), selectors.EVENT_READ, self._clock)
         with suppress(OSError):
             self._files = Inotify()
+            self._files.watch(_names_configured())  # before the first look: nothing is missed in between
+            self._files.watch(self._ours, GONE)
             self._selector.register(self._files, selectors.EVENT_READ, self._file)
 
     def know(self, report: Report) -> None:
@@ -75,7 +83,9 @@ class Ears:
         self._known = report.known
         self._bus.listen(self._heard, wanted=report.known.resolves)
         if self._files is not None:
-            self._files.watch({PATH, os.path.realpath(PATH), *report.files})
+            is_new = self._files.watch(_names_configured() | report.files)
+            if self._files.watch(self._ours, GONE) or is_new:
+                self._heard(Due.NOW)  # what happened to them between the look and now was told to nobody
         owners = {(pid, ticks) for _, pid, ticks in report.owners}
         for key in self._owners.keys() - owners:
             self._forget(key)
@@ -147,3 +157,8 @@ class Ears:
     def _file(self, source: Inotify) -> None:
         if source.read():
             self._heard(Due.NOW)
+
+
+def _names_configured() -> frozenset[str]:
+    """The file, and what it is a link to."""
+    return frozenset((PATH, os.path.realpath(PATH)))

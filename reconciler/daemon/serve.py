@@ -18,6 +18,7 @@ from reconciler.daemon.crew import Crew
 from reconciler.daemon.door import Door
 from reconciler.daemon.listening import Ears
 from reconciler.daemon.lookups import Answers, Lookups
+from reconciler.daemon.place import Place
 from reconciler.daemon.ready import ready
 from reconciler.daemon.report import Repaired, Report
 from reconciler.daemon.rounds import Rounds
@@ -50,7 +51,7 @@ class Daemon:
         self._say = say
         self._selector = selectors.DefaultSelector()
         self._stack = ExitStack()
-        self._ears = Ears(self._selector)
+        self._ears = Ears(self._selector, session.run_dir)
         self._door = Door(self._selector, session.run_dir)
         self._crew = Crew(self._selector, self._ears, session._replace(gives_way=True), say)
         self._shown: Shown | None = None  # what `status` and `metrics` were told last
@@ -65,7 +66,7 @@ class Daemon:
         self._goes_by_news = False  # the present one is
         self._annals = Annals()
         self._was_killed = False  # the last pass: another one follows at once, and then with patience
-        self._ends = False
+        self._ends = self._has_learned = False
         self._watchdog_s = notify.watchdog_s()
 
     def __enter__(self) -> Daemon:
@@ -75,12 +76,13 @@ class Daemon:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def run(self) -> None:
-        """Until SIGTERM or SIGINT. The tunnels stay as they are."""
+    def run(self, place: Place) -> None:
+        """Until SIGTERM or SIGINT. The tunnels stay as they are. Locked when another daemon has taken our place."""
         self._ears.listen(self._heard)
         self._crew.listen(self._learn, self._looked, self._answered, self._ended, lambda: self._heard(Due.NOW))
         self._door.open(self._ordered)
         while not self._ends:
+            self._mind(place)
             self._start_due()
             for key in ready(self._selector, self._patience()):
                 key.data(key.fileobj)
@@ -90,6 +92,19 @@ class Daemon:
         notify.tell("STOPPING=1")
         self._door.close()
         self._crew.end(self._annals.lines)
+
+    def _mind(self, place: Place) -> None:
+        """After each pass: does anybody who looks for the daemon find this one?"""
+        if not self._has_learned or (place.is_there and self._door.is_there):
+            return
+        self._has_learned = False
+        try:
+            if not place.is_there:
+                place.take_again()
+            self._door.open(self._ordered)
+            self._say("warning", "somebody removed the daemon's files in the run directory: they are there again", None)
+        except Unavailable as error:
+            self._tell({TunnelName(""): error.message})
 
     # what wakes it
 
@@ -168,7 +183,7 @@ class Daemon:
 
     def _learn(self, one: Worker, report: Report) -> None:
         now_s = time.monotonic()
-        self._was_killed = False
+        self._was_killed, self._has_learned = False, True
         if report.failure:
             self._tally.missed("locked" if report.locked else "failed")
             self._due.at(now_s + (LOCKED_S if report.locked else FAILED_S))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import importlib
-import os
 from contextlib import suppress
 
 from reconciler.config import shape
+from reconciler.daemon.place import Place
 from reconciler.daemon.say import Log, Say
 from reconciler.daemon.serve import Daemon
-from reconciler.errors import Locked, TunctlError, Unavailable
-from reconciler.host import files, limits, meters
-from reconciler.host.board import CONTESTED, LOCK
-from reconciler.host.holder import described, file_holder
+from reconciler.errors import TunctlError
+from reconciler.host import limits
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
 from reconciler.loop.commands import Session
@@ -31,7 +28,8 @@ _PASSES_USE = (
 
 
 def serve(session: Session, say: Say) -> int:
-    """Runs until SIGTERM. NotPermitted, Unavailable; Locked when another daemon of this run directory runs."""
+    """Runs until SIGTERM. NotPermitted, Unavailable; Locked when another daemon of this run directory runs, also later: when
+    somebody has removed our lock, and it was faster than we."""
     require_net_admin("daemon")
     for name in _PASSES_USE:  # a pass is forked: what is loaded here it need not load
         importlib.import_module(name)
@@ -39,16 +37,14 @@ def serve(session: Session, say: Say) -> int:
     _rehearse(session)
     limits.take_all()
     with Daemon(session, Log(say).say) as daemon:
-        lock = _lock(session)
+        place = Place(session.run_dir)
         try:
-            for name in (CONTESTED, meters.FILE):  # of one that was killed
-                files.sweep(session.run_dir / name)
             gc.collect()
             gc.freeze()  # passes share these pages as long as nobody looks for garbage among them
             gc.enable()  # a command lives too short for it, and switched it off
-            daemon.run()
+            daemon.run(place)
         finally:
-            os.close(lock)
+            place.leave()
     return 0
 
 
@@ -56,21 +52,3 @@ def _rehearse(session: Session) -> None:
     """A look that nobody asked for, without what could hang: what it decodes and warms is there in all that are forked."""
     with suppress(TunctlError), Machine(session.run_dir, KERNEL_WAIT_S) as machine:
         survey(machine, read(session.state_dir), resolve=False, privileged=False)
-
-
-def _lock(session: Session) -> int:
-    path = session.run_dir / LOCK
-    try:
-        files.make_directory(session.run_dir)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}", hint="choose a --run-dir that can be written") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = file_holder(os.fstat(descriptor))
-        os.close(descriptor)
-        raise Locked(
-            f"a daemon runs already: {described(holder)}", hint="systemctl stop tunctl, or end it with SIGTERM"
-        ) from None
-    return descriptor

@@ -37,7 +37,7 @@ class Fight(NamedTuple):
 def keeper(run_dir: str | Path) -> int | None:
     """The pid of the daemon of this run directory; None: there is none."""
     try:
-        return file_holder(os.stat(os.path.join(run_dir, LOCK)))
+        return file_holder(os.stat(os.path.join(run_dir, LOCK)), ("WRITE",))
     except OSError:
         return None
 

@@ -7,8 +7,8 @@ import os
 _COMMAND_CHARS = 200
 
 
-def file_holder(found: os.stat_result) -> int | None:
-    """The pid that has a lock on this file; None when nobody shows.
+def file_holder(found: os.stat_result, kinds: tuple[str, ...] = ("WRITE", "READ")) -> int | None:
+    """The pid that has a lock on this file; None when nobody shows. `kinds`: exclusive and shared ones.
 
     A line of /proc/locks (proc(5)): ``1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF``; those that wait have one word
     more. Where only another device has this inode it is taken: on btrfs and overlays `stat` shows another one.
@@ -20,7 +20,8 @@ def file_holder(found: os.stat_result) -> int | None:
     except OSError:
         return None
     inode = f":{found.st_ino}"
-    holders = [(words[5] != device, int(words[4])) for words in lines if len(words) == 8 and words[5].endswith(inode)]
+    locks = [words for words in lines if len(words) == 8 and words[5].endswith(inode) and words[3] in kinds]
+    holders = [(words[5] != device, int(words[4])) for words in locks]
     return min((holder for holder in holders if holder[1] > 0), default=(False, None))[1]
 
 
