@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -120,7 +121,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
             machine.ledger = Book(store, stored.ledger)
         now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
         left = part.allowed(now.plan.only(scope, blocking), request, outcomes)
-        failed = {outcome.step.tunnel for outcome in outcomes if outcome.error}
+        failed = {outcome.step.tunnel for outcome in outcomes if outcome.error} | _restless(outcomes, machine)
         todo = left.only(scope - failed, blocking - failed)
     errors, of_names = (_errors(now, left, outcomes, scope, names=names) for names in (False, True))
     point(fault, "verified")
@@ -145,6 +146,18 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
 def _cut_off(todo: Plan, outcomes: Iterable[Outcome]) -> set[Hashable]:
     """Objects of steps that were shown and are not done yet, because others had their turn."""
     return _keys(todo.steps) - _keys(outcome.step for outcome in outcomes if not outcome.skipped)
+
+
+def _restless(outcomes: Iterable[Outcome], machine: Machine) -> set[TunnelName]:
+    """Tunnels whose program was started again, for no other port, and is still not as it is wanted: the others have a turn."""
+    started = Counter(o.step.tunnel for o in outcomes if _has_started(o))
+    allowed = Counter(name for name, _transport, _port in machine.refused)
+    return {name for name, times in started.items() if times > 1 + allowed[name]}
+
+
+def _has_started(outcome: Outcome) -> bool:
+    step = outcome.step
+    return step.resource.kind == "owner" and step.verb is not Verb.DELETE and not outcome.error and not outcome.skipped
 
 
 def _keys(steps: Iterable[Step]) -> set[Hashable]:

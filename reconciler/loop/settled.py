@@ -4,6 +4,7 @@ the same file again and again: they need nothing that writes. In doubt the answe
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from reconciler.errors import TunctlError
 from reconciler.host import ownerlog
@@ -12,7 +13,6 @@ from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import has_net_admin
 from reconciler.loop.hints import handle, vouched
-from reconciler.loop.lookup import look_up, names_of
 from reconciler.loop.planning import terms
 from reconciler.loop.survey import Survey, survey
 from reconciler.loop.unchanged import unchanged
@@ -48,13 +48,24 @@ def settled(state_dir: str, run_dir: str, location: str | None) -> Settled | Non
             stored = read(state_dir)
             if held.warnings:
                 return None
-            if not any(True for _ in names_of(intent.tunnel for intent in stored.intents)):
+            if not _has_names(stored.intents):
                 return _settled(stored, run_dir, location, {})
-        names = look_up(run_dir, stored, {})
+        from reconciler.loop.lookup import look_up
+
+        names = look_up(run_dir, stored, {})  # without the lock
         with hold(run_dir, 0):
             return _settled(read(state_dir), run_dir, location, names)
     except TunctlError:  # whoever does it finds out the same, and waits, and says more
         return None
+
+
+def _has_names(intents: Iterable[Intent]) -> bool:
+    """Does any engine talk to something that must be looked up?"""
+    if not any(intent.tunnel.wireguard or intent.tunnel.exec_ for intent in intents):
+        return False
+    from reconciler.loop.lookup import names_of
+
+    return any(True for _ in names_of(intent.tunnel for intent in intents))
 
 
 def _settled(stored: Stored, run_dir: str, location: str | None, names: Names) -> Settled | None:

@@ -141,9 +141,12 @@ def _argv(pid: int, intent: Intent) -> tuple[str, ...]:
 
 
 def _fingerprint(tree: Tree, handle: Handle | None) -> str | None:
-    if handle and (handle.pid, handle.start_ticks) == (tree.main.pid, tree.main.start_ticks):
-        return handle.fingerprint
-    return None
+    """What was recorded when it was started; also of one that left its work to a child and ended: that is in its session,
+    and the number of a session is given to nobody else."""
+    if handle is None:
+        return None
+    is_recorded = (handle.pid, handle.start_ticks) == (tree.main.pid, tree.main.start_ticks)
+    return handle.fingerprint if is_recorded or (handle.pid and tree.main.session == handle.pid) else None
 
 
 def _holds(tree: Tree, dev: IfName) -> IfName | None:

@@ -249,6 +249,20 @@ def test_a_stopped_daemon_is_no_reason_to_wait(host: Host, tunctl: Warm, keepers
     assert events.count("held") == 2, events
 
 
+def test_one_that_takes_nothing_in_is_not_waited_for(host: Host, tunctl: Warm) -> None:
+    """It is not stopped, and it does not read: what was sent to it is no request."""
+    file = tun_file(host, "demo")
+    host.run_dir.mkdir(mode=0o755)
+    with socket.socket(socket.AF_UNIX) as wedged:
+        wedged.bind(str(door(host)))
+        wedged.listen()
+        tunctl.run("apply", file)
+        assert "tun-demo" in host.ip("link")
+        connection, _ = wedged.accept()
+        with connection, connection.makefile("rb") as sent:
+            assert b"\n" not in sent.read(), "its end is missing"
+
+
 def test_what_a_program_says_while_it_starts(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
     """Its lines come as frames while the client waits, and to the terminal of a command without a daemon."""
     file = exec_file(host, exec_block("chatty", "talk"))

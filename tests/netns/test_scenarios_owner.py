@@ -141,6 +141,38 @@ def test_one_that_never_becomes_ready(host: Host) -> None:
     assert (host.pids(), host.snapshot()) == ([], before)
 
 
+def launcher(host: Host, *, own_session: bool) -> str:
+    """A program that starts another one and ends."""
+    words = [*HOLDER[:2], "SELF"]
+    script = (
+        f"#!{sys.executable}\nimport subprocess, sys\nargv = [word.replace('SELF', sys.argv[1]) for word in {words}]\n"
+        f"subprocess.Popen(argv, start_new_session={own_session})\n"
+    )
+    return str(host.write("launcher", script, 0o755))
+
+
+def test_a_program_that_leaves_its_work_to_a_child(host: Host) -> None:
+    """It is started once: the child is what was wanted, whatever its command line says."""
+    host.write("d.toml", desired(exec_(command=[launcher(host, own_session=False), "{interface}"])))
+    assert host.tunctl("apply", "d.toml").stdout.count(" owner ") == 1
+    assert verdict(host)["verdict"] == "connected"
+    assert host.tunctl("apply", "d.toml").stdout == "no changes\n"
+    host.tunctl("down", "demo")
+    assert host.pids() == []
+
+
+def test_one_that_never_is_as_wanted_does_not_keep_others_waiting(host: Host) -> None:
+    """Its child begins a session of its own, with another command line. It is started again once, and the rest is done."""
+    odd = exec_("odd", command=[launcher(host, own_session=True), "{interface}"], addresses=["10.9.1.2/32"], routes=[])
+    host.write("d.toml", desired(odd, tun()))
+    host.start(host.tunctl_argv("daemon"), log="daemon.log")  # there others have their turn while one waits for a program
+    wait_until(lambda: host.json("status", expect=None)["daemon"]["running"])
+    done = host.tunctl("apply", "d.toml", expect=None)
+    assert done.stdout.count(" owner ") <= 3, done.stdout
+    assert "demo" not in done.stderr, done.stderr
+    assert proto_routes(host), "of demo"
+
+
 def test_what_a_program_leaves_behind(host: Host) -> None:
     """It says that it ended well, and leaves its device and a route: only a fresh look is believed."""
     before = host.snapshot()
