@@ -241,7 +241,7 @@ def test_a_program_that_answers_nothing_is_started_anew(ends: Ends) -> None:
     wait_until(lambda: (ends.status()["owner"] or {}).get("pid") not in (None, before), SOON_S, keeper.said)
     wait_until(lambda: is_connected(ends), SOON_S, keeper.said)
     assert ends.pings(INSIDE4) == ""
-    assert keeper.said.count("+ owner") == 1, keeper.said
+    assert keeper.said.count("is started anew") == 1, keeper.said
     assert f"(pid {before}) is started anew" in keeper.said
     assert "office: works again" in keeper.said
     assert ends.pulse()["restarts"] == 1
@@ -259,7 +259,7 @@ def test_restarts_that_do_not_help_come_to_an_end(ends: Ends) -> None:
     assert "gave up restarting it (attempts = 2)" in reasons(ends)
     assert "goes past it" in reasons(ends)
     time.sleep(3)
-    assert keeper.said.count("+ owner") == 2, keeper.said
+    assert keeper.said.count("is started anew") == 2, keeper.said
     ends.mend()
     wait_until(lambda: is_connected(ends), SOON_S, "it works again by itself")
     assert "contested" not in keeper.said
