@@ -1,4 +1,5 @@
-"""Commands inside of the virtual machine, by the protocol of QEMU's guest agent: a JSON object a line, over a socket."""
+"""Commands inside of the virtual machine, by the protocol of QEMU's guest agent: a JSON object a line, over a socket.
+And to QEMU itself, whose monitor speaks alike."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _POLL_S, _POLL_AT_MOST_S = 0.05, 0.5  # each question costs the machine some milliseconds
+_ANSWER_S = 120  # a few milliseconds, when nobody else wants the processors
 
 
 class AgentGone(Exception):
@@ -70,7 +72,7 @@ class Agent:
     def _ask(self, command: str, arguments: dict[str, object]) -> Any:
         self._send(command, arguments)
         try:
-            told = self._line(30)
+            told = self._line(_ANSWER_S)
         except TimeoutError:
             raise AgentGone(f"no answer to {command}") from None
         assert "return" in told, told
@@ -97,3 +99,18 @@ class Agent:
             self._received += part
         line, _newline, self._received = self._received.partition(b"\n")
         return json.loads(line)
+
+
+def monitor(path: Path, command: str) -> Any:
+    """QEMU's answer to a command."""
+    with socket.socket(socket.AF_UNIX) as line, line.makefile("rw") as file:
+        line.settimeout(_ANSWER_S)
+        line.connect(os.fspath(path))
+        file.readline()  # its greeting
+        told = {}
+        for name in ("qmp_capabilities", command):
+            file.write(json.dumps({"execute": name}) + "\n")
+            file.flush()
+            while not {"return", "error"} & (told := json.loads(file.readline())).keys():
+                pass  # something happened
+        return told

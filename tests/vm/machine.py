@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tests.vm.agent import Agent, AgentGone
+from tests.vm.agent import Agent, AgentGone, monitor
 
 BUILT = Path(__file__).parents[2] / "build" / "vm"
 BOOT_S = 240  # fifteen seconds, on processors that have nothing else to do
@@ -30,6 +30,9 @@ _KERNEL = (
     "root=/dev/nvme0n1 rw console=ttyS0 panic=-1 systemd.show_status=1 TERM=dumb audit=0 lsm= "
     "no_timer_check mitigations=off nokaslr init_on_alloc=0 transparent_hugepage=always"
 )
+_STATE = (
+    'for it in "tunctl status" "tunctl plan" "ip -br addr" "ip rule" "wg show" uptime; do echo "# $it"; $it 2>&1 || true; done'
+)
 
 
 class Machine:
@@ -37,12 +40,12 @@ class Machine:
 
     def __init__(self, directory: Path) -> None:
         self.log = directory / "serial.log"
-        self._disk, self._socket = directory / "disk", directory / "agent"
+        self._disk, self._socket, self._monitor = directory / "disk", directory / "agent", directory / "monitor"
         self._qemu: subprocess.Popen[bytes] | None = None
         self._agent: Agent | None = None
         for name in ("disk", "vmlinuz"):
             assert (BUILT / name).exists(), f"there is no {BUILT / name}: `make test-vm` builds it"
-        subprocess.run(["cp", "--sparse=always", BUILT / "disk", self._disk], check=True, timeout=60)
+        subprocess.run(["cp", "--sparse=always", BUILT / "disk", self._disk], check=True, timeout=600)
 
     # Power
 
@@ -73,11 +76,17 @@ class Machine:
                 *("-kernel", os.fspath(BUILT / "vmlinuz"), "-append", _KERNEL),
                 *("-drive", f"id=disk,file={self._disk},if=none,format=raw,cache=unsafe"),
                 *("-chardev", f"socket,id=agent,path={self._socket},server=on,wait=off"),
+                *("-qmp", f"unix:{self._monitor},server=on,wait=off"),
                 *("-serial", f"file:{self.log}"),
             ],
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        wait_until(self._socket.exists, 30, "qemu has made its socket")
+        wait_until(lambda: self._socket.exists() or not self._is_running, 120, "qemu has made its socket")
+        assert self._is_running, f"qemu has ended with {self._qemu.poll()}"
+
+    @property
+    def _is_running(self) -> bool:
+        return self._qemu is not None and self._qemu.poll() is None
 
     def booted(self) -> None:
         """Until everything that belongs to the boot is started."""
@@ -88,6 +97,12 @@ class Machine:
             self.run(["systemctl", "reboot"], check=False)
         self._is_off(OFF_S)
         self.power_on()
+
+    def sleep(self) -> None:
+        """Suspends to memory, and wakes up again as soon as it is asleep."""
+        self.start(["sh", "-c", "echo mem >/sys/power/state"])
+        wait_until(lambda: "error" not in monitor(self._monitor, "system_wakeup"), OFF_S, "it sleeps, and can be woken up")
+        self.sh("true", timeout=BOOT_S)
 
     def cut_power(self) -> None:
         """What the machine has not written to its disk is lost."""
@@ -106,7 +121,8 @@ class Machine:
         finally:
             if self._agent is not None:
                 self._agent.close()
-            self._socket.unlink(missing_ok=True)
+            for path in (self._socket, self._monitor):
+                path.unlink(missing_ok=True)
             self._qemu = self._agent = None
 
     # Commands
@@ -120,11 +136,14 @@ class Machine:
         self, argv: Sequence[str], *, check: bool = True, timeout: float = 300, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Runs it to its end. With `check`, a code other than 0 fails the test and shows the output."""
-        pid = self.start(argv, stdin)
-        assert self._agent is not None
-        done = self._agent.wait(pid, argv, timeout)
+        done = self.wait(self.start(argv, stdin), argv, timeout)
         assert not check or done.returncode == 0, f"{argv} → {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def wait(self, pid: int, argv: Sequence[str], timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """For one that was started."""
+        assert self._agent is not None, "the machine is off"
+        return self._agent.wait(pid, argv, timeout)
 
     def sh(self, script: str, *, check: bool = True, timeout: float = 300) -> str:
         """Runs a script; → what it has printed."""
@@ -143,14 +162,14 @@ class Machine:
         if self._agent is None:
             return "the machine is off"
         try:
-            return self.sh("journalctl -b --no-pager -o short-monotonic | tail -n 200", timeout=60)
+            return self.sh(f"journalctl -b --no-pager -o short-monotonic | tail -n 200; {_STATE}", check=False)
         except Exception as error:  # whatever it is: the failure that is being reported is not this one
             return repr(error)
 
 
-def wait_until(condition: Callable[[], object], timeout: float, what: str) -> None:
-    """Ask until it is true; AssertionError after `timeout` seconds."""
+def wait_until(condition: Callable[[], object], timeout: float, what: str | Callable[[], str]) -> None:
+    """Ask until it is true; AssertionError after `timeout` seconds, with what it is about, or how it is then."""
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, f"not so within {timeout} s: {what}"
+        assert time.monotonic() < deadline, f"not so within {timeout} s: {what() if callable(what) else what}"
         time.sleep(0.2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm.machine import Machine, wait_until
-from tests.vm.tunnels import BEYOND, DESIRED, FILE, SOON_S, Tunctl, answers, declare, in_clear, who
+from tests.vm.tunnels import BEYOND, DESIRED, FILE, SOON_S, Flow, Tunctl, answers, declare, in_clear, reaches, who
 
 pytestmark = [pytest.mark.bound(1800), pytest.mark.xdist_group("vm")]
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -20,6 +20,8 @@ CHANGED = (
     .replace('"10.9.0.2/24"', '"10.9.0.2/24", "10.9.0.3/32"')
     .replace('engine", "{interface}"', 'engine", "{interface}", "again"')
 )
+SILENT_DRIFT = "wg set wg-office peer $(cat /srv/keys/gw.pub) persistent-keepalive 11"  # no event tells of it
+DROP_IN = "/run/systemd/system/tunctl.service.d"
 EXPOSURE = 38  # tenths, as tests/netns/test_units.py has it
 DNS_BEFORE = "nameserver 192.168.50.1"  # of the machine, as it was built
 
@@ -49,7 +51,7 @@ def test_traffic(machine: Machine, tunctl: Tunctl) -> None:
     declare(machine)
     machine.sh("touch /srv/go")
     assert who(machine) == "192.0.2.1"
-    assert answers(machine, BEYOND)
+    machine.sh(f"ping -c1 -w60 {BEYOND}")
     assert in_clear(machine) == 1
     tunctl("apply", "--timeout", f"{SOON_S}s", FILE)
     tunctl("down", "held")
@@ -63,22 +65,81 @@ def test_traffic(machine: Machine, tunctl: Tunctl) -> None:
 
 def assert_it_works(machine: Machine, in_the_clear: int = 0) -> None:
     """Through the kernel's WireGuard, through the program's, and the names that are asked through it."""
-    assert answers(machine, "10.8.0.1")
-    assert answers(machine, BEYOND), "by wg-full"
+    reaches(machine, "10.8.0.1")
+    reaches(machine, BEYOND)  # by wg-full
     assert in_clear(machine) == in_the_clear
     assert who(machine) == "192.0.2.9"
 
 
 def test_the_daemon_is_not_missed(machine: Machine, tunctl: Tunctl) -> None:
-    """Stopping it leaves the tunnels, and starting it again takes no step."""
-    before = tunctl.owners()
-    machine.sh("systemctl reload tunctl; systemctl stop tunctl")
+    """Read again, started anew, hung and killed for it: no packet is lost, and no step is taken."""
+    before, said = tunctl.owners(), tunctl.steps("tunctl")
+    flows = {address: Flow(machine, address) for address in ("10.8.0.1", BEYOND)}
+    machine.sh(f"mkdir -p {DROP_IN}")
+    machine.write(f"{DROP_IN}/vm.conf", "[Service]\nWatchdogSec=20\n")
+    machine.sh(
+        "systemctl daemon-reload; systemctl reload tunctl; systemctl restart tunctl"
+    )  # until it has looked at everything
+    machine.sh("kill -STOP $(systemctl show -P MainPID tunctl)")
+    wait_until(lambda: machine.sh("systemctl show -P NRestarts tunctl") != "0", SOON_S, "systemd starts another one")
+    wait_until(lambda: machine.sh("systemctl is-active tunctl", check=False) == "active", SOON_S, "it is at work")
+    assert "Watchdog timeout" in machine.sh("journalctl -b -u tunctl -o cat")
+    assert {address: flow.end() for address, flow in flows.items()} == {"10.8.0.1": [], BEYOND: []}
+    assert tunctl.owners() == before
+    assert tunctl.steps("tunctl") == said
+    assert tunctl.verdicts() == UP | LEFT_DOWN
+    machine.sh(f"rm -r {DROP_IN}; systemctl daemon-reload")
+
+
+def test_it_is_stopped_while_an_engine_hangs(machine: Machine, tunctl: Tunctl) -> None:
+    """It does not wait for the engine, which goes on without it; starting it again takes no step."""
+    before, said = tunctl.owners(), tunctl.steps("tunctl")
+    machine.sh(f"kill -STOP {before['full']}; systemctl reload tunctl; systemctl stop tunctl")
+    assert machine.sh("systemctl show -P Result tunctl") == "success", "systemd did not have to kill it"
+    machine.sh(f"kill -CONT {before['full']}")
     assert tunctl.owners() == before
     assert_it_works(machine, in_the_clear=1)
-    said = tunctl.steps("tunctl")
     machine.sh("systemctl start tunctl")  # until it is ready: after its first pass
     assert tunctl.owners() == before
     assert tunctl.steps("tunctl") == said
+
+
+def test_the_clock_is_set(machine: Machine, tunctl: Tunctl) -> None:
+    """F52: a day back, and on again: it looks at once, starts nothing anew, and tells the truth. Back comes first: WireGuard
+    takes no handshake that looks older than the one before."""
+    before, said = tunctl.owners(), tunctl.steps("tunctl")
+    for step in ("-1 day", "+1 day"):
+        told = tunctl("history", "office").stdout.splitlines()
+        machine.sh(f"{SILENT_DRIFT}; date -s '{step}'")
+        assert_it_has_looked(machine, tunctl)
+        wait_until(lambda: tunctl("history", "office").stdout.splitlines()[:-1] == told, SOON_S, "it is told")  # noqa: B023
+        last = tunctl("history", "office").stdout.splitlines()[-1]
+        assert (last > told[-1]) == (step == "+1 day"), (last, told[-1], "what happened last is told last")
+    assert tunctl.owners() == before
+    steps = tunctl.steps("tunctl")[len(said) :]
+    assert [step[: len("office: ~ peer")] for step in steps] == ["office: ~ peer"] * 2, steps
+    assert_it_works(machine, in_the_clear=1)
+
+
+def test_it_sleeps(machine: Machine, tunctl: Tunctl) -> None:
+    """Suspended to memory and woken up: it looks at once, and finds what nobody has told it."""
+    before, said = tunctl.owners(), tunctl.steps("tunctl")
+    machine.sh(SILENT_DRIFT)
+    machine.sleep()
+    assert_it_has_looked(machine, tunctl)
+    assert "PM: suspend exit" in machine.sh("dmesg")
+    assert tunctl.owners() == before
+    (step,) = tunctl.steps("tunctl")[len(said) :]
+    assert step.startswith("office: ~ peer")
+    assert_it_works(machine, in_the_clear=1)
+
+
+def assert_it_has_looked(machine: Machine, tunctl: Tunctl) -> None:
+    """At what no event tells of, long before the next pass by its interval."""
+    wait_until(lambda: machine.sh("wg show wg-office persistent-keepalive").split()[-1] == "25", SOON_S, "it has looked")
+    tunnels = tunctl.tunnels()
+    assert {tunnel["name"]: tunnel["verdict"] for tunnel in tunnels} == UP | LEFT_DOWN, tunnels
+    assert [tunnel["name"] for tunnel in tunnels if (tunnel["duration_seconds"] or 0) < 0] == []
 
 
 def test_a_reboot(machine: Machine, tunctl: Tunctl) -> None:
@@ -91,12 +152,14 @@ def test_a_reboot(machine: Machine, tunctl: Tunctl) -> None:
     assert tunctl.verdicts() == UP | LEFT_DOWN
     assert machine.sh("systemctl --failed --no-legend") == ""
     assert machine.sh("cat /run/tunctl/tunnels/full/handles.json") != before
-    assert answers(machine, "10.8.0.1")
-    assert answers(machine, BEYOND)
+    reaches(machine, "10.8.0.1")
+    reaches(machine, BEYOND)
     assert who(machine) == "192.0.2.9"
-    owners = tunctl.owners()
-    machine.sh("ip addr del 10.81.0.2/24 dev tun-prog")
+    machine.sh("ip addr del 10.81.0.2/24 dev tun-prog; ip link del wg-office; kill -KILL $(pidof wireguard-go)")
     tunctl.whole("tunctl-reconcile")  # at its next tick
+    reaches(machine, "10.8.0.1")
+    reaches(machine, BEYOND)
+    owners = tunctl.owners()
     machine.sh("systemctl disable --now tunctl-reconcile.timer; systemctl stop tunctl-reconcile; systemctl enable --now tunctl")
     assert tunctl.owners() == owners, "engines outlive the passes that started them"
     assert tunctl.steps("tunctl") == [], "the daemon takes over without a step"
@@ -140,5 +203,5 @@ def test_nothing_is_left(machine: Machine, tunctl: Tunctl) -> None:
     assert machine.sh("nft list ruleset") == ""
     assert machine.sh("cat /etc/resolv.conf") == DNS_BEFORE
     assert machine.sh("pidof wireguard-go || pgrep -f '^/usr/bin/python3 .*holder.py' || true") == ""
-    assert answers(machine, BEYOND)
+    reaches(machine, BEYOND)
     assert in_clear(machine) > 0

@@ -13,9 +13,12 @@ BEYOND = "203.0.113.20"  # a host of the internet
 FILE = "/etc/tunctl/desired.toml"
 SOON_S = 600  # half a minute, on processors that have nothing else to do
 
-# `full` has an engine that starts when /srv/go is there. It takes everything and all names, and blocks when it is dead.
+# Nothing is repaired only because time goes by. `full` has an engine that starts when /srv/go is there. It takes everything and
+# all names, and blocks when it is dead.
 DESIRED = """
 version = 1
+[host]
+reconcile_interval = "1h"
 [tunnels.office]
 driver = "wireguard"
 interface = "wg-office"
@@ -73,13 +76,15 @@ class Tunctl(NamedTuple):
     def tunnels(self) -> list[dict[str, Any]]:
         """As `status` sees them. It answers within a second whatever it has not seen by then, which is little time here: one
         that says so is asked again."""
-        found: list[dict[str, Any]] = []
+        told: dict[str, Any] = {}
 
         def are_seen() -> bool:
-            found[:] = json.loads(self("status", "--json", check=False).stdout)["tunnels"]
-            return all(tunnel["verdict"] != "unknown" for tunnel in found)
+            told.clear()
+            told.update(json.loads(self("status", "--json", check=False).stdout))
+            return "tunnels" in told and all(tunnel["verdict"] != "unknown" for tunnel in told["tunnels"])
 
-        wait_until(are_seen, SOON_S, "status sees everything in time")
+        wait_until(are_seen, SOON_S, lambda: f"status sees everything in time: {told}")
+        found: list[dict[str, Any]] = told["tunnels"]
         return found
 
     def verdicts(self) -> dict[str, str]:
@@ -116,6 +121,22 @@ def declare(machine: Machine, text: str = DESIRED) -> None:
     machine.sh("sync")
 
 
+class Flow:
+    """Packets to an address and back, twice a second, until it ends."""
+
+    def __init__(self, machine: Machine, address: str) -> None:
+        self._machine, self._argv = machine, ["ping", "-n", "-i", "0.5", address]
+        self._pid = machine.start(self._argv)
+
+    def end(self) -> list[int]:
+        """→ the numbers of those that were lost, of all until the last one that came back."""
+        self._machine.run(["kill", "-INT", str(self._pid)])
+        said = self._machine.wait(self._pid, self._argv).stdout
+        came = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl=", said)}
+        assert len(came) > 5, said
+        return sorted(set(range(1, max(came))) - came)
+
+
 def who(machine: Machine) -> str:
     """Whose name server answers: 192.0.2.1 is the uplink's, 192.0.2.9 is the one in the tunnel."""
     return machine.sh("getent ahostsv4 who.test | awk 'NR == 1 { print $1 }'", check=False)
@@ -123,6 +144,11 @@ def who(machine: Machine) -> str:
 
 def answers(machine: Machine, address: str) -> bool:
     return machine.run(["ping", "-c1", "-w5", address], check=False).returncode == 0
+
+
+def reaches(machine: Machine, address: str) -> None:
+    """Somebody answers there, sooner or later: an emulated machine may stand still for a while."""
+    wait_until(lambda: answers(machine, address), SOON_S, f"{address} answers")
 
 
 def in_clear(machine: Machine) -> int:
