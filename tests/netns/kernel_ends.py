@@ -15,8 +15,9 @@ import pytest
 from reconciler.host import x25519
 from reconciler.host.kernel_wireguard import is_known_to_the_kernel
 from tests.netns.warm import Warm
-from tests.netns.world import Host, Pair
+from tests.netns.world import Host, Pair, wait_until
 
+UNKNOWN = 5  # exit code of status
 needs_wireguard = pytest.mark.skipif(
     not is_known_to_the_kernel(), reason="this kernel has no WireGuard; `make test-vm` brings one that has"
 )
@@ -94,8 +95,7 @@ class End:
         return str(link["linkinfo"]["info_kind"])
 
     def status(self, *, expect: int | None = None) -> dict[str, Any]:
-        (tunnel,) = self.tunctl.json("status", self.name, expect=expect)["tunnels"]
-        return dict(tunnel)
+        return status(self.tunctl, self.name, expect)
 
     def ping(self, address: str, seconds: int = 12) -> None:
         """Until one answer: the first handshake may need a second try, 5 s later."""
@@ -123,6 +123,22 @@ def apply(tunctl: Warm, *tables: str, expect: int = 0) -> list[str]:
     """Applies a file with these tunnels; → the steps done."""
     file = tunctl.host.write("d.toml", 'version = 1\nsource = "test"\n' + "\n".join(tables))
     return [step["text"] for step in tunctl.json("apply", file, expect=expect)["steps"]]
+
+
+def status(tunctl: Warm, name: str, expect: int | None) -> dict[str, Any]:
+    """What it says of a tunnel. It answers within a second whatever it has not seen by then, which in an emulated machine is
+    little time: one that says so is asked again."""
+    said: list[str] = []
+
+    def is_seen() -> bool:
+        done = tunctl.run("status", name, "--json", expect=None, timeout=120)
+        said[:] = [done.stdout, str(done.returncode)]
+        return done.returncode != UNKNOWN
+
+    wait_until(is_seen, what=lambda: f"status sees everything in time: {said}")
+    assert expect is None or int(said[1]) == expect, said
+    (tunnel,) = json.loads(said[0])["tunnels"]
+    return dict(tunnel)
 
 
 def _prefixes(text: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Iterator
 from os import urandom
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.kernel_ends import needs_wireguard
+from tests.netns.kernel_ends import needs_wireguard, status
 from tests.netns.serving import holding, hub, listen, record
 from tests.netns.warm import Warm
 from tests.netns.world import Host
@@ -36,9 +35,9 @@ def applied(host: Host, tunctl: Warm, *entries: str, expect: int = 0) -> str:
 
 def seen(tunctl: Warm, expect: int = 0) -> dict[str, Any]:
     """What status says of the tunnel; its row of `listen` as `udp`."""
-    (tunnel,) = json.loads(tunctl.run("status", "hub", "--json", expect=expect, timeout=SLOW_S).stdout)["tunnels"]
+    tunnel = status(tunctl, "hub", expect)
     (tunnel["udp"],) = tunnel["listen"]
-    return dict(tunnel)
+    return tunnel
 
 
 def test_the_next_free_port_and_back(host: Host, tunctl: Warm) -> None:
