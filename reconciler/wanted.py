@@ -147,7 +147,7 @@ def _engine(laid: Lay, facts: Facts, policy: Policy, kept: tuple[Connected, ...]
     """What one tunnel wants when it is up, apart from routes and rules."""
     intent, dev = laid.intent, laid.dev
     driver = drivers.of(intent.tunnel)
-    dies_openly = laid.blocks or intent.tunnel.tun is None  # a program that is gone leaves no hole where others have a way
+    dies_openly = laid.blocks or (False if intent.tunnel.tun else None)  # a program that is gone leaves no hole, if possible
     yield driver.link(intent, facts, policy.numbers, dev)._replace(dies_openly=dies_openly)
     owner = driver.owner(intent, facts, dev)
     if owner is not None:

@@ -116,7 +116,9 @@ def serve(connection: socket.socket, text: bytes, session: Session, about: Calla
         voice.fail(error)
     except Exception as error:
         voice.fail(Bug.of(error))
-    voice.drain()
+    if voice.has_unread:
+        about(frozenset())  # the work is done: others may have these tunnels
+        voice.drain()
 
 
 def refuse(connection: socket.socket, why: TunctlError | None = None) -> None:
@@ -230,6 +232,11 @@ class Frames:
         if self._connection is not None:
             self._unread += protocol.line(frame)
             self._push()
+
+    @property
+    def has_unread(self) -> bool:
+        """He has not read all of it."""
+        return self._connection is not None and bool(self._unread)
 
     def drain(self) -> None:
         """All that he has not read yet, as long as he reads."""

@@ -39,8 +39,8 @@ Narrowed = Callable[[], None]
 
 class Crew:
     """All of them. `learn`: what a pass reported; `looked`: what a round of health checks found; `answered`: what names mean;
-    `ended`: one has left; `narrowed`: a pass over everything is about one tunnel from now on, and leaves the others to another
-    pass."""
+    `ended`: one has left; `narrowed`: a pass over everything is about one tunnel from now on, or an order about none: others
+    may have the rest."""
 
     def __init__(self, selector: selectors.BaseSelector, ears: Ears, session: Session, say: Say) -> None:
         self._selector, self._ears, self._session, self._say = selector, ears, session, say
@@ -173,7 +173,7 @@ class Crew:
                 self._ears.ours.add(message)
             elif isinstance(message, frozenset):
                 was_of_all, one.names = one.names is None, message
-                if was_of_all:
+                if was_of_all or not message:
                     self._narrowed()
             elif isinstance(message, Round):
                 one.has_reported = True

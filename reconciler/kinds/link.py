@@ -24,7 +24,7 @@ class Link(NamedTuple):
     uid: int | None = None  # who may attach to a TUN
     gid: int | None = None
     multi_queue: bool = False
-    dies_openly: bool = False  # routes by it do not count while it has no carrier (ignore_routes_with_linkdown)
+    dies_openly: bool | None = False  # routes by it do not count while it has no carrier; wanted None: where that can be had
     by_program: bool = False  # the owner's program makes it
     ifindex: int | None = None  # found only
     carrier: bool | None = None  # found only
