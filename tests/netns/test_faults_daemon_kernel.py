@@ -105,9 +105,8 @@ def test_no_descriptors_are_left(host: Host, tunctl: Warm, keepers: list[Keeper]
     tunctl.run("apply", tun_file(host, "demo", "other"))
     wanted, keeper = state(host), kept(host, tunctl, keepers)
     usual = resource.prlimit(keeper.process.pid, resource.RLIMIT_NOFILE)
-    for pid in family(keeper)[1:]:
-        kill(pid)
     resource.prlimit(keeper.process.pid, resource.RLIMIT_NOFILE, (8, usual[1]))
+    wait_until(lambda: not [kill(pid) for pid in family(keeper)[1:]], SOON_S, "those that were there before are gone")
     host.ip("route del 10.9.128.0/20 dev tun-demo")
     broken = state(host)
     wait_until(lambda: "Too many open files" in keeper.said, SOON_S, lambda: keeper.said)
