@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 
 from reconciler.errors import StoreError
 from reconciler.host import files
@@ -55,7 +56,8 @@ def make(state_dir: Path) -> None:
             files.make_directory(state_dir)
         _trust(os.stat(state_dir), str(state_dir))
         if not os.path.lexists(path):
-            _make_file(path)
+            with suppress(FileExistsError):  # somebody else was faster
+                _make_file(path)
     except OSError as error:
         raise refused(error, path) from error
 

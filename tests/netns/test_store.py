@@ -106,6 +106,24 @@ def is_closed(descriptor: int) -> bool:
         return False
 
 
+def test_several_may_make_it_at_once(state_dir: Path) -> None:
+    """Of another run directory, say, so that no lock keeps them apart."""
+    for turn in range(10):
+        place = state_dir.with_name(f"state {turn}")
+        starting, start = os.pipe()
+        makers = [fork(partial(make_and_save, place, starting, f"t{number}")) for number in range(4)]
+        os.close(starting)
+        os.write(start, b"go" * 2)
+        os.close(start)
+        assert [wait(pid) for pid in makers] == [0] * 4
+        assert sorted(intent.name for intent in read.read(place).intents) == ["t0", "t1", "t2", "t3"]
+
+
+def make_and_save(place: Path, starting: int, name: str) -> None:
+    os.read(starting, 1)
+    put(Store(place), name, source=name)
+
+
 class TestKilled:
     def test_at_every_write_of_a_save(self, state_dir: Path) -> None:
         save_all(state_dir, 1000)
