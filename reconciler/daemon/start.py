@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import importlib
 from contextlib import suppress
@@ -34,6 +35,7 @@ def serve(session: Session, say: Say) -> int:
     for name in _PASSES_USE:  # a pass is forked: what is loaded here it need not load
         importlib.import_module(name)
     shape.prepare()
+    codecs.lookup("utf-8-sig")  # of desired files: whoever names one may not be able to read Python's own
     _rehearse(session)
     limits.take_all()
     with Daemon(session, Log(say).say) as daemon:

@@ -15,7 +15,7 @@ from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import asking_uid, require_net_admin
 from reconciler.loop.fault import Fault, point
-from reconciler.loop.guard import refuse_withdrawal
+from reconciler.loop.guard import refuse_borrowed, refuse_withdrawal
 from reconciler.loop.lookup import HURRY_S, look_up, names_of
 from reconciler.loop.planning import desired_of, terms
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
@@ -95,6 +95,8 @@ def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher
     stored = _peek(session)
     with session.reads_as():
         desired = desired_of(location, stored)
+        if session.reads_as is not nullcontext:
+            refuse_borrowed(stored, desired)
     declared = frozenset(tunnel.name for tunnel in desired.tunnels)
     to_be = _to_be(session, stored, desired, options)
     with writing(session, "apply", to_be, lambda tunnel: tunnel.name in declared) as (machine, store, warnings):

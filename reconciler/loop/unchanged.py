@@ -32,7 +32,7 @@ def _desired(source: Source, stored: Stored) -> Desired | None:
     tunnels = tuple(i.tunnel for i in stored.intents if i.source == source.name and not i.withdrawn)
     if len(tunnels) != source.tunnels or not all(_is_same(one) for one in source.inputs):
         return None
-    if any(_secret_problem(path) for tunnel in tunnels for path in _secrets(tunnel)):
+    if any(_secret_problem(path) for tunnel in tunnels for path in secrets(tunnel)):
         return None
     if not all(_are_trusted(intent) for intent in stored.intents if intent.source == source.name and not intent.withdrawn):
         return None
@@ -56,7 +56,8 @@ def _listing(path: str) -> bytes:
     return b"\0".join(name for name in names if name.endswith(b".toml") and not name.startswith(b"."))
 
 
-def _secrets(tunnel: Tunnel) -> list[str]:
+def secrets(tunnel: Tunnel) -> list[str]:
+    """The files of its keys, as they are named."""
     if tunnel.wireguard is None:
         return []
     preshared = [peer.preshared_key_file for peer in tunnel.wireguard.peers if peer.preshared_key_file]

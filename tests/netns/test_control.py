@@ -201,6 +201,35 @@ def test_a_user_has_his_own_rights(host: Host, tunctl: Warm, keepers: list[Keepe
     assert "tun-x" not in host.ip("link")
 
 
+def test_a_member_of_the_group_borrows_nothing_from_the_daemon(host: Host) -> None:
+    """Who may change tunnels still reads only what he could read himself: files, prefixes, and keys that are new."""
+    host.write_etc("group", "root:x:0:\nnogroup:x:65534:\ntunctl:x:4242:nobody\n")
+    host.write("wg.key", host.tunctl("key", "generate", "--type", "x25519").stdout, 0o600)
+    host.write("prefixes", "10.20.0.0/16\n", 0o600)
+    host.start(host.tunctl_argv("daemon"), log="daemon.log")
+    wait_until(door(host).exists, SOON_S, "the control socket is there")
+    assert (door(host).stat().st_mode & 0o777, door(host).stat().st_gid) == (0o660, 4242)
+    head, demo = "version = 1\nsource = 'x'\n", "[tunnels.demo]\ndriver = 'tun'\ninterface = 'tun-demo'\n"
+    office = "[tunnels.office]\ndriver = 'wireguard'\nwireguard = { private_key_file = 'wg.key', backend = 'userspace' }\n"
+
+    def by_nobody(name: str, text: str, mode: int = 0o644) -> subprocess.CompletedProcess[str]:
+        argv = ["setpriv", "--reuid", "65534", "--regid", "65534", "--groups", "4242"]
+        return host.run([*argv, *host.tunctl_argv("apply", host.write(name, text, mode))], check=False)
+
+    for done in (
+        by_nobody("secret.toml", head + demo, 0o600),
+        by_nobody("prefixes.toml", f"{head}{demo}routes = [{{ to_file = 'prefixes' }}]\n"),
+        by_nobody("key.toml", head + demo + office),
+    ):
+        assert (done.returncode, "permission denied" in done.stderr) == (65, True), done
+    assert "tun-demo" not in host.ip("link")
+    done = by_nobody("own.toml", head + demo)
+    assert (done.returncode, "tun-demo" in host.ip("link")) == (0, True), done
+    host.tunctl("apply", host.write("all.toml", head + demo + office))
+    done = by_nobody("all.toml", head + demo + office + "mtu = 1300\n")
+    assert done.returncode != 65, "what root has given to a tunnel stays usable there"
+
+
 def test_the_owner_in_the_history_is_the_user(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
     kept(host, tunctl, keepers)
     tunctl.run("apply", tun_file(host, "demo"), env={"SUDO_UID": "65534"})
