@@ -57,6 +57,7 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 
 format: $(READY)
+	$(RUN) -m reconciler.states
 	$(RUN) -m reconciler.store.statements
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .

@@ -167,7 +167,7 @@ def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, st
     acted = intent.name in passed.acted
     if (not up or (not acted and error is None)) and is_steady(passed.now, intent, there=there):
         return None
-    from reconciler import lifecycle  # 60 ms, and most passes change nothing
+    from reconciler import lifecycle  # most passes change nothing
 
     told, anew = error.message if error else "", intent.name in passed.anew
     now_has = addresses(passed.now, intent) if up else ()

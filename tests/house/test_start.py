@@ -127,7 +127,7 @@ def test_who_asks_the_daemon_loads_next_to_nothing(host: Host, bare: set[str], d
 
 
 @pytest.mark.parametrize("kind", ["nothing is stored", "something is stored"])
-def test_what_writes_does_without_sqlalchemy(kind: str) -> None:
+def test_what_writes_does_without_what_only_defines(kind: str) -> None:
     """It defines what is stored and how, and brings older stores up to date. What is written is text by then."""
     with world.new_host("writes") as host:
         path = host.write("d.toml", DESIRED)
@@ -138,7 +138,7 @@ def test_what_writes_does_without_sqlalchemy(kind: str) -> None:
             loaded, printed = imported(host, RUN, *words)
             assert "tun-demo" in printed
             assert "reconciler.store.commit" in loaded
-            assert {name for name in loaded if re.match(r"sqlalchemy|alembic|sqlite3$", name)} == set()
+            assert {name for name in loaded if re.match(r"sqlalchemy|alembic|sqlite3$|statemachine", name)} == set()
 
 
 def judge(host: Host, bare: set[str], words: list[str]) -> None:

@@ -37,7 +37,7 @@ _USUAL = (  # what the server sees: a tun device for everybody, as on most machi
     ' && : > "$1/resolv.conf" && mount --bind "$1/resolv.conf" /etc/resolv.conf && shift && exec "$@"'
 )
 _SELDOM = re.compile(r"reconciler\.(__main__|store\.(migration|statements|tables))")
-_LATE = ("statemachine", "pyroute2", "shutil", "pwd", "grp", "traceback")
+_LATE = ("pyroute2", "shutil", "pwd", "grp", "traceback")
 _HUGE_PAGES = {
     "PYTHONMALLOC": "malloc",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",

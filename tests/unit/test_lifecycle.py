@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.lifecycle import Lifecycle, Seen, after
+from reconciler import states, transitions
+from reconciler.lifecycle import Seen, after
 from reconciler.model.intent import Progress
 from reconciler.model.tunnel import Restart
 
@@ -113,6 +114,10 @@ def test_no_sequence_of_passes_is_impossible(passes: list[Seen], attempts: int) 
         assert progress.worked == (progress.state == "up") or progress.state in ("waiting", "failed")
 
 
+def test_the_table_is_that_of_the_machine() -> None:
+    assert Path(transitions.__file__).read_text() == states.text(), "python -m reconciler.states"
+
+
 def test_the_picture_in_the_architecture_is_the_machine() -> None:
     text = (Path(__file__).parents[2] / "ARCHITECTURE.md").read_text()
-    assert f"{Lifecycle:mermaid}".strip() in text
+    assert f"{states.Lifecycle:mermaid}".strip() in text
