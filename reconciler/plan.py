@@ -44,8 +44,7 @@ def plan(
     comparison = _Comparison(wanted, found, blind)
     wanted_by_kind, found_by_kind = _by_kind(wanted), _by_kind(found)
     for kind in KINDS:
-        if not comparison.are_same(wanted_by_kind[kind], found_by_kind[kind]):
-            comparison.compare(kind, wanted_by_kind[kind], found_by_kind[kind])
+        comparison.of_kind(kind, wanted_by_kind[kind], found_by_kind[kind])
     comparison.keep(kept, guards)
     skipped = set(untouched) | comparison.stopped()
     steps = [
@@ -86,12 +85,18 @@ class _Comparison:
         """Nearly always: there is nothing to be done about this kind."""
         return len(wanted) == len(found) and not self.anew and len(set(wanted).intersection(found)) == len(wanted)
 
-    def compare(self, kind: str, wanted: list[Resource], found: list[Resource]) -> None:
+    def of_kind(self, kind: str, wanted: list[Resource], found: list[Resource]) -> None:
         """Adds the steps and conflicts of one kind."""
+        if self.are_same(wanted, found):
+            return
         if _are_many(wanted) or _are_many(found):
             from reconciler.parted import parted  # few tunnels have so many routes
 
             wanted, found = parted(wanted, found)
+        if not self.are_same(wanted, found):
+            self._compare(kind, wanted, found)
+
+    def _compare(self, kind: str, wanted: list[Resource], found: list[Resource]) -> None:
         same = set(wanted) & set(found)
         left: dict[Hashable, list[Resource]] = defaultdict(list)  # found that is not exactly as wanted, by identity
         occupants: dict[Hashable, Resource] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 import click
 
 from reconciler.cli import changes, endpoints, keeping, keys, looks, reserved
+from reconciler.cli.alone import ended
 from reconciler.cli.complete import completed
 from reconciler.cli.options import group_options
 from reconciler.cli.output import Output
-from reconciler.errors import Bug, NotConverged, OutputLost, TunctlError, UsageError
-from reconciler.loop import interrupt
-from reconciler.loop.interrupt import Interrupted, TimeIsUp
+from reconciler.errors import OutputLost, UsageError
 
-GOES_ON = "tunctl reconcile goes on where this stopped"
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -39,22 +36,10 @@ completed(tunctl)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parses and carries out; returns the exit code. No traceback reaches the user without --debug."""
+    """Parses and carries out; returns the exit code."""
     log_json = "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)
     output = Output(as_json="--json" in arguments, debug="--debug" in arguments, log_json=log_json)
-    interrupt.listen()
-    try:
-        return _carried_out(arguments)
-    except Interrupted as interrupted:
-        name = signal.Signals(interrupted.number).name
-        _say(output, NotConverged(f"interrupted by {name}", hint=GOES_ON))
-        return 128 + interrupted.number
-    except TimeIsUp as late:
-        return _say(output, NotConverged(f"not done within {late.timeout_s:g} s", hint=GOES_ON))
-    except TunctlError as error:
-        return _say(output, error)
-    except Exception as error:
-        return _say(output, Bug.of(error))
+    return ended(output, lambda: _carried_out(arguments))
 
 
 def _carried_out(arguments: Sequence[str]) -> int:
@@ -85,11 +70,6 @@ def _is_of_click(error: OSError) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and trace.tb_frame.f_globals.get("__name__") == "click.utils"
-
-
-def _say(output: Output, error: TunctlError) -> int:
-    output.error(error)
-    return error.exit_code
 
 
 def _usage(error: click.ClickException) -> str:

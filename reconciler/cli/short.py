@@ -1,5 +1,6 @@
-"""`status`, `plan` and `version` without click: a prompt or a monitoring check must not wait. So do `apply` and `reconcile`
-that find nothing to do, and what the daemon does. Anything unusual goes the long way."""
+"""`status`, `plan` and `version` without click: a prompt or a monitoring check must not wait. So do `apply`, `up`, `down` and
+`reconcile` with plain words: asked of the daemon, else found to be so already, else done here. Anything unusual goes the long
+way."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from reconciler.cli.output import Output
+    from reconciler.model.order import Order
 
     Command = Callable[["Words", Output], int | None]
 
@@ -47,6 +49,8 @@ def run_short(arguments: Sequence[str]) -> int | None:
         alone = Bytecode(words.command)
         code = _run(_COMMANDS[words.command], words)
         alone.end(keep=code is not None)
+    if code is None and words.command in _ORDERS:
+        code = _run(_here, words)
     return code
 
 
@@ -145,20 +149,37 @@ def _settled(words: Words, output: Output, file: str | None) -> int | None:
 
 def _by_daemon(words: Words, output: Output) -> int | None:
     """None: there is none, or the words are not enough. First of all: the look at the machine is left to it."""
-    if os.environ.get("TUNCTL_FAULT"):
-        return None
     from reconciler.daemon.client import Asking, ask
-    from reconciler.model.order import Order
 
-    if words.command == "apply":
-        order = Order("apply", file=_file(words))
-    elif words.names or words.command == "reconcile":
-        order = Order(words.command, words.names)
-    else:
+    order = _order(words)
+    if order is None:
         return None
     output.goes_on = True
     places = (directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"))
     return ask(Asking(*places, as_json=words.as_json, debug=words.debug), order, output)
+
+
+def _here(words: Words, output: Output) -> int | None:
+    """By ourselves, when there is something to do and no daemon to do it."""
+    order = _order(words)
+    if order is None:
+        return None
+    from pathlib import Path
+
+    from reconciler.cli.alone import carry_out
+    from reconciler.loop.commands import Session
+
+    places = (Path(directory(words.state_dir, "STATE")), Path(directory(words.run_dir, "RUN")))
+    return carry_out(Session(*places), order, output)
+
+
+def _order(words: Words) -> Order | None:
+    """None: the words are not enough, or something is to go wrong."""
+    from reconciler.model.order import Order
+
+    if os.environ.get("TUNCTL_FAULT") or not (words.names or words.command in ("apply", "reconcile")):
+        return None
+    return Order("apply", file=_file(words)) if words.command == "apply" else Order(words.command, words.names)
 
 
 def _version(_words: Words, output: Output) -> int:

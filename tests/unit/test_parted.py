@@ -72,6 +72,15 @@ LINKS: list[Links] = [
 ]
 
 
+def test_what_is_as_wanted_is_left_alone_however_it_is_told() -> None:
+    """Also two routes of one place, which only somebody else can have made so."""
+    side = [Routes(PATTERNS[0], numbered(0, 3)), Routes(PATTERNS[1], numbered(2, 3))]
+    nothing = judged(plan([*LINKS[0][0], *alone(side)], [*LINKS[0][1], *alone(side)]))
+    assert nothing == (Counter(), Counter())
+    assert judged(plan([*LINKS[0][0], *alone(side)], [*LINKS[0][1], side[0], *side[1].each()])) == nothing
+    assert judged(plan([*LINKS[0][0], *side], [*LINKS[0][1], *side])) == nothing
+
+
 @settings(max_examples=60)
 @given(sides(OURS), sides(PATTERNS), st.sampled_from(LINKS), st.data())
 def test_the_plan_is_the_same(wanted: list[Routes], found: list[Routes], links: Links, data: st.DataObject) -> None:
