@@ -115,8 +115,14 @@ class Crew:
             self._join(self._spare)
 
     def have_written(self, what: Shown | Lines) -> bool:
-        """By whoever rests. False: nobody does."""
-        return self._spare is not None and self._spare.give(what)
+        """By whoever rests, or by a new one when it is more than he takes in. False: nobody rests."""
+        if self._spare is None:
+            return False
+        if not self._spare.give(what):
+            self._send_away(self._spare)
+            self._spare = worker.start(self._session, self._say, what)
+            self._join(self._spare)
+        return True
 
     def stop_the_late(self, now_s: float) -> None:
         """Who has had its time is told to end, and then ended."""
@@ -141,11 +147,10 @@ class Crew:
             one.signal(signal.SIGKILL)
         if self._spare is None or not (self._spare.give(last) and self._spare.give(Shown())):
             try:
-                self._spare = worker.start(self._session, self._say, rehearses=False)
+                self._spare = worker.start(self._session, self._say, last)
             except Unavailable:  # it was in the log anyway, and the next daemon takes away what is shown
                 return
             self._join(self._spare)
-            self._spare.give(last)
             self._spare.give(Shown())
         self._spare.dismiss()
         self._wait(_LEAVE_S, lambda: self._spare is None)

@@ -126,7 +126,8 @@ class Ears:
 
     def _forget(self, key: tuple[int, int]) -> None:
         descriptor = self._owners.pop(key)
-        self._selector.unregister(descriptor)
+        with suppress(KeyError):  # who ends is deaf already, while passes still report (crew.py)
+            self._selector.unregister(descriptor)
         os.close(descriptor)
 
     def _events(self, source: Events) -> None:

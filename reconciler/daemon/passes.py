@@ -55,7 +55,7 @@ def unpacked(buffer: bytearray) -> Iterator[object]:
         yield pickle.loads(content)  # noqa: S301 - between us and our own child
 
 
-def serve(session: Session, say: Say, reading: int, tell: Tell, first: Request | None, *, rehearses: bool) -> None:
+def serve(session: Session, say: Say, reading: int, tell: Tell, first: object, *, rehearses: bool) -> None:
     """Until the loop closes its end, a pass asks for a new process, or this one has worked enough."""
     session = session._replace(handles=Handles(session.run_dir), unmarked={})
     if rehearses:
@@ -82,7 +82,7 @@ def _write(session: Session, say: Say, order: object) -> None:
         say("error", Bug.of(error).message, None)
 
 
-def _orders(reading: int, first: Request | None) -> Iterator[object]:
+def _orders(reading: int, first: object) -> Iterator[object]:
     if first is not None:
         yield first
     buffer = bytearray()

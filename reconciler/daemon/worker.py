@@ -19,7 +19,6 @@ from reconciler.daemon.say import Say
 from reconciler.errors import Unavailable
 from reconciler.loop import interrupt
 from reconciler.loop.commands import Session
-from reconciler.loop.reconcile import Request
 from reconciler.model.names import TunnelName
 
 WORKER_S = 300.0  # a pass that takes longer hangs: it is told to end, and then killed
@@ -59,12 +58,18 @@ class Worker:
         self.names, self.deadline_s = frozenset(), inf
 
     def give(self, order: object) -> bool:
-        """Something to do. False: it is gone, or does not take it in."""
+        """Something to do. False: it is gone, or does not take it in. One that took a part in is given nothing more: it would
+        take that for the rest."""
         content = packed(order)
+        if self._writing < 0:
+            return False
         try:
-            return os.write(self._writing, content) == len(content)
+            taken = os.write(self._writing, content)
         except (BlockingIOError, BrokenPipeError):
             return False
+        if taken < len(content):
+            self.dismiss()
+        return taken == len(content)
 
     def read(self) -> Iterator[Message | None]:
         """What has come; None: nothing more will."""
@@ -91,10 +96,10 @@ class Worker:
         os.close(self.pidfd)
 
 
-def start(session: Session, say: Say, first: Request | None = None, *, rehearses: bool = True) -> Worker:
-    """Forks a process for passes. `first`: what it begins with, without being given it; else it `rehearses`, or only waits.
-    `say`: how it tells what it does."""
-    return _fork(lambda reading, tell: passes.serve(session, say, reading, tell, first, rehearses=rehearses and first is None))
+def start(session: Session, say: Say, first: object = None) -> Worker:
+    """Forks a process for passes. `first`: what it begins with, without being given it, so it may be of any size; else it
+    rehearses. `say`: how it tells what it does."""
+    return _fork(lambda reading, tell: passes.serve(session, say, reading, tell, first, rehearses=first is None))
 
 
 def start_order(session: Session, connection: socket.socket, text: bytes, now_s: float) -> Worker:
