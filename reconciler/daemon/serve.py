@@ -33,7 +33,7 @@ from reconciler.loop.probe import Round
 from reconciler.loop.queue import Repairs, Rest, Restarts, Timetable
 from reconciler.loop.reconcile import Request
 from reconciler.loop.watch import Due
-from reconciler.model.names import TunnelName
+from reconciler.model.names import HOST, TunnelName
 from reconciler.model.resource import Verb
 from reconciler.model.tunnel import Restart
 from reconciler.store.stored import Line
@@ -104,7 +104,7 @@ class Daemon:
             self._door.open(self._ordered)
             self._say("warning", "somebody removed the daemon's files in the run directory: they are there again", None)
         except Unavailable as error:
-            self._tell({TunnelName(""): error.message})
+            self._fail(error.message)
 
     # what wakes it
 
@@ -143,7 +143,7 @@ class Daemon:
         try:
             self._start_all(now_s)
         except Unavailable as error:  # no room for a process: what is due stays so, and is tried again
-            self._tell({TunnelName(""): error.message})
+            self._fail(error.message)
             self._due.at(now_s + FAILED_S)
 
     def _start_all(self, now_s: float) -> None:
@@ -188,7 +188,7 @@ class Daemon:
             self._tally.missed("locked" if report.locked else "failed")
             self._due.at(now_s + (LOCKED_S if report.locked else FAILED_S))
             if not report.locked:
-                self._tell({TunnelName(""): report.failure})
+                self._fail(report.failure)
                 self._ears.ready()  # it is tried again, and nobody's boot waits for that
             return
         self._apart |= report.apart
@@ -268,6 +268,10 @@ class Daemon:
                 self._say("error", message, name or None)
         kept = {name: text for name, text in self._told.items() if about is not None and name not in about}
         self._told = {**kept, **errors}
+
+    def _fail(self, message: str) -> None:
+        """What is the trouble of no tunnel: what was said of theirs still holds."""
+        self._tell({HOST: message}, about=frozenset((HOST,)))
 
     def _ended(self, one: Worker) -> None:
         if one.is_order:
