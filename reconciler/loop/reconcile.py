@@ -156,8 +156,9 @@ def _restless(outcomes: Iterable[Outcome], machine: Machine) -> set[TunnelName]:
 
 
 def _has_started(outcome: Outcome) -> bool:
-    step = outcome.step
-    return step.resource.kind == "owner" and step.verb is not Verb.DELETE and not outcome.error and not outcome.skipped
+    """One that was only waited for has not."""
+    step, is_new = outcome.step, outcome.step.verb in (Verb.CREATE, Verb.REPLACE)
+    return step.resource.kind == "owner" and is_new and not outcome.error and not outcome.skipped
 
 
 def _keys(steps: Iterable[Step]) -> set[Hashable]:

@@ -1,0 +1,33 @@
+"""A tunnel is left to a later pass when its program was started again and again in this one, and for nothing less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.host.machine import Machine
+from reconciler.kinds.owner import Owner
+from reconciler.loop.reconcile import _restless
+from reconciler.model.marks import Mark
+from reconciler.model.names import IfName, TunnelName
+from reconciler.model.plan import Outcome, Step
+from reconciler.model.resource import Verb
+
+A = TunnelName("a")
+OWNER = Owner(A, Mark(A, "0001", "0002"), IfName("tun-a"), ("program",))
+
+
+def did(*verbs: Verb) -> list[Outcome]:
+    return [Outcome(Step(verb, OWNER, None if verb is Verb.CREATE else OWNER, A), None, 0.0) for verb in verbs]
+
+
+def test_started_again(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    assert _restless(did(Verb.CREATE, Verb.REPLACE), machine) == {A}
+    machine.refused.add((A, "udp", 51820))
+    assert _restless(did(Verb.CREATE, Verb.REPLACE), machine) == set(), "it has got another port"
+
+
+def test_waited_for_and_then_started(tmp_path: Path) -> None:
+    """By whoever had begun it, who did not see that it failed: that is one start of ours."""
+    assert _restless(did(Verb.CHANGE, Verb.CREATE), Machine(tmp_path)) == set()
+    assert _restless(did(Verb.DELETE, Verb.CREATE), Machine(tmp_path)) == set()
