@@ -61,7 +61,7 @@ def _clock(machine: Machine, now: Survey) -> None:
         from reconciler.host import timeline
 
         timeline.keep(machine.run_dir, now.facts.boot_id)
-    else:
+    elif not any(blind.kind == "peer" for blind in now.found.unobserved):  # an engine that does not answer will tell again
         with suppress(OSError):
             os.unlink(os.path.join(machine.run_dir, CLOCK))
 

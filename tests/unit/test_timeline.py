@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.host import timeline
+from reconciler.host.machine import Machine
+from reconciler.loop.remember import _clock
+from reconciler.loop.survey import Survey
+from reconciler.model.facts import Facts
+from reconciler.model.found import Found, Unobserved
+from reconciler.model.marks import Numbers
+from reconciler.model.names import TunnelName
+from reconciler.model.plan import Plan
 from reconciler.model.timeline import Setting, Timeline
+from reconciler.store.stored import Stored
+from reconciler.wanted import Wanted
 
 S = 1_000_000
 DAY = 86_400 * S
@@ -94,3 +104,18 @@ def test_what_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
     assert timeline.read(tmp_path, BOOT_ID).before == ()
     timeline.keep(tmp_path, BOOT_ID)
     assert '"version":1' in (tmp_path / timeline.FILE).read_text().replace(" ", "")
+
+
+def test_it_is_kept_while_an_engine_does_not_answer(tmp_path: Path) -> None:
+    """It answers again, and tells of the same handshakes."""
+
+    def seen(*unobserved: Unobserved) -> Survey:
+        found = Found((), {}, {}, unobserved)
+        return Survey(Stored(exists=False), Numbers(), Facts(boot_id=BOOT_ID), found, Wanted(()), Plan(()))
+
+    machine, file = Machine(tmp_path), tmp_path / timeline.FILE
+    timeline.keep(tmp_path, BOOT_ID)
+    _clock(machine, seen(Unobserved(TunnelName("a"), "peer", "the engine did not answer")))
+    assert file.exists()
+    _clock(machine, seen(Unobserved(TunnelName("a"), "owner", "the process table could not be read")))
+    assert not file.exists()
