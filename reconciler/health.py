@@ -80,9 +80,9 @@ def _talked(last: Pulse, intent: Intent, peer: Peer, seen: Seen) -> Talk:
     """Sent is what is more than keepalives: these nobody answers."""
     known = next((talk for talk in last.talks if talk.public_key == peer.public_key), None)
     handshake_us = peer.latest_handshake_s * 1_000_000 if peer.latest_handshake_s else None
-    if known is not None and known.handshake_s == peer.latest_handshake_s:
+    if known is not None and known.handshake_s == peer.told_handshake_s:
         handshake_us = known.handshake_us
-    talk = Talk(peer.public_key, peer.rx_bytes, peer.tx_bytes, None, peer.latest_handshake_s, handshake_us)
+    talk = Talk(peer.public_key, peer.rx_bytes, peer.tx_bytes, None, peer.told_handshake_s, handshake_us)
     if known is None or peer.rx_bytes != known.rx_bytes or peer.tx_bytes < known.tx_bytes:
         return talk
     passed_s = (seen.now_us - last.at_us) / 1e6

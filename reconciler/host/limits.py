@@ -1,5 +1,5 @@
 """How many descriptors a process may have. The usual limit, 1024, is for programs that use select(2); the daemon has one for
-each process that it watches, and takes what it may. What it starts gets the usual limit back."""
+each process that it watches, and takes what it may. The programs of tunnels get the usual limit back."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ class Peer(NamedTuple):
     userspace: bool = False
     name: str | None = None
     latest_handshake_s: int | None = None  # found only: seconds since the epoch, None: never
+    told_handshake_s: int | None = None  # found only: the same as the engine keeps it, by the clock as it went then
     rx_bytes: int = 0  # found only
     tx_bytes: int = 0  # found only
 

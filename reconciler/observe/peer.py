@@ -33,6 +33,7 @@ def _peer(device: Device, raw: RawPeer, names: dict[str, str | None], clock: Tim
         userspace=device.userspace,
         name=names.get(public_key),
         latest_handshake_s=clock.translated(told_us) // 1_000_000 if told_us else None,
+        told_handshake_s=raw.last_handshake_s or None,
         rx_bytes=raw.rx_bytes,
         tx_bytes=raw.tx_bytes,
     )

@@ -16,6 +16,7 @@ from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import pton
 from reconciler.model.pulse import Pulse
+from reconciler.model.timeline import Setting, Timeline
 from reconciler.model.tunnel import Endpoint, Exec, Health, PeerSettings, Restart, Tun, Tunnel, WireGuard
 
 NAME, DEV = TunnelName("demo"), IfName("tun-demo")
@@ -59,8 +60,8 @@ def said(pulse: Pulse, of: Intent) -> str:
 
 
 def peer(handshake_s: int | None, rx: int = 0, tx: int = 0) -> tuple[Peer, ...]:
-    place = (Address(pton("192.0.2.1"), 1),)
-    return (Peer(NAME, DEV, KEY, (), 25, place, latest_handshake_s=handshake_s, rx_bytes=rx, tx_bytes=tx),)
+    place, at = (Address(pton("192.0.2.1"), 1),), handshake_s
+    return (Peer(NAME, DEV, KEY, (), 25, place, latest_handshake_s=at, told_handshake_s=at, rx_bytes=rx, tx_bytes=tx),)
 
 
 GOOD, BAD = ("", None), (None, None)
@@ -226,6 +227,25 @@ def test_a_clock_that_is_set_changes_nothing(clock_s: int) -> None:
     assert "unhealthy for 190 s" in said(waits, of)
     assert "last answer 220 s ago" in said(waits, of)
     assert after(waits, of, set_by(clock_s, seen(23, *BAD, owner=(2, 2)))).condemned == (2, 2), "200 s after the first"
+
+
+@pytest.mark.parametrize("clock_s", [-1000, -300, 1000])
+def test_a_dead_peer_does_not_come_to_life_when_the_clock_shows_the_same_time_again(clock_s: int) -> None:
+    """A handshake of before a step back looks new as soon as the clock is there again, if nobody remembers it."""
+    of, since_boot = talking(25), NOW_S * 1_000_000 - BOOT_US
+
+    def found(number: int) -> Seen:
+        at = BOOT_US + number * EVERY_S * 1_000_000
+        clock = Timeline(at, since_boot + clock_s * 1_000_000, (Setting(since_boot, BOOT_US + 25 * 1_000_000),))
+        told = clock.translated(NOW_S * 1_000_000) // 1_000_000
+        return set_by(clock_s, seen(number, peers=(peer(NOW_S)[0]._replace(latest_handshake_s=told),)))
+
+    before = rounds(of, *(seen(n, peers=peer(NOW_S)) for n in range(3)))
+    dead = rounds(of, *(found(n) for n in range(3, 25)), before=before)
+    assert dead.is_dead
+    for number in range(25, 150):
+        dead = rounds(of, found(number), before=dead)
+        assert dead.is_dead, f"{number * EVERY_S} s after it"
 
 
 def test_a_tun_has_nothing_to_restart() -> None:
