@@ -212,8 +212,9 @@ class Daemon:
         self._ears.ready()
 
     def _try_again(self, one: Worker, report: Report, now_s: float) -> None:
-        """Those that wait, when their time has come by every clock; not those that others are seeing to."""
-        resting, others = self._resting(now_s), self._crew.busy - (one.names or frozenset())
+        """Those that wait, when their time has come by every clock; not those that others are seeing to, or will as soon as
+        there is room."""
+        resting, others = self._resting(now_s), self._apart | self._crew.busy - (one.names or frozenset())
         for name, after_s in report.retries:
             if name not in others:
                 self._due.at(now_s + max(after_s, resting[name].for_s if name in resting else 0.0))
