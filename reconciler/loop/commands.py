@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = {"down": HURRY_S, "forget": HURRY_S}  # for names
 _NOTHING = Stored(exists=False)
+_PEEK_S = 0.2  # for a look at a store that somebody has locked: it is read once more under our own lock
 _NAME_S = 0.5  # for the name of whoever asks: the history can do without
 
 
@@ -126,7 +127,7 @@ def _to_be(session: Session, stored: Stored, desired: Desired, options: ApplyOpt
 def _peek(session: Session) -> Stored:
     """What is stored, before the lock is held. Trouble with the store is told, and mended, when it is opened."""
     try:
-        return read(session.state_dir)
+        return read(session.state_dir, _PEEK_S)
     except StoreError:
         return Stored(exists=False)
 

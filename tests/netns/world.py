@@ -259,7 +259,7 @@ class Host:
         addresses = "\n".join(
             re.sub(r" valid_lft \S+ preferred_lft \S+| tentative|\\", "", line) for line in blocks[0].splitlines()
         )
-        lines = (sorted(block.replace(" linkdown", "").splitlines()) for block in blocks[1:3])  # said up to a second later
+        lines = (sorted(re.sub(" (dead|linkdown)(?= )", "", block).splitlines()) for block in blocks[1:3])  # said a second late
         routes = "\n".join("\n".join(some) for some in lines)
         return "\n\n".join([self._links_text(), addresses, routes, blocks[3], self._sysctl_text()])
 

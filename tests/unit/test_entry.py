@@ -74,7 +74,8 @@ def test_ctrl_c_is_no_traceback(tmp_path: Path) -> None:
 
 def _interrupted(state: Path, run: Path) -> tuple[int, str]:
     """Ctrl-C while `status` waits for the store: its exit code, and what it said."""
-    argv = [sys.executable, "-m", "reconciler", "status", "--state-dir", str(state), "--run-dir", str(run)]
+    words = [sys.executable, "-m", "reconciler", "status", "--state-dir", str(state), "--run-dir", str(run)]
+    argv = ["env", "--default-signal=INT", *words]  # who runs in the background of a shell ignores it
     process = subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 10
     while process.poll() is None and "sqlite" not in _maps(process.pid) and time.monotonic() < deadline:
