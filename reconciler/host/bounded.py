@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread  # `threading` is 2 ms and gives nothing more here
+import errno
 from collections.abc import Callable
 
 from reconciler.typed import Generic, TypeVar
@@ -11,14 +12,19 @@ T = TypeVar("T")
 
 
 class Call(Generic[T]):
-    """A function running in a thread that nobody waits for longer than wanted; it dies with the process."""
+    """A function running in a thread that nobody waits for longer than wanted; it dies with the process. Where there is no room
+    for a thread (the limit of tasks of a service counts them, too) it is one that gives no answer."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._done = _thread.allocate_lock()
         self._done.acquire()
         self._value: list[T] = []
         self._error: BaseException | None = None
-        _thread.start_new_thread(self._run, (work,))
+        try:
+            _thread.start_new_thread(self._run, (work,))
+        except RuntimeError as error:
+            self._error = TimeoutError(errno.EAGAIN, str(error))
+            self._done.release()
 
     def _run(self, work: Callable[[], T]) -> None:
         try:
