@@ -16,7 +16,7 @@ from reconciler.host.machine import Machine
 from reconciler.host.privilege import asking_uid, require_net_admin
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.guard import refuse_borrowed, refuse_withdrawal
-from reconciler.loop.lookup import HURRY_S, look_up, names_of
+from reconciler.loop.lookup import HURRY_S, asked, look_up, names_of
 from reconciler.loop.planning import desired_of, terms
 from reconciler.loop.reconcile import Pass, Request, Watcher, reconcile
 from reconciler.model.facts import Unknown
@@ -72,7 +72,7 @@ def writing(
     stored, patience_s = _peek(session) if stored is None else stored, _PATIENCE_S.get(command)
     again = set(names_of(intent.tunnel for intent in stored.intents if anew(intent.tunnel)))
     known = {name: answer for name, answer in session.names.items() if name not in again}
-    names = look_up(session.run_dir, stored, known, patience_s)
+    names = look_up(session.run_dir, stored, {**known, **asked}, patience_s)
     with (
         hold(session.run_dir, session.lock_timeout_s) as held,
         Machine(session.run_dir, handles=session.handles, unmarked=session.unmarked) as machine,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reconciler.host.resolve import Names
 
 _MANIFEST = ""  # no name
+asked: Names = {}  # by this command already, to find out whether there is anything to do: nobody waits for the same twice
 HURRY_S = 0.4  # who takes down waits no longer: what is not known then is left as it is
 
 

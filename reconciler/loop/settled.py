@@ -50,9 +50,10 @@ def settled(state_dir: str, run_dir: str, location: str | None) -> Settled | Non
                 return None
             if not _has_names(stored.intents):
                 return _settled(stored, run_dir, location, {})
-        from reconciler.loop.lookup import look_up
+        from reconciler.loop.lookup import asked, look_up
 
         names = look_up(run_dir, stored, {})  # without the lock
+        asked.update(names)
         with hold(run_dir, 0):
             return _settled(read(state_dir), run_dir, location, names)
     except TunctlError:  # whoever does it finds out the same, and waits, and says more

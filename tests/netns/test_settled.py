@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.netns.scenario import desired, exec_, handles_file, key_pair, tun, wireguard
-from tests.netns.world import Host
+from tests.netns.world import Host, wait_until
 
 LONG = ("--lock-timeout", "2s")  # as ever, but no words of the short way
 OVERLAP = tun("other", interface="tun-other", addresses=("10.9.1.2/32",), routes=("10.20.5.0/24",))
@@ -88,3 +88,20 @@ def test_one_writer(host: Host) -> None:
     finally:
         os.close(descriptor)
     assert said(host, "reconcile")[0] == 0
+
+
+def test_a_name_is_asked_for_once(host: Host) -> None:
+    """Also when there is something to do: a server that is silent is waited for once, not for the look and for the work."""
+    host.write("wg.key", host.tunctl("key", "generate", "--type", "x25519").stdout, 0o600)
+    peer = "6cM35egc2hX5y0Qi/YgyqaGGWF3YxsSjNRhGqlAiGQk="
+    peers = f'[[tunnels.wg.wireguard.peers]]\npublic_key = "{peer}"\nendpoint = "vpn.example.net:51820"\n'
+    host.write("d.toml", desired(wireguard("wg", "wg.key", peers=peers)))
+    host.write_etc("resolv.conf", "nameserver 127.0.0.53\noptions timeout:30 attempts:5\n")
+    host.start(["socat", "-u", "UDP4-RECV:53,bind=127.0.0.53", f"OPEN:{host.dir}/asked,creat,append"])
+    wait_until(lambda: "127.0.0.53:53" in host.run(["ss", "-Hlnu"]).stdout, 30)
+    host.tunctl("apply", "d.toml")
+    for words in (["reconcile"], ["apply", "d.toml"]):
+        host.ip("link set tun-wg down")
+        host.write("asked", "")
+        assert "~ link tun-wg" in host.tunctl(*words).stdout
+        assert (host.dir / "asked").read_bytes().count(b"\x03vpn\x07example\x03net") == 2, "A and AAAA"
