@@ -1,4 +1,4 @@
-"""The entry point. `status` takes the short way, in which nothing but the standard library is loaded."""
+"""The entry point. Plain words take the short way, without click; `status` loads nothing but the standard library in it."""
 
 from __future__ import annotations
 
