@@ -46,14 +46,20 @@ def belonging(scan: Marked, mark: Mark, hint: Hint = (None, None), dev: IfName |
     if not found:
         return []
     here = process.network_namespace()
-    ours = (one for one in found.values() if _is_here(one.pid, here, dev))
+    ours = (one for one in found.values() if _is_here(one.pid, here, dev, hint[0]))
     return sorted(ours, key=lambda one: (one.start_ticks, one.pid))
 
 
-def _is_here(pid: int, here: str | None, dev: IfName | None) -> bool:
-    """In this network namespace, or at work on a device of it: with a copy of the store another one has the same marks."""
-    there = process.network_namespace(pid)
-    return there in (None, here) or bool(dev and tunproof.holds_here(pid, dev))
+def _is_here(pid: int, here: str | None, dev: IfName | None, recorded: int | None) -> bool:
+    """In this network namespace, or at work on a device of it: with a copy of the store another one has the same marks. One
+    that has left its namespace because it is ending is ours if it was recorded; into another we may not be allowed to look."""
+    try:
+        there = os.readlink(f"/proc/{pid}/ns/net")
+    except PermissionError:
+        return True
+    except OSError:
+        return pid == recorded
+    return there == here or here is None or bool(dev and tunproof.holds_here(pid, dev))
 
 
 def _recorded(hint: Hint, mark: Mark, dev: IfName | None) -> Process | None:

@@ -160,11 +160,11 @@ def test_a_loop_of_parents_ends() -> None:
     assert trees([one, two])[0].main == one
 
 
-def test_of_another_user_the_environment_proves_nothing() -> None:
-    mine = _process(1 << 23)
+def test_of_another_user_the_environment_proves_nothing(start: Start) -> None:
+    mine = _process(start().pid)
     assert mine.mark
-    stranger = _process((1 << 23) + 1)._replace(uid=os.getuid() + 1)
-    child = _process((1 << 23) + 2, parent=1 << 23)._replace(uid=os.getuid() + 1)
+    stranger = _process(start().pid)._replace(uid=os.getuid() + 1)
+    child = _process(start().pid, parent=mine.pid)._replace(uid=os.getuid() + 1)
     found = belonging(Marked((mine, stranger, child), 0), mine.mark)
     assert found == [mine, child]
 
@@ -230,3 +230,17 @@ def test_others_go_on_while_somebody_takes_his_time() -> None:
     assert len(entered) == 1
     assert stop("import time; print(flush=True); time.sleep(60)", 0) == ()
     assert len(entered) == 2
+
+
+def test_who_ended_while_he_was_looked_at_is_nobodys_double(start: Start) -> None:
+    """He may have been of another network namespace: of that nothing is left to see. Who was recorded is known."""
+    mark = Mark(TunnelName("demo"), "abcd", "0001")
+    child = start("sleep", "60")
+    seen = process.stat(child.pid)
+    assert seen
+    scan = Marked((seen._replace(mark=mark, uid=os.geteuid()),), 0, frozenset())
+    assert [one.pid for one in belonging(scan, mark)] == [child.pid]
+    child.kill()
+    child.wait()
+    assert belonging(scan, mark) == []
+    assert [one.pid for one in belonging(scan, mark, (child.pid, seen.start_ticks))] == [child.pid]
