@@ -138,16 +138,17 @@ def _start(machine: Machine, wanted: Owner, log: os.PathLike[str]) -> Started:
     try:
         started = launch.start(program, output)
     except OSError as error:
+        cgroup.remove(wanted.mark)
         raise _refusal(wanted, error) from error
     finally:
         os.close(output)
     try:
         _record(machine, wanted, started)
-    except OSError as error:
+    except BaseException as error:
         started.abandon()
-        raise StepFailed(f"handles of {wanted.tunnel} could not be written: {error.strerror}") from error
-    except BaseException:
-        started.abandon()
+        cgroup.remove(wanted.mark)
+        if isinstance(error, OSError):
+            raise StepFailed(f"handles of {wanted.tunnel} could not be written: {error.strerror}") from error
         raise
     cgroup.enter(wanted.mark, started.pid)
     try:
@@ -172,7 +173,8 @@ def _record(machine: Machine, wanted: Owner, started: Started) -> None:
 def _program(wanted: Owner) -> Program:
     environment = {"PATH": children.PATH, **dict(wanted.environment), ENVIRONMENT_KEY: wanted.mark.environment}
     private = os.path.realpath(uapi.DIRECTORY) if wanted.own_mounts else None
-    return Program(wanted.argv, environment, _identity(wanted.user) if wanted.user else None, private)
+    identity = _identity(wanted.user) if wanted.user else None
+    return Program(wanted.argv, environment, identity, private, cgroup.made(wanted.mark))
 
 
 def _identity(user: str) -> Identity:

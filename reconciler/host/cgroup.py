@@ -39,16 +39,24 @@ def paths() -> frozenset[str]:
     return frozenset()
 
 
-def enter(mark: Mark, pid: int) -> bool:
-    """Makes the group and puts the process into it; False when that cannot be."""
+def made(mark: Mark) -> str | None:
+    """The path of the tunnel's group, which is there from now on; None when that cannot be."""
     path = path_of(mark)
-    if path is None:
-        return False
-    with suppress(OSError):
-        with suppress(FileExistsError):
+    try:
+        if path is not None:
             os.mkdir(path, 0o755)
-        return _write(f"{path}/cgroup.procs", str(pid))
-    return False
+    except FileExistsError:
+        pass
+    except OSError:
+        return None
+    return path
+
+
+def enter(mark: Mark, pid: int) -> None:
+    """Puts the process into the group, if it is not there already (`clone` is quicker) and that can be."""
+    path = path_of(mark)
+    if path and pid not in members(mark):
+        _write(f"{path}/cgroup.procs", str(pid))
 
 
 def members(mark: Mark) -> frozenset[int]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
-from reconciler.host import children, limits, mounts, process
+from reconciler.host import children, clone, limits, mounts, process
 
 _UMASK = 0o022
 _INTERRUPTS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
@@ -35,6 +35,7 @@ class Program(NamedTuple):
     environment: Mapping[str, str]  # all of it
     identity: Identity | None = None
     own_mounts: str | None = None  # this directory is private to it: a new mount namespace, a tmpfs there
+    group: str | None = None  # a control group that it is to be born in
 
 
 class Started(NamedTuple):
@@ -87,7 +88,7 @@ def start(program: Program, log: int) -> Started:
         output = opened.high(os.dup(log))
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)  # Python swallows what is raised while it forks
         try:
-            pid = os.fork()
+            pid = clone.fork_into(program.group)
             if pid == 0:
                 _become(program, path, wait, tell, (null, output, output))
             children.add(pid)
@@ -107,11 +108,11 @@ def _become(program: Program, path: str, wait: int, tell: int, stdio: tuple[int,
     what = path
     try:
         _leave_behind(wait, tell, stdio)
-        if os.read(wait, 1) != b"g":
-            os._exit(0)
         if program.own_mounts:
             what = program.own_mounts
             mounts.make_private(program.own_mounts)
+        if os.read(wait, 1) != b"g":
+            os._exit(0)
         if program.identity:
             what = f"uid {program.identity.uid}"
             os.setgroups(program.identity.groups)

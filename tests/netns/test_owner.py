@@ -16,7 +16,7 @@ import pytest
 from reconciler.actuate import owner
 from reconciler.errors import StepFailed, Unavailable
 from reconciler.host import cgroup, children, ownerlog, process
-from reconciler.kinds.owner import fingerprint
+from reconciler.kinds.owner import Owner, fingerprint
 from reconciler.model.names import IfName
 from tests.netns.engines import DEV, PROGRAMS, holder, kill, look, machine_in, new_mark, program, tree_of
 from tests.netns.world import PROJECT, Host, Pair, wait_until
@@ -169,6 +169,7 @@ def test_a_program_that_is_not_there(host: Host) -> None:
         handle = machine.handles.get(mark.tunnel)
         assert handle
         assert handle.pid is None
+        assert not os.path.exists(cgroup.path_of(mark) or "")
 
 
 def test_an_innocent_process_with_the_recorded_pid_is_not_signalled(host: Host) -> None:
@@ -366,23 +367,48 @@ import os, sys
 sys.path.insert(0, {project!r})
 from pathlib import Path
 from reconciler.actuate import owner
-from reconciler.host import launch
+from reconciler.host import cgroup, clone, launch
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
 from reconciler.model.marks import Mark
 mark = Mark(*{mark!r})
 if {die}:
     launch.Started.release = lambda self: os.kill(os.getpid(), 9)
+{first}
 owner.create(Machine(Path({run!r})), Owner("demo", mark, "tun-demo", {argv!r}, user={user!r}, by_program=not {user!r}))
 os._exit(0)
 """
+
+
+def _starter(host: Host, wanted: Owner, *, die: bool = False, first: str = "") -> str:
+    """A process that has one thread, which that of the tests has not."""
+    return _STARTER.format(
+        project=str(PROJECT), mark=tuple(wanted.mark), die=die, first=first, run=str(host.run_dir), argv=wanted.argv,
+        user=wanted.user,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "cgroup._write = None  # it is not moved there",
+        "clone._syscall = lambda: lambda *words: -1",
+        "import threading; threading.Thread(target=threading.Event().wait, args=(9,)).start(); clone._syscall = None",
+    ],
+    ids=["born there", "a kernel that cannot", "beside a thread"],
+)
+def test_it_runs_in_its_control_group(host: Host, first: str) -> None:
+    mark = new_mark()
+    with machine_in(host, mark):
+        host.run([sys.executable, "-c", _starter(host, holder(mark), first=first)])
+        assert cgroup.members(mark) == {one.pid for one in tree_of(mark)} != set()
 
 
 @pytest.mark.parametrize("die", [False, True], ids=["after", "before it runs"])
 def test_the_starter_dies(host: Host, die: bool) -> None:
     mark = new_mark()
     wanted = holder(mark)
-    text = _STARTER.format(project=str(PROJECT), mark=tuple(mark), die=die, run=str(host.run_dir), argv=wanted.argv, user=None)
+    text = _starter(host, wanted, die=die)
     with machine_in(host, mark) as machine:
         starter = host.start([sys.executable, "-c", text])
         assert starter.wait(10) == (-9 if die else 0)
@@ -400,7 +426,7 @@ def test_a_user_of_its_own_on_a_persistent_device(host: Host) -> None:
     host.ip(f"tuntap add {DEV} mode tun user nobody")
     argv = ("/usr/bin/python3", str(PROGRAMS / "holder.py"), DEV)
     wanted = holder(mark, by_program=False, user="nobody")._replace(argv=argv)
-    text = _STARTER.format(project=str(PROJECT), mark=tuple(mark), die=False, run=str(host.run_dir), argv=argv, user="nobody")
+    text = _starter(host, wanted)
     usual = 'mknod -m 666 tun c 10 200 && mount --bind tun /dev/net/tun && exec "$@"'  # some machines have it as 0600
     with machine_in(host, mark) as machine:
         host.run(["unshare", "-m", "sh", "-c", usual, "sh", sys.executable, "-c", text])
