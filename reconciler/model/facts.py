@@ -59,8 +59,8 @@ class Drop(NamedTuple):
 class Forwarding(NamedTuple):
     """What letting packets through depends on; gathered only where a tunnel does so."""
 
-    present: frozenset[IfName] = frozenset()  # all interfaces
-    mtus: Mapping[IfName, int] = {}  # of tunnels' interfaces that are there, bytes
+    present: frozenset[IfName] = frozenset()  # all interfaces, if any tunnel has `nat`
+    mtus: Mapping[IfName, int] = {}  # of tunnels' interfaces that are there, if any has `nat` or a program; bytes
     outs: Mapping[tuple[TunnelName, Prefix], tuple[IfName, ...]] = {}  # where our rules let a source out now
     rules: tuple[tuple[str, str, TunnelName], ...] = ()  # those that stand in our table now: chain, text, whose
     strangers: frozenset[TunnelName] = frozenset()  # of these, who may be another store's
@@ -104,7 +104,7 @@ class Facts(NamedTuple):
     reached: frozenset[bytes] = frozenset()  # name servers that tunnels name, packed, to which the host has a way beside them
     ipv6: bool = True  # the kernel has it, and some link may use it
     forwarding: Forwarding = Forwarding()
-    linked: frozenset[TunnelName] = frozenset()  # tunnels whose interface is there
+    linked: frozenset[TunnelName] = frozenset()  # of tunnels with WireGuard or name servers: those whose interface is there
     leading6: frozenset[TunnelName] | Unknown = frozenset()  # those through which all of IPv6 goes now: routes and a carrier
     name_service: NameService | None = None  # None: no tunnel has `dns`
     ports: Mapping[TunnelName, tuple[Port, ...] | Unknown] = {}  # what `listen` means on this machine, where it is to be up

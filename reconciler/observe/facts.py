@@ -35,7 +35,7 @@ def gather(
         run_dir=str(machine.run_dir),
         now_us=time.time_ns() // 1000,
         interfaces=interfaces(machine, intents, links, there),
-        linked=frozenset(there),
+        linked=frozenset(i.name for i in intents if i.name in there and (i.tunnel.wireguard or i.tunnel.dns)),
         leading6=network.leading6(found, there),
         name_service=found.name_service,
         uplinks=uplinks,

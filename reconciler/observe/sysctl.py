@@ -56,15 +56,19 @@ def _is_settled(wanted: Sysctl, coming: Set[IfName]) -> bool:
 
 
 def forwarding(intents: Iterable[Intent], found: Found, uplinks: Iterable[Uplink] | Unknown) -> Forwarding:
-    """What forwarding depends on; looked at only where there are tunnels."""
+    """What forwarding depends on; looked at only where there are tunnels. What nobody asks for is left out: facts that are the
+    same are not worked on again."""
+    intents = tuple(intents)
     declared = frozenset(intent.name for intent in intents)
     if not declared:
         return Forwarding()
     table = next((r for r in found.resources if isinstance(r, Table)), None)
     blind = next((u for u in found.unobserved if u.kind == "nat"), None)
+    passes = any(intent.tunnel.nat for intent in intents)
+    has_program = any(intent.tunnel.exec_ for intent in intents)
     return Forwarding(
-        frozenset(found.links),
-        {state.name: state.mtu for state in found.links.values() if state.mark},
+        frozenset(found.links) if passes else frozenset(),
+        {state.name: state.mtu for state in found.links.values() if state.mark} if passes or has_program else {},
         nat.outs(table) if table else {},
         tuple((chain.name, *rule) for chain in table.chains for rule in chain.rules) if table else (),
         found.of_others(table.tunnels, declared) if table else frozenset(),
