@@ -10,7 +10,7 @@ from reconciler.host.machine import Machine
 from reconciler.model.plan import Step
 from reconciler.model.resource import Verb
 
-from . import address, forward, link, links, listen, nat, owner, peer, resolver, route, rule, sysctl, wireguard
+from . import address, addresses, forward, link, links, listen, nat, owner, peer, resolver, route, rule, sysctl, tuns, wireguard
 
 
 class Actuator(Protocol):
@@ -42,14 +42,17 @@ ACTUATORS: Mapping[str, Actuator] = {
     "sysctl": sysctl,
     "resolver": resolver,
 }
-_OF_ANY_VERB: Mapping[str, BulkActuator] = {"route": route}
-_OF_REMOVALS: Mapping[str, BulkActuator] = {"link": links}
+_BULK: Mapping[str, Mapping[Verb, BulkActuator]] = {
+    "route": dict.fromkeys((Verb.CREATE, Verb.CHANGE, Verb.REPLACE, Verb.DELETE), route),
+    "link": {Verb.CREATE: tuns, Verb.DELETE: links},
+    "address": {Verb.CREATE: addresses},
+}
 
 
 def bulk(step: Step) -> BulkActuator | None:
     """Who carries out many steps such as this one in one call; None: each has a call of its own."""
-    kind = step.resource.kind
-    return _OF_REMOVALS.get(kind) if step.verb is Verb.DELETE and kind in _OF_REMOVALS else _OF_ANY_VERB.get(kind)
+    of_kind = _BULK.get(step.resource.kind)
+    return of_kind.get(step.verb) if of_kind else None
 
 
 def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, TunctlError | None]]:

@@ -1,4 +1,4 @@
-"""Addresses: set, taken over, removed. Ours carry protocol 115."""
+"""Addresses: set (many at once in `addresses`), taken over, removed. Ours carry protocol 115."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from reconciler.host import linkipv6, nl_address
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, KernelError
 from reconciler.host.nl_address import NOPREFIXROUTE, AddressRow
-from reconciler.host.rtnl import index_of
 from reconciler.kinds.address import Address
 from reconciler.model.marks import PROTOCOL
 from reconciler.model.names import IfName
 from reconciler.model.prefix import ntop
 
+NEW = NLM_F_CREATE | NLM_F_EXCL
+
 
 def create(machine: Machine, wanted: Address) -> None:
     """A new address. Equal and ours is fine; Foreign when an equal one without our mark came meanwhile."""
-    row = AddressRow(_ifindex(wanted), wanted.packed, wanted.length, wanted.packed, 0, NOPREFIXROUTE * wanted.is_bare, PROTOCOL)
+    ifindex = _ifindex(machine, wanted)
     try:
-        _new(machine, wanted, row)
+        _new(machine, wanted, row(wanted, ifindex))
     except KernelError as error:
         if error.errno != errno.EEXIST:
             raise _failed(wanted, error) from error
-        there = _rows(machine, row.ifindex, wanted)
+        there = _rows(machine, ifindex, wanted)
         if any(found.protocol == PROTOCOL for found in there):
             return
         if not there:  # IPv4 refuses more than what is equal: another length of the same network, say
@@ -36,9 +37,14 @@ def create(machine: Machine, wanted: Address) -> None:
         raise Foreign(f"{wanted}: an equal address that is not ours came meanwhile") from error
 
 
-def _new(machine: Machine, wanted: Address, row: AddressRow) -> None:
+def row(wanted: Address, ifindex: int) -> AddressRow:
+    """As the kernel is told of a new one."""
+    return AddressRow(ifindex, wanted.packed, wanted.length, wanted.packed, 0, NOPREFIXROUTE * wanted.is_bare, PROTOCOL)
+
+
+def _new(machine: Machine, wanted: Address, new: AddressRow) -> None:
     """On a host that has IPv6 switched off new devices have it off, too: on ours, that are to have it, it is switched on."""
-    request = (nl_address.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, nl_address.wanted(row))
+    request = (nl_address.RTM_NEWADDR, NEW, nl_address.wanted(new))
     try:
         machine.rtnl.request(*request)
     except KernelError as error:
@@ -53,7 +59,7 @@ def change(machine: Machine, wanted: Address, found: Address, fields: tuple[str,
         delete(machine, found)
         create(machine, wanted)
         return
-    ifindex = _ifindex(wanted)
+    ifindex = _ifindex(machine, wanted)
     there = _rows(machine, ifindex, wanted)
     if not there:
         create(machine, wanted)
@@ -70,7 +76,7 @@ def change(machine: Machine, wanted: Address, found: Address, fields: tuple[str,
 
 def delete(machine: Machine, found: Address) -> None:
     """Removes it, unless somebody else has set it anew."""
-    index = index_of(found.dev)
+    index = machine.rtnl.index_of(found.dev)
     if index:
         _remove(machine, found, [row for row in _rows(machine, index, found) if row.protocol in (PROTOCOL, None)])
 
@@ -144,8 +150,8 @@ def _rows(machine: Machine, ifindex: int, address: Address) -> list[AddressRow]:
     return [row for row in rows if (row.packed, row.length) == (address.packed, address.length)]
 
 
-def _ifindex(address: Address) -> int:
-    index = index_of(address.dev)
+def _ifindex(machine: Machine, address: Address) -> int:
+    index = machine.rtnl.index_of(address.dev)
     if not index:
         raise StepFailed(f"{address}: there is no link {address.dev}")
     return index

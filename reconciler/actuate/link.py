@@ -1,4 +1,5 @@
-"""Links: made, changed, removed. Each is looked at once more before: the name may be somebody else's by now."""
+"""Links: made, changed, removed; many at once: see `tuns` and `links`. Each is looked at once more before: the name may be
+somebody else's by now."""
 
 from __future__ import annotations
 
@@ -10,12 +11,11 @@ from reconciler.errors import Foreign, LookAgain, NotPermitted, StepFailed, Tunc
 from reconciler.host import linkdown, nl_link, process, tun
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, KernelError
-from reconciler.host.rtnl import index_of
 from reconciler.kinds.link import Link
 from reconciler.model.found import LinkState
 from reconciler.model.names import IfName
 
-_TUNS = ("tun", "tap")
+TUNS = ("tun", "tap")
 _NO_SUCH_KIND = frozenset((errno.EOPNOTSUPP, errno.EAFNOSUPPORT))
 _NO_TUN = frozenset((errno.ENOENT, errno.ENODEV, errno.ENXIO))
 
@@ -27,7 +27,7 @@ def create(machine: Machine, wanted: Link) -> None:
     """
     if wanted.by_program:
         _claim(machine, wanted)
-    elif wanted.type in _TUNS:
+    elif wanted.type in TUNS:
         _create_tun(machine, wanted)
     else:
         _create_other(machine, wanted)
@@ -71,7 +71,7 @@ def _create_tun(machine: Machine, wanted: Link) -> None:
         raise _no_tun(wanted, error) from error
     try:
         tun.give(descriptor, wanted.uid, wanted.gid)
-        index = index_of(wanted.name)
+        index = machine.rtnl.index_of(wanted.name)
         if not index:
             raise StepFailed(f"{wanted}: it vanished while it was made")
         _set(machine, index, wanted)
@@ -94,7 +94,7 @@ def _create_other(machine: Machine, wanted: Link) -> None:
             hint = f"Load the kernel module {wanted.type}, or let a program do it in user space."
             raise Unavailable(f"{wanted}: this kernel has no {wanted.type} links ({error})", hint=hint) from error
         raise failed(wanted, error) from error
-    index = index_of(wanted.name)
+    index = machine.rtnl.index_of(wanted.name)
     if not index:
         raise StepFailed(f"{wanted}: it vanished while it was made")
     try:
@@ -110,7 +110,7 @@ def _claim(machine: Machine, wanted: Link) -> None:
     if state.name != wanted.name or state.alias not in ("", wanted.alias):  # another name: ours is an altname of it
         raise _taken(machine, wanted)
     if state.type != wanted.type:
-        raise _taken(machine, wanted) if state.type not in _TUNS else StepFailed(f"{wanted}: its program made a {state.type}")
+        raise _taken(machine, wanted) if state.type not in TUNS else StepFailed(f"{wanted}: its program made a {state.type}")
     try:
         _set(machine, state.ifindex, wanted)
     except KernelError as error:
@@ -145,6 +145,11 @@ def _set(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...] =
         mtu=wanted.mtu if "mtu" in fields else None,
         up=wanted.up if "up" in fields else None,
     )
+    open_its_death(wanted, name)
+
+
+def open_its_death(wanted: Link, name: IfName | None = None) -> None:
+    """Routes by it do not count while it has no carrier, if that is wanted. StepFailed, where it has to be."""
     if wanted.dies_openly is not False:
         try:
             linkdown.switch_on(name or wanted.name)
@@ -184,7 +189,7 @@ def _taken(machine: Machine, wanted: Link) -> TunctlError:
     if state is None:
         return StepFailed(f"{wanted}: another link of this name came and went meanwhile")
     alias = f", alias {state.alias!r}" if state.alias else ""
-    pids = process.tun_holders().get(state.name, []) if state.type in _TUNS else []
+    pids = process.tun_holders().get(state.name, []) if state.type in TUNS else []
     held = f", held by process {', '.join(map(str, pids))}" if pids else ""
     kind = f"type {state.type}" if state.type else "hardware"
     other_name = f", {state.name}" if state.name != wanted.name else ""

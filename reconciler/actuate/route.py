@@ -12,7 +12,6 @@ from reconciler.host import linkipv6, nl_route
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, KernelError
 from reconciler.host.nl_route import RTM_DELROUTE, RTM_NEWROUTE, SCOPE_LINK, SCOPE_NOWHERE, SCOPE_UNIVERSE, RouteRow
-from reconciler.host.rtnl import index_of
 from reconciler.kinds.route import UNICAST, Route
 from reconciler.kinds.routes import Routes, Some
 from reconciler.model.marks import PROTOCOL
@@ -196,7 +195,7 @@ class _Bulk:
 
     def _index(self, dev: IfName) -> int:
         if dev not in self._indexes:
-            self._indexes[dev] = index_of(dev)
+            self._indexes[dev] = self._rtnl.index_of(dev)
         return self._indexes[dev]
 
     def _holders(self, routes: Iterable[Route]) -> dict[Key, list[RouteRow]]:

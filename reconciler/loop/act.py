@@ -52,12 +52,14 @@ def _is_ground(step: Step) -> bool:
 def _groups(steps: Sequence[Step], *, single: bool) -> Iterator[list[Step]]:
     """Runs of steps that one call can carry out; with a fault every object is on its own."""
     group: list[Step] = []
+    before = None
     for step in (one for many in steps for one in many.each()) if single else steps:
         together = actuate.bulk(step)
-        if group and (single or together is None or together is not actuate.bulk(group[0])):
+        if group and (single or together is None or together is not before):
             yield group
             group = []
         group.append(step)
+        before = together
     if group:
         yield group
 

@@ -1,0 +1,39 @@
+"""Many addresses set at once: a message each, sent together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.actuate import address
+from reconciler.errors import TunctlError
+from reconciler.host import nl_address
+from reconciler.host.machine import Machine
+from reconciler.host.netlink import KernelError, Message
+from reconciler.kinds.address import Address
+from reconciler.model.plan import Step
+
+
+def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, TunctlError | None]]:
+    """Sets addresses, each with its error or None. One that the kernel does not take is tried by itself, and says why not."""
+    new = [(step, step.resource) for step in steps if isinstance(step.resource, Address)]
+    taken = _create_together(machine, [one for _, one in new]) if len(new) > 1 else set[Address]()
+    return [(step, None if one in taken else _create(machine, one)) for step, one in new]
+
+
+def _create(machine: Machine, wanted: Address) -> TunctlError | None:
+    try:
+        address.create(machine, wanted)
+    except TunctlError as error:
+        return error
+    return None
+
+
+def _create_together(machine: Machine, addresses: Sequence[Address]) -> set[Address]:
+    """→ those that are set."""
+    indexes = {dev: machine.rtnl.index_of(dev) for dev in {one.dev for one in addresses}}
+    there = [one for one in addresses if indexes[one.dev]]
+    messages = [
+        Message(nl_address.RTM_NEWADDR, address.NEW, nl_address.wanted(address.row(one, indexes[one.dev]))) for one in there
+    ]
+    answers: Sequence[KernelError | None] = machine.rtnl.batch(messages)
+    return {one for one, error in zip(there, answers, strict=True) if error is None}

@@ -1,0 +1,64 @@
+"""Many TUN devices made at once: what marks them and switches them on is a message each, sent together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+from reconciler.actuate import link
+from reconciler.errors import TunctlError
+from reconciler.host import nl_link, tun
+from reconciler.host.machine import Machine
+from reconciler.host.netlink import Message
+from reconciler.kinds.link import Link
+from reconciler.model.names import IfName
+from reconciler.model.plan import Step
+
+_TOGETHER = 64  # each has a descriptor open meanwhile: by default a process may have 1024
+
+
+def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, TunctlError | None]]:
+    """Makes links, each with its error or None. What cannot be made together is made by itself, and says why not."""
+    links = [(step, step.resource) for step in steps if isinstance(step.resource, Link)]
+    alike = [one for _, one in links if one.type in link.TUNS and not one.by_program]
+    made = set[IfName]()
+    for start in range(0, len(alike) if len(alike) > 1 else 0, _TOGETHER):
+        made |= _create_together(machine, alike[start : start + _TOGETHER])
+    return [(step, None if one.name in made else _create(machine, one)) for step, one in links]
+
+
+def _create(machine: Machine, wanted: Link) -> TunctlError | None:
+    try:
+        link.create(machine, wanted)
+    except TunctlError as error:
+        return error
+    return None
+
+
+def _create_together(machine: Machine, links: Sequence[Link]) -> set[IfName]:
+    """→ those that are there, marked, and stay. Of the others nothing is left."""
+    made = set[IfName]()
+    descriptors: dict[Link, int] = {}
+    try:
+        for wanted in links:
+            with suppress(OSError):  # its name is taken, say
+                descriptors[wanted] = tun.create(wanted.name, wanted.type, multi_queue=wanted.multi_queue)
+        indexes = {wanted: index for wanted in descriptors if (index := machine.rtnl.index_of(wanted.name))}
+        messages = [
+            Message(
+                nl_link.RTM_NEWLINK, 0, nl_link.wanted(index=index, alias=one.alias, group=one.group, mtu=one.mtu, up=one.up)
+            )
+            for one, index in indexes.items()
+        ]
+        for wanted, error in zip(indexes, machine.rtnl.batch(messages), strict=True):
+            if error is None:
+                with suppress(OSError, TunctlError):
+                    tun.give(descriptors[wanted], wanted.uid, wanted.gid)
+                    link.open_its_death(wanted)
+                    tun.persist(descriptors[wanted])  # last: cut off before, it vanishes with us
+                    made.add(wanted.name)
+    finally:
+        for descriptor in descriptors.values():
+            os.close(descriptor)
+    return made
