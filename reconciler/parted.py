@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.kinds.route import Ground, Route
 from reconciler.kinds.routes import Routes, Some, bundled, like, prefixes_of
-from reconciler.model.prefixes import Prefixes
+from reconciler.model.prefixes import NONE, Prefixes
 from reconciler.model.resource import Resource
 
 
@@ -33,9 +33,9 @@ def parted(wanted: Sequence[Resource], found: Sequence[Resource]) -> tuple[list[
 
 def _cut(pattern: Route, prefixes: Prefixes, others: Sequence[Prefixes], odd: Mapping[Ground, Prefixes]) -> Iterator[Some]:
     """What both sides have, what only one has, and those that meet something else."""
-    single = odd.get(pattern.ground, Prefixes())
-    other = others[0] if others else Prefixes()
-    for part in (prefixes & other, prefixes - other):
+    single = odd.get(pattern.ground, NONE)
+    both, alone, _ = prefixes.apart(others[0] if others else NONE)
+    for part in (both, alone):
         yield from bundled(pattern, part - single) if part else ()
     yield from Routes(pattern, prefixes & single).each() if single else ()
 
@@ -74,14 +74,17 @@ def _met_twice(mine: Mapping[Route, list[Prefixes]], theirs: Mapping[Route, list
     for pattern, several in theirs.items():
         surplus = several[0] - mine[pattern][0] if pattern in mine else several[0]
         claims.setdefault(pattern.ground, []).extend((surplus,) if surplus else ())
-    odd: dict[Ground, Prefixes] = {}
-    for where, several in claims.items():
-        seen: set[bytes] = set()
-        twice: set[bytes] = set()
-        for prefixes in several if len(several) > 1 else ():
-            records = prefixes.records(where[0])
-            twice.update(seen.intersection(records))
-            seen.update(records)
-        if twice:
-            odd[where] = prefixes_of(where[0], twice)
-    return odd
+    return {where: odd for where, several in claims.items() if (odd := _repeated(several, where[0]))}
+
+
+def _repeated(several: Sequence[Prefixes], size: int) -> Prefixes:
+    """Those that stand in more than one of them."""
+    if len(several) < 3:
+        return several[0] & several[1] if several[1:] else NONE
+    seen: set[bytes] = set()
+    twice: set[bytes] = set()
+    for prefixes in several:
+        records = prefixes.records(size)
+        twice.update(seen.intersection(records))
+        seen.update(records)
+    return prefixes_of(size, twice)

@@ -11,7 +11,7 @@ from struct import Struct
 
 from reconciler.host.nl_codec import ATTRIBUTE, HEADER_BYTES, TYPE_MASK, U32, as_u32, attribute, attributes, u32
 from reconciler.model.prefix import AF_INET, AF_INET6
-from reconciler.model.prefixes import columns
+from reconciler.model.records import columns
 from reconciler.typed import NamedTuple
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26

@@ -145,6 +145,11 @@ class Places:
         """Bytes of an address, and number of the table, of each table that is concerned."""
         return sorted({(size, table) for size, table, _ in self._some})
 
+    def only(self, ground: Ground) -> Prefixes | None:
+        """Those on this ground, if it is one object that has them all."""
+        some = self._some.get(ground, ())
+        return some[0].prefixes if len(some) == 1 and isinstance(some[0], Routes) else None
+
     def records(self, ground: Ground) -> set[bytes]:
         """Those on this ground, as in `Prefixes`."""
         if ground not in self._records:
@@ -160,12 +165,20 @@ def missing(wanted: Sequence[Some], found: Sequence[Some]) -> list[Some]:
     for one in wanted:
         if one in same:
             continue
-        records = taken.records(one.ground)
-        if records.isdisjoint(one.records):
+        if isinstance(one, Routes):
+            rest = _rest(one, taken)
+            out += (one,) if rest == one.prefixes else bundled(one.like, rest)
+        elif taken.records(one.ground).isdisjoint(one.records):
             out.append(one)
-        elif isinstance(one, Routes):
-            out += bundled(one.like, prefixes_of(one.ground[0], filterfalse(records.__contains__, one.records)))
     return out
+
+
+def _rest(one: Routes, taken: Places) -> Prefixes:
+    """Those of its prefixes at which nothing stands. Mostly that is itself as it was, nearly the same."""
+    other = taken.only(one.ground)
+    if other is not None:
+        return one.prefixes - other
+    return prefixes_of(one.ground[0], filterfalse(taken.records(one.ground).__contains__, one.records))
 
 
 def prefixes_of(size: int, records: Iterable[bytes]) -> Prefixes:

@@ -7,9 +7,9 @@ only where somebody looks at single ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import filterfalse
 
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, ntop, unpack
+from reconciler.model.records import apart, columns, ordered, place, split
 
 _SIZES = (4, 16)  # bytes of an address
 _BYTE = tuple(bytes((number,)) for number in range(256))
@@ -25,8 +25,8 @@ class Prefixes:
 
     def __init__(self, v4: Iterable[bytes] = (), v6: Iterable[bytes] = ()) -> None:
         """Of records, in any order, repeated ones too."""
-        self.v4 = b"".join(sorted(dict.fromkeys(v4))) if v4 else b""  # mostly in order already: that is sorted in no time
-        self.v6 = b"".join(sorted(dict.fromkeys(v6))) if v6 else b""
+        self.v4 = ordered(v4) if v4 else b""
+        self.v6 = ordered(v6) if v6 else b""
 
     @classmethod
     def of(cls, prefixes: Iterable[Prefix]) -> Prefixes:
@@ -54,7 +54,7 @@ class Prefixes:
         v4, v6 = blob[:end], blob[end:]
         if len(v4) % 6 or len(v6) % 18 or v6[::18].strip(b"\x10"):
             return cls.of(unpack(blob))
-        return cls(_split(columns(v4, 6, (2, 3, 4, 5, 1)), 5), _split(columns(v6, 18, (*range(2, 18), 1)), 17))
+        return cls(split(columns(v4, 6, (2, 3, 4, 5, 1)), 5), split(columns(v6, 18, (*range(2, 18), 1)), 17))
 
     @property
     def packed(self) -> bytes:
@@ -63,7 +63,7 @@ class Prefixes:
 
     def records(self, size: int) -> list[bytes]:
         """Those with addresses of so many bytes."""
-        return _split(self.v4, 5) if size == 4 else _split(self.v6, 17)
+        return split(self.v4, 5) if size == 4 else split(self.v6, 17)
 
     def of_size(self, size: int) -> Prefixes:
         """One family of them."""
@@ -92,9 +92,9 @@ class Prefixes:
         if not mine:
             return NONE
         last = int.from_bytes(network.packed, "big") | (1 << network.bits - network.length) - 1
-        begin = _place(mine, stride, network.packed + _BYTE[network.length])
-        end = _place(mine, stride, last.to_bytes(stride - 1, "big") + b"\xff")
-        part = mine[begin * stride : end * stride]
+        begin = place(mine, stride, network.packed + _BYTE[network.length])
+        end = place(mine, stride, last.to_bytes(stride - 1, "big") + b"\xff")
+        part = mine[begin:end]
         return _made(part, b"") if stride == 5 else _made(b"", part)
 
     def around(self, prefix: Prefix) -> list[int]:
@@ -124,16 +124,17 @@ class Prefixes:
         return Prefixes.union((self, other))
 
     def __and__(self, other: Prefixes) -> Prefixes:
-        if self == other:
-            return self
-        return Prefixes(*(filter(set(other.records(size)).__contains__, self.records(size)) for size in _SIZES))
+        return self.apart(other)[0]
 
     def __sub__(self, other: Prefixes) -> Prefixes:
-        if not self or not other:
-            return self
+        return self.apart(other)[1]
+
+    def apart(self, other: Prefixes) -> tuple[Prefixes, Prefixes, Prefixes]:
+        """What both have, what only this one has, what only the other one has."""
         if self == other:
-            return NONE
-        return Prefixes(*(filterfalse(set(other.records(size)).__contains__, self.records(size)) for size in _SIZES))
+            return self, NONE, NONE
+        both, here, there = map(_made, apart(self.v4, other.v4, 5), apart(self.v6, other.v6, 17))
+        return both, here, there
 
     def __iter__(self) -> Iterator[Prefix]:
         make = Prefix._make
@@ -160,7 +161,7 @@ class Prefixes:
     def __contains__(self, prefix: Prefix) -> bool:
         mine, stride = self._table(len(prefix.packed))
         record = prefix.packed + _BYTE[prefix.length]
-        at = _place(mine, stride, record) * stride
+        at = place(mine, stride, record)
         return mine[at : at + stride] == record
 
     def __eq__(self, other: object) -> bool:
@@ -188,28 +189,3 @@ def _made(v4: bytes, v6: bytes) -> Prefixes:
     made = object.__new__(Prefixes)
     made.v4, made.v6 = v4, v6
     return made
-
-
-def _split(records: bytes, stride: int) -> list[bytes]:
-    return [records[at : at + stride] for at in range(0, len(records), stride)]
-
-
-def _place(records: bytes, stride: int, record: bytes) -> int:
-    """How many stand before this one."""
-    low, high = 0, len(records) // stride
-    while low < high:
-        middle = (low + high) // 2
-        if records[middle * stride : (middle + 1) * stride] < record:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def columns(table: bytes, stride: int, chosen: tuple[int | bytes, ...]) -> bytes:
-    """A table of bytes, rows of `stride` → one of these columns: those with a number, or the same byte in each row."""
-    rows = len(table) // stride
-    out = bytearray(rows * len(chosen))
-    for to, column in enumerate(chosen):
-        out[to :: len(chosen)] = column * rows if isinstance(column, bytes) else table[column::stride]
-    return bytes(out)

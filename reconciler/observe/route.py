@@ -16,6 +16,7 @@ from reconciler.model.marks import PROTOCOL, Numbers
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.prefixes import Prefixes
+from reconciler.model.records import split
 from reconciler.observe.link import Devices, by_interface
 from reconciler.observe.question import Question
 
@@ -33,7 +34,7 @@ def look(machine: Machine, devices: Devices, question: Question) -> list[Some]:
         rows: list[RouteRow | Run] = machine.rtnl.routes(family, nl_route.decode, protocol=PROTOCOL, whole=nl_route.run)
         for shape, records in _by_shape(rows).items():
             if shape[-1] == PROTOCOL:  # a kernel before 4.20 does not filter
-                routes += whose.routes(shape, prefixes_of(size, records))
+                routes += whose.routes(shape, prefixes_of(size, split(b"".join(records), size + 1)))
     return routes
 
 
@@ -67,12 +68,11 @@ def _at(places: Places, found: RouteRow | Run) -> Iterator[RouteRow]:
 
 
 def _by_shape(rows: Iterable[RouteRow | Run]) -> dict[Shape, list[bytes]]:
-    """Records of their prefixes, by all that they say beside them."""
+    """Records of their prefixes, some or many in one piece, by all that they say beside them."""
     shapes: defaultdict[Shape, list[bytes]] = defaultdict(list)
     for row in rows:
         if isinstance(row, Run):
-            stride = len(row.row[0]) + 1
-            shapes[row.row[2:]] += (row.records[at : at + stride] for at in range(0, len(row.records), stride))
+            shapes[row.row[2:]].append(row.records)
         else:
             shapes[row[2:]].append(row[0] + bytes((row[1],)))
     return shapes
