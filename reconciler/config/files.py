@@ -13,6 +13,7 @@ PREFIX_FILE_BYTES = 64 << 20
 WATCHED_BYTES = 16 << 20  # each file of restart_on
 SECRET_BYTES = 4096
 PUBLIC_KEY_BYTES = 16384
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -88,8 +89,9 @@ def _unreadable(error: OSError) -> Unreadable:
 
 def decoded(content: bytes) -> str:
     """UTF-8 text, a byte order mark left out; Unreadable names the line of the first bad byte."""
+    content = content.removeprefix(_BYTE_ORDER_MARK)
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise Unreadable(f"not UTF-8 text (byte {content[error.start]:#04x} in line {line})") from None

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from _operator import add
+from _socket import inet_pton  # as in `prefix`
 from collections.abc import Iterator
-from hashlib import sha256
 from itertools import repeat
-from operator import add
-from socket import inet_pton
-from typing import NamedTuple
 
 from reconciler.config import files
-from reconciler.config.netvalues import network
+from reconciler.model.digest import sha256_hex
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import PrefixFile
+from reconciler.typed import NamedTuple
 
 MOST_PREFIXES = 100_000
 MOST_PROBLEMS = 20
 
-# what stands behind the address → the byte that says the length, mask of the host bits; by family
+# what stands behind the address → the byte that says the length, the host bits; by family
 _LENGTHS = {
     family: {
-        text: (bytes((length,)), (1 << (bits - length)) - 1)
+        text: (bytes((length,)), ((1 << (bits - length)) - 1).to_bytes(bits // 8, "big"))
         for length in range(bits + 1)
         for text in ((f"/{length}", "") if length == bits else (f"/{length}",))
     }
@@ -39,7 +38,7 @@ class Listed(NamedTuple):
 
     def stored(self, path: str) -> PrefixFile:
         packed = self.prefixes.packed
-        return PrefixFile(path, sha256(packed).hexdigest(), packed)
+        return PrefixFile(path, sha256_hex(packed), packed)
 
 
 def read(path: str, recorder: files.Recorder) -> Listed:
@@ -52,7 +51,8 @@ def read(path: str, recorder: files.Recorder) -> Listed:
 def parsed(text: str) -> Listed:
     """Every line: a prefix (an address alone is a host), a comment, a prefix and a comment, or nothing."""
     lines = text.split("\n")
-    words = [word for line in lines if (word := line.partition("#")[0].strip())]
+    bare = (line.partition("#")[0] for line in lines) if "#" in text else lines
+    words = list(filter(None, map(str.strip, bare)))
     bad: list[tuple[int, str]] = []
     try:
         prefixes = Prefixes(*_at_once(words))
@@ -78,13 +78,15 @@ def _records(words: list[str], family: int) -> list[bytes]:
     addresses, slashes, texts = zip(*map(str.partition, words, repeat("/")), strict=True)
     packed = list(map(inet_pton, repeat(family), addresses))
     lengths, masks = zip(*map(_LENGTHS[family].__getitem__, map(add, slashes, texts)), strict=True)
-    if any(int.from_bytes(one, "big") & mask for one, mask in zip(packed, masks, strict=True)):
+    if int.from_bytes(b"".join(packed), "big") & int.from_bytes(b"".join(masks), "big"):  # of all at once
         raise ValueError("host bits are set")
     return list(map(add, packed, lengths))
 
 
 def _one_by_one(lines: list[str], bad: list[tuple[int, str]]) -> Iterator[Prefix]:
     """A file that has something odd in it: decided, and explained, line by line as all other prefixes are."""
+    from reconciler.config.netvalues import network  # most files have nothing
+
     for number, line in enumerate(lines, 1):
         word = line.partition("#")[0].strip()
         try:

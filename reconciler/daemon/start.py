@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import gc
 import importlib
 from contextlib import suppress
@@ -21,7 +20,7 @@ from reconciler.loop.survey import survey
 from reconciler.store.read import read
 
 _PASSES_USE = (
-    "reconciler.config.load", "reconciler.lifecycle",
+    "reconciler.config.load", "reconciler.loop.relisted", "reconciler.parted", "reconciler.lifecycle",
     "reconciler.observe.wireguard", "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat",
     "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns", "reconciler.observe.engine",
     "reconciler.drivers.way", "reconciler.host.resolve", "reconciler.host.rtnl", "hashlib",
@@ -35,7 +34,6 @@ def serve(session: Session, say: Say) -> int:
     for name in _PASSES_USE:  # a pass is forked: what is loaded here it need not load
         importlib.import_module(name)
     shape.prepare()
-    codecs.lookup("utf-8-sig")  # of desired files: whoever names one may not be able to read Python's own
     _rehearse(session)
     limits.take_all()
     with Daemon(session, Log(say).say) as daemon:

@@ -68,6 +68,10 @@ def desired_of(location: str, stored: Stored) -> Desired:
     """What the file says; read only when it, or anything it names, is not what it was."""
     desired = unchanged(location, stored)
     if desired is None:
+        from reconciler.loop.relisted import relisted
+
+        desired = relisted(location, stored)
+    if desired is None:
         from reconciler.config.load import load  # with pydantic's core: 60 ms
 
         desired = load(location)

@@ -19,27 +19,32 @@ from reconciler.store.stored import Source, Stored
 def unchanged(location: str, stored: Stored) -> Desired | None:
     """The desired state as it is stored for this location, if all that it was read from is still the same."""
     try:
-        path = os.path.abspath(location)
-        for source in stored.sources:
-            if source.path == path and source.inputs and not source.forgotten and location != "-":
-                return _desired(source, stored)
+        source = source_of(location, stored)
+        return as_stored(source, stored) if source and all(map(is_same, source.inputs)) else None
     except (files.Unreadable, OSError, ValueError):
-        pass
-    return None
+        return None
 
 
-def _desired(source: Source, stored: Stored) -> Desired | None:
-    tunnels = tuple(i.tunnel for i in stored.intents if i.source == source.name and not i.withdrawn)
-    if len(tunnels) != source.tunnels or not all(_is_same(one) for one in source.inputs):
+def source_of(location: str, stored: Stored) -> Source | None:
+    """What was stored for this location, if anything of it was read from files."""
+    path = os.path.abspath(location)
+    mine = (source for source in stored.sources if source.path == path and source.inputs and not source.forgotten)
+    return None if location == "-" else next(mine, None)
+
+
+def as_stored(source: Source, stored: Stored) -> Desired | None:
+    """What it said, if all of that is there and its keys can be used."""
+    intents = [intent for intent in stored.intents if intent.source == source.name and not intent.withdrawn]
+    tunnels = tuple(intent.tunnel for intent in intents)
+    if len(tunnels) != source.tunnels or any(_secret_problem(path) for tunnel in tunnels for path in secrets(tunnel)):
         return None
-    if any(_secret_problem(path) for tunnel in tunnels for path in secrets(tunnel)):
-        return None
-    if not all(_are_trusted(intent) for intent in stored.intents if intent.source == source.name and not intent.withdrawn):
+    if not all(map(_are_trusted, intents)):
         return None
     return Desired(source.name, source.path, source.host, tunnels, (), source.warnings, source.inputs)
 
 
-def _is_same(one: Input) -> bool:
+def is_same(one: Input) -> bool:
+    """Unreadable or OSError when it cannot be known."""
     if one.kind == "version":
         return one.digest == __version__
     if one.kind == "directory":

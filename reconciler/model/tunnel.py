@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import Prefixes
@@ -218,6 +220,18 @@ class Tunnel(NamedTuple):
         """Of its routes and of its split."""
         of_routes = tuple(route.to_file for route in self.routes if route.to_file is not None)
         return (*of_routes, *self.split.vpn_files, *self.split.direct_files) if self.split else of_routes
+
+    def relisted(self, known: Mapping[str, PrefixFile]) -> Tunnel:
+        """The same with the prefix files that are known, by their path."""
+
+        def now(files: Iterable[PrefixFile]) -> tuple[PrefixFile, ...]:
+            return tuple(known.get(file.path, file) for file in files)
+
+        routes = tuple(r._replace(to_file=known.get(r.to_file.path, r.to_file)) if r.to_file else r for r in self.routes)
+        split = self.split
+        if split:
+            split = split._replace(vpn_files=now(split.vpn_files), direct_files=now(split.direct_files))
+        return self._replace(routes=routes, split=split)
 
 
 class Host(NamedTuple):
