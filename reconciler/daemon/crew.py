@@ -9,11 +9,13 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 
 from reconciler.daemon import worker
 from reconciler.daemon.annals import Lines
 from reconciler.daemon.listening import Ears
 from reconciler.daemon.lookups import Answers
+from reconciler.daemon.passes import Asked, Rested
 from reconciler.daemon.ready import ready
 from reconciler.daemon.report import Report
 from reconciler.daemon.say import Say
@@ -29,6 +31,7 @@ from reconciler.model.names import TunnelName
 MOST = 32  # passes side by side: each waits for one program
 HURRY_S = 3.0  # between SIGTERM and SIGKILL
 _LEAVE_S = 2.0  # for the last lines
+_ORDER_S = 0.15  # in which most orders are carried out
 
 Learn = Callable[[Worker, Report], None]
 Looked = Callable[[Round], None]
@@ -63,9 +66,12 @@ class Crew:
         return frozenset(name for one in self._working.values() for name in one.names or ())
 
     @property
-    def sees_all(self) -> bool:
-        """One of them may be at any tunnel."""
-        return any(one.names is None for one in self._working.values())
+    def free_from_s(self) -> float:
+        """When a pass over everything has something to do: not beside one that may be at any tunnel, and not just after an
+        order has come, which has the lock, or will have it."""
+        if any(one.names is None for one in self._working.values()):
+            return inf
+        return min((one.begun_s + _ORDER_S for one in self._working.values() if one.is_order), default=0.0)
 
     @property
     def is_full(self) -> bool:
@@ -91,9 +97,14 @@ class Crew:
         self._working[one.pid] = one
 
     def order(self, connection: socket.socket, text: bytes, names: Names, now_s: float) -> None:
-        """What a user asked for. `names`: what those of endpoints meant a moment ago."""
-        one = worker.start_order(self._session._replace(names=names), connection, text, now_s)
-        self._join(one)
+        """What a user asked for, by whoever rests, else by a new process. `names`: what those of endpoints meant just now."""
+        one = self._spare
+        if one is not None and one.is_resting and one.give(Asked(text, names), connection.fileno()):
+            self._spare = None
+            one.serve(now_s)
+        else:
+            one = worker.start_order(self._session._replace(names=names), connection, text, now_s)
+            self._join(one)
         self._working[one.pid] = one
 
     def make_round(self, now_s: float) -> None:
@@ -186,6 +197,8 @@ class Crew:
             elif isinstance(message, Answers):
                 one.has_reported = True
                 self._answered(message)
+            elif isinstance(message, Rested):
+                one.is_resting = True
             elif message is None:
                 self._gone(one)
             else:

@@ -6,12 +6,14 @@ pass opens, locks, reads and looks anew, and a process that was killed is replac
 
 from __future__ import annotations
 
-import os
-import pickle
-import struct
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable
+from itertools import chain
+from typing import NamedTuple
 
+from reconciler.daemon import control
 from reconciler.daemon.annals import Lines
+from reconciler.daemon.channel import Inbox
 from reconciler.daemon.lookups import Answers
 from reconciler.daemon.report import Report, report
 from reconciler.daemon.say import Say
@@ -19,6 +21,7 @@ from reconciler.daemon.shown import Shown
 from reconciler.errors import Bug, Locked, TunctlError
 from reconciler.host.handles import Handles
 from reconciler.host.machine import Machine
+from reconciler.host.resolve import Names
 from reconciler.loop import commands
 from reconciler.loop.commands import Session
 from reconciler.loop.probe import Round
@@ -28,39 +31,39 @@ from reconciler.model.names import TunnelName
 from reconciler.model.plan import Outcome
 from reconciler.store.read import read
 
-LENGTH = struct.Struct("=I")
 _MOST_PASSES = 1000  # then the next process takes over: what leaks in it, if anything, goes with it
-_CHUNK = 1 << 16
+
+
+class Asked(NamedTuple):
+    """What a user asked for; his connection comes along. `names`: what those of endpoints meant a moment ago."""
+
+    text: bytes
+    names: Names
+
+
+class Rested(NamedTuple):
+    """Nothing is left to be done: whoever asks for something need not wait."""
+
 
 # The port of its netlink socket, the tunnels it is about, at the end the report, or what a round of health checks came to,
 # or a look-up of names.
-Message = int | frozenset[TunnelName] | Report | Round | Answers
+Message = int | frozenset[TunnelName] | Report | Round | Answers | Rested
 Tell = Callable[[Message], None]
 
 
-def packed(message: object) -> bytes:
-    """A message of a pipe."""
-    content = pickle.dumps(message)
-    return LENGTH.pack(len(content)) + content
-
-
-def unpacked(buffer: bytearray) -> Iterator[object]:
-    """Takes the messages off that are whole."""
-    while len(buffer) >= LENGTH.size:
-        end = LENGTH.size + LENGTH.unpack_from(buffer)[0]
-        if len(buffer) < end:
-            return
-        content = bytes(buffer[LENGTH.size : end])
-        del buffer[:end]
-        yield pickle.loads(content)  # noqa: S301 - between us and our own child
-
-
-def serve(session: Session, say: Say, reading: int, tell: Tell, first: object, *, rehearses: bool) -> None:
-    """Until the loop closes its end, a pass asks for a new process, or this one has worked enough."""
+def serve(session: Session, say: Say, channel: socket.socket, tell: Tell, first: object) -> None:
+    """Until the loop closes its end, a pass asks for a new process, or this one has worked enough. `first`: what it begins
+    with; None: it rehearses. Who has worked for a user has his rights and his directory: he is given nothing more."""
     session = session._replace(handles=Handles(session.run_dir), unmarked={})
-    if rehearses:
+    if first is None:
         _rehearse(session)
-    for number, order in enumerate(_orders(reading, first)):
+        tell(Rested())
+    inbox = Inbox(channel)
+    for number, order in enumerate(chain(() if first is None else (first,), inbox)):
+        if isinstance(order, Asked):
+            session = session._replace(names=order.names, handles=None)  # a tunnel may have been forgotten, and declared again
+            control.serve(socket.socket(fileno=inbox.connections.pop(0)), order.text, session, tell)
+            return
         if isinstance(order, Request):
             done = _pass(session, order, say, tell)
             done = done._replace(goes_on=done.goes_on and number < _MOST_PASSES)
@@ -69,6 +72,7 @@ def serve(session: Session, say: Say, reading: int, tell: Tell, first: object, *
                 return
         else:
             _write(session, say, order)
+            tell(Rested())
 
 
 def _write(session: Session, say: Say, order: object) -> None:
@@ -80,15 +84,6 @@ def _write(session: Session, say: Say, order: object) -> None:
             order.write(session.state_dir)
     except Exception as error:
         say("error", Bug.of(error).message, None)
-
-
-def _orders(reading: int, first: object) -> Iterator[object]:
-    if first is not None:
-        yield first
-    buffer = bytearray()
-    while chunk := os.read(reading, _CHUNK):
-        buffer += chunk
-        yield from unpacked(buffer)
 
 
 def _rehearse(session: Session) -> None:

@@ -160,7 +160,7 @@ class Daemon:
             self._crew.look_up(now_s)
             self._lookups.begun(now_s)
         next_s = self._due.next_s
-        if next_s is not None and now_s >= next_s and not self._crew.sees_all:
+        if next_s is not None and now_s >= max(next_s, self._crew.free_from_s):
             self._due.begun(now_s)
             self._is_news, self._goes_by_news = False, self._is_news
             self._start(None)
@@ -289,8 +289,8 @@ class Daemon:
 
     def _patience(self) -> float:
         times = [*self._crew.deadlines_s, *self._door.deadlines_s]
-        if self._due.next_s is not None and not self._crew.sees_all:
-            times.append(self._due.next_s)
+        if self._due.next_s is not None:
+            times.append(max(self._due.next_s, self._crew.free_from_s))
         times += [due_s for due_s in (self._rounds.due_s, self._lookups.due_s) if due_s is not None]
         if self._crew.is_idle and self._annals.due_s is not None:
             times.append(self._annals.due_s)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ from reconciler.store.write import Store
 from tests.unit.store_of import put
 
 A = TunnelName("a")
-LONG = Lines(tuple(Line(number, A, "repaired", f"{number} {'x' * 400}") for number in range(400)))  # two pipes full
+LONG = Lines(tuple(Line(number, A, "repaired", f"{number} {'x' * 400}") for number in range(900)))  # more than a socket takes
 
 
 class Loop:
@@ -42,6 +44,20 @@ class Loop:
             for key, _ in self.selector.select(0.05):
                 key.data(key.fileobj)
         return done()
+
+    def rest(self) -> int:
+        """One is warm: its pid."""
+        self.crew.keep_one_warm()
+        assert self.turn_until(lambda: self.crew._spare is not None and self.crew._spare.is_resting)
+        assert self.crew._spare
+        return self.crew._spare.pid
+
+    def order(self) -> socket.socket:
+        """Something that is no request: the end of the socket on which that is said."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.crew.order(theirs, b"{}", {}, time.monotonic())
+        return ours
 
     def written(self) -> list[str]:
         with Store(self.session.state_dir) as store:
@@ -85,6 +101,58 @@ def test_a_program_that_ends_with_the_daemon_is_forgotten_all_the_same(loop: Loo
     assert len(loop.selector.get_map()) < watched, "its end was heard by one who listens to nobody any more"
     loop.ears.know(Report())
     assert pidfds() == before
+
+
+def test_an_order_is_carried_out_by_whoever_rests(loop: Loop) -> None:
+    loop.rest()
+    before = children()
+    with loop.order() as answer:
+        assert children() == before
+        assert b"this is no request of tunctl" in answer.recv(4096)
+        assert answer.recv(4096) == b"", "nobody has it open any more"
+    assert loop.turn_until(lambda: loop.crew.is_idle)
+    loop.crew.reap()
+    assert not loop.crew.have_written(Lines()), "who had a user's rights does nothing else"
+
+
+def test_two_orders_are_carried_out_side_by_side(loop: Loop) -> None:
+    loop.rest()
+    before = children()
+    with loop.order() as first, loop.order() as second:
+        assert len(children() - before) == 1
+        assert all(b"this is no request" in answer.recv(4096) for answer in (first, second))
+
+
+def test_an_order_does_not_wait_for_whoever_is_at_something(loop: Loop) -> None:
+    warm = loop.rest()
+    os.kill(warm, signal.SIGSTOP)
+    assert loop.crew.have_written(Lines())
+    with loop.order() as answer:
+        answer.settimeout(30)
+        assert b"this is no request" in answer.recv(4096)
+    os.kill(warm, signal.SIGCONT)
+
+
+def test_who_was_killed_while_he_rested_holds_up_nothing(loop: Loop) -> None:
+    warm = loop.rest()
+    os.kill(warm, signal.SIGKILL)
+    assert process.stat(warm) is None or loop.turn_until(lambda: process.stat(warm) is None)
+    with loop.order() as answer:
+        answer.settimeout(30)
+        assert b"this is no request" in answer.recv(4096)
+
+
+def test_a_pass_does_not_begin_beside_an_order_that_has_only_just_come(loop: Loop) -> None:
+    now_s = time.monotonic()
+    assert loop.crew.free_from_s <= now_s
+    with loop.order():
+        assert now_s < loop.crew.free_from_s < now_s + 1
+    assert loop.turn_until(lambda: loop.crew.is_idle)
+    assert loop.crew.free_from_s <= now_s
+
+
+def children() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
 
 
 def pidfds() -> int:
