@@ -1,5 +1,6 @@
-"""The modules that a short command imports, kept in one file, ready to be executed one after the other: to look for a hundred
-small files, and to import each of them, costs more than a bare interpreter.
+"""The modules that a command imports, kept in one file: to look for a hundred small files, and to import each of them,
+costs more than a bare interpreter. What each run needs is executed at its start, one module after the other; the rest waits
+until it is imported.
 
 It is a cache as `__pycache__` is one, and stands in it. Whoever may write there makes it; PYTHONDONTWRITEBYTECODE and
 PYTHONPYCACHEPREFIX count; it is believed only while each source has the time and the size that it had. Else, and where it is
@@ -13,110 +14,158 @@ import os
 import sys
 from _frozen_importlib import ModuleSpec, module_from_spec  # importlib, without what that imports
 from _frozen_importlib_external import MAGIC_NUMBER, PathFinder, SourceFileLoader
+from _imp import is_frozen  # of these Python has its own copy
 
 from reconciler import __spec__ as _package
-from reconciler.typed import TYPE_CHECKING
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import CodeType, ModuleType
 
     Stamp = tuple[int, int]  # when a source was written, ns; its size, bytes
-    Module = tuple[str, str, bool, Stamp, CodeType]  # name, path of the source, whether it is a package
 
-# Of the standard library what short commands may load. Whoever leads to more (re, typing, pydantic_core) is not kept: it is not
-# needed each time, and all that is kept is executed.
+# Of the standard library what each run may load. Whoever leads to more (re, typing, pydantic_core) waits until it is imported.
 LIGHT = frozenset((
     "__future__", "_blake2", "_collections", "_functools", "_json", "_operator", "_sha2", "_sha256", "_signal", "_socket",
-    "_sqlite3", "_struct", "_thread", "binascii", "collections", "contextlib", "errno", "fcntl", "functools", "gc",
-    "itertools", "keyword", "operator", "reprlib", "struct", "types",
+    "_sqlite3", "_struct", "_thread", "binascii", "errno", "fcntl", "gc", "itertools", "struct",
 ))  # fmt: skip
 _PACKAGE = __name__.partition(".")[0]
-_HEAD = b"tunctl 1 " + MAGIC_NUMBER  # another Python's byte code is another language
+_OURS = sys.stdlib_module_names | {_PACKAGE}  # other packages may be those of another environment next time
+_HEAD = b"tunctl 2 %b %b\n" % (MAGIC_NUMBER, os.fsencode(os.__file__))  # another Python's byte code is another language
+
+
+class Module(NamedTuple):
+    """One source, compiled."""
+
+    name: str
+    path: str
+    is_package: bool
+    stamp: Stamp  # of the source, when it was compiled
+    code: CodeType | bytes  # bytes: marshalled, as what waits is
 
 
 class Bytecode:
-    """What one command imports. Also the finder of modules that are not kept yet."""
+    """What one command imports, from now to `end`. Also the finder of what waits, and of what is not kept yet."""
 
-    def __init__(self, command: str) -> None:
-        """Executes what is kept, and takes down what is imported from now on."""
+    def __init__(self, command: str, *, learn: bool = True) -> None:
+        """Executes what each run needs. `learn`: they need the same."""
         place = _package.cached if _package and type(_package.loader) is SourceFileLoader else None
         self._file = place.replace("__init__", f"command-{command}") if place else None
-        self._kept = _execute(_read(self._file), self._file) if self._file else []
-        self._missed: list[Module] = []
+        self._always, self._later = _read(self._file) if self._file else ([], {})
+        if not _execute(self._always, self._file or ""):
+            self._always = []
+        self._learns = learn and not self._always
+        self._needed: list[
+            Module
+        ] = []  # by this run, beyond those; none from the first on that leads to more than what is light
+        self._new: list[Module] = []
         self._before = frozenset(sys.modules)
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
-        """None: not one of ours."""
-        if not name.startswith(f"{_PACKAGE}."):
+        """None: not one of those that are kept."""
+        kept = self._later.get(name)
+        if kept is not None and kept.stamp == _stamp(kept.path):
+            return _spec(kept, _Kept(kept, self._executed), self._file or "")
+        if name.partition(".")[0] not in _OURS or name in sys.builtin_module_names or is_frozen(name):
             return None
         spec = PathFinder.find_spec(name, path)
         if spec is not None and type(spec.loader) is SourceFileLoader:
-            spec.loader = _Recorder(name, spec.loader.path, self._add)
+            spec.loader = _Source(name, spec.loader.path, self._imported)
         return spec
 
-    def _add(self, module: Module) -> None:
-        """It has been executed. From the first on that leads to more than what is light, none is kept."""
+    def _imported(self, module: Module) -> None:
+        self._new.append(module)
+        self._executed(module)
+
+    def _executed(self, module: Module) -> None:
+        """It is ready, and so are those that it imports: they stand before it."""
+        if not self._learns:
+            return
         loaded = {name.partition(".")[0] for name in sys.modules.keys() - self._before}
         if loaded <= LIGHT | {_PACKAGE}:
-            self._missed.append(module)
+            self._needed.append(module)
 
-    def end(self, *, keep: bool) -> None:
-        """Adds what had to be imported, if that is asked for. Who may not write there does without."""
+    def end(self) -> None:
+        """What had to be imported waits from now on. What the first run needs that finds all of it here, each run executes.
+        Who may not write there does without."""
         sys.meta_path.remove(self)
-        if keep and self._missed and self._file and not sys.dont_write_bytecode:
+        if self._new:
+            self._later |= {new.name: new._replace(code=marshal.dumps(new.code)) for new in self._new}
+        elif self._needed:
+            self._always = self._needed
+            for module in self._always:
+                self._later.pop(module.name, None)
+        else:
+            return
+        if self._file and not sys.dont_write_bytecode:
             try:
-                _write(self._file, [*self._kept, *self._missed])
+                _write(self._file, self._always, self._later)
             except OSError:
                 return
 
 
-class _Recorder(SourceFileLoader):
-    """Python's own, but that it takes down what it has executed."""
+class _Kept(SourceFileLoader):
+    """Of a module that waits."""
 
-    def __init__(self, name: str, path: str, executed: Callable[[Module], None]) -> None:
-        super().__init__(name, path)
+    def __init__(self, module: Module, executed: Callable[[Module], None]) -> None:
+        super().__init__(module.name, module.path)
+        self._module = module
         self._executed = executed
-        self._stamp: Stamp | None = None
-
-    def get_code(self, fullname: str) -> CodeType | None:
-        self._stamp = _stamp(self.path)  # older than the code, if that is just being written: then it is not believed
-        self._code = super().get_code(fullname)
-        return self._code
 
     def exec_module(self, module: ModuleType) -> None:
-        super().exec_module(module)
-        if self._stamp and self._code:
-            self._executed((self.name, self.path, hasattr(module, "__path__"), self._stamp, self._code))
+        try:
+            code = marshal.loads(self._module.code)  # type: ignore[arg-type] # noqa: S302 - as trusted as all our byte code
+        except (EOFError, ValueError, TypeError):
+            code = self.get_code(self.name)
+        exec(code, module.__dict__)  # noqa: S102 - what importing it does
+        self._executed(self._module._replace(code=code))
 
 
-def _execute(kept: list[Module], file: str) -> list[Module]:
-    """What is ready then: all, or nothing. A module is ready after those that it imports, so they stand before it."""
-    new = [one for one in kept if one[0] not in sys.modules]
-    modules = {name: _module(name, path, file, is_package=is_package) for name, path, is_package, _, _ in new}
+class _Source(SourceFileLoader):
+    """Of a module that is not kept yet: Python's own, but that it tells what it has executed."""
+
+    def __init__(self, name: str, path: str, imported: Callable[[Module], None]) -> None:
+        super().__init__(name, path)
+        self._imported = imported
+
+    def exec_module(self, module: ModuleType) -> None:
+        stamp = _stamp(self.path)  # older than the code, if that is just being written: then it is not believed
+        code = self.get_code(self.name)
+        if code is None or stamp is None:
+            raise ImportError(f"the source of {self.name} is gone", name=self.name, path=self.path)
+        exec(code, module.__dict__)  # noqa: S102 - what importing it does
+        self._imported(Module(self.name, self.path, hasattr(module, "__path__"), stamp, code))
+
+
+def _execute(modules: list[Module], file: str) -> bool:
+    """All are ready then; or none, when one of them fails."""
+    new = [module for module in modules if module.name not in sys.modules]
+    made = [module_from_spec(_spec(module, SourceFileLoader(module.name, module.path), file)) for module in new]
     try:
-        for name, _, _, _, code in new:
-            parent, _, last = name.rpartition(".")
-            setattr(sys.modules[parent], last, modules[name])
-            exec(code, modules[name].__dict__)  # noqa: S102 - what importing it does
+        sys.modules.update(zip([module.name for module in new], made, strict=True))
+        for module, its in zip(new, made, strict=True):
+            parent, _, last = module.name.rpartition(".")
+            if parent:
+                setattr(sys.modules[parent], last, its)
+            exec(module.code, its.__dict__)  # noqa: S102 - what importing it does
     except Exception:  # whatever it is, importing says it better
-        for name, module in modules.items():
-            parent, _, last = name.rpartition(".")
-            del sys.modules[name]
-            vars(sys.modules.get(parent, module)).pop(last, None)
-        return []
-    return kept
+        for module, its in zip(new, made, strict=True):
+            parent, _, last = module.name.rpartition(".")
+            sys.modules.pop(module.name, None)
+            vars(sys.modules.get(parent, its)).pop(last, None)
+        return False
+    return True
 
 
-def _module(name: str, path: str, file: str, *, is_package: bool) -> ModuleType:
-    """As Python makes it before it executes it."""
-    spec = ModuleSpec(name, SourceFileLoader(name, path), origin=path, is_package=is_package)
+def _spec(module: Module, loader: SourceFileLoader, file: str) -> ModuleSpec:
+    """As Python makes it before it executes a module."""
+    spec = ModuleSpec(module.name, loader, origin=module.path, is_package=module.is_package)
     spec.has_location, spec.cached = True, file
-    if is_package:
-        spec.submodule_search_locations = [os.path.dirname(path)]
-    module = sys.modules[name] = module_from_spec(spec)
-    return module
+    if module.is_package:
+        spec.submodule_search_locations = [os.path.dirname(module.path)]
+    return spec
 
 
 def _stamp(path: str) -> Stamp | None:
@@ -127,26 +176,29 @@ def _stamp(path: str) -> Stamp | None:
     return status.st_mtime_ns, status.st_size
 
 
-def _read(file: str) -> list[Module]:
-    """Nothing, if anything is not as it was."""
+def _read(file: str) -> tuple[list[Module], dict[str, Module]]:
+    """What is executed, what waits. Nothing, if anything is not as it was."""
     try:
         with open(file, "rb", buffering=0) as opened:
             content = opened.read()
         if not content.startswith(_HEAD):
-            return []
-        kept: list[Module] = marshal.loads(memoryview(content)[len(_HEAD) :])  # noqa: S302 - as trusted as all our byte code
-        return kept if all(stamp == _stamp(path) for _, path, _, stamp, _ in kept) else []
+            return [], {}
+        always, later = marshal.loads(memoryview(content)[len(_HEAD) :])  # noqa: S302 - as trusted as all our byte code
+        executed = [Module(*module) for module in always]
+        if any(module.stamp != _stamp(module.path) for module in executed):
+            return [], {}
+        return executed, {module[0]: Module(*module) for module in later}
     except (OSError, EOFError, ValueError, TypeError):
-        return []
+        return [], {}
 
 
-def _write(file: str, modules: list[Module]) -> None:
+def _write(file: str, always: list[Module], later: dict[str, Module]) -> None:
     """In one go: another command reads the old one or the new one."""
     new = f"{file}.{os.getpid()}"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         with open(descriptor, "wb") as opened:
-            opened.write(_HEAD + marshal.dumps(modules))
+            opened.write(_HEAD + marshal.dumps(([*map(tuple, always)], [*map(tuple, later.values())])))
             opened.flush()
             os.fsync(descriptor)
         os.replace(new, file)

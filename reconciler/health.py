@@ -9,13 +9,14 @@ failed, a ping that could not be sent) changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from reconciler.kinds.peer import Peer
 from reconciler.model.intent import Intent
 from reconciler.model.pulse import Ping, Pulse, Talk, is_silent
 from reconciler.model.tunnel import HANDSHAKE_GRACE_S, HANDSHAKE_MAX_AGE_S, Health, PeerSettings
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 KEEPALIVE_BYTES = 32  # of a keepalive: header and tag of a message without content
 DATA_PER_S = 1.0  # packets; WireGuard in the kernel counts its own among them, which are fewer

@@ -8,12 +8,15 @@ place) is taken out as single routes, and judged as these always are. All of it 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.kinds.route import Ground, Route
 from reconciler.kinds.routes import Routes, Some, bundled, like, prefixes_of
 from reconciler.model.prefixes import NONE, Prefixes
 from reconciler.model.resource import Resource
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 def parted(wanted: Sequence[Resource], found: Sequence[Resource]) -> tuple[list[Resource], list[Resource]]:

@@ -5,18 +5,21 @@ Equal values need nothing, and that is found out at the speed of sets: only what
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
-
 from reconciler.kinds import KINDS
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.resolver import Resolver
+from reconciler.lean import defaultdict
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Plan, Step
 from reconciler.model.resource import Resource, Verb
+from reconciler.typed import TYPE_CHECKING
 
-Blind = Callable[[str, TunnelName | None], bool]  # is this kind unobserved for this tunnel?
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+
+    Blind = Callable[[str, TunnelName | None], bool]  # is this kind unobserved for this tunnel?
+
 
 CARRIERS = ("link", "owner", "wireguard")  # what other things hang on
 _LAST = 1  # removals stand in the order of their kinds, from behind: from -len(KINDS) to 0

@@ -16,7 +16,6 @@ else:
     from _collections import _tuplegetter  # the descriptor of collections.namedtuple
 
     _tuple = tuple.__new__
-    _constructors = {}
     Any = object
 
     def NewType(name, supertype):  # noqa: N802 - as in typing
@@ -35,12 +34,27 @@ else:
         def __class_getitem__(cls, _parameters):
             return cls
 
+    # Constructors by how many fields they take: compiled with this module, whatever the names of the fields are.
+    _constructors = (
+        lambda _cls: _tuple(_cls, ()),
+        lambda _cls, a: _tuple(_cls, (a,)),
+        lambda _cls, a, b: _tuple(_cls, (a, b)),
+        lambda _cls, a, b, c: _tuple(_cls, (a, b, c)),
+        lambda _cls, a, b, c, d: _tuple(_cls, (a, b, c, d)),
+        lambda _cls, a, b, c, d, e: _tuple(_cls, (a, b, c, d, e)),
+        lambda _cls, a, b, c, d, e, f: _tuple(_cls, (a, b, c, d, e, f)),
+        lambda _cls, a, b, c, d, e, f, g: _tuple(_cls, (a, b, c, d, e, f, g)),
+        lambda _cls, a, b, c, d, e, f, g, h: _tuple(_cls, (a, b, c, d, e, f, g, h)),
+        lambda _cls, a, b, c, d, e, f, g, h, i: _tuple(_cls, (a, b, c, d, e, f, g, h, i)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j: _tuple(_cls, (a, b, c, d, e, f, g, h, i, j)),
+    )
+
     def _constructor(count):
-        """The code of a constructor with so many fields: compiled once, whatever their names are."""
-        if count not in _constructors:
-            fields = "".join(f"_{number}, " for number in range(count))
-            _constructors[count] = eval(f"lambda _cls, {fields}: _tuple(_cls, ({fields}))").__code__  # noqa: S307 - ours
-        return _constructors[count]
+        """The code of a constructor with so many fields."""
+        if count < len(_constructors):
+            return _constructors[count].__code__
+        fields = "".join(f"_{number}, " for number in range(count))
+        return eval(f"lambda _cls, {fields}: _tuple(_cls, ({fields}))").__code__  # noqa: S307 - ours
 
     class Record(tuple):
         """What all named tuples can do."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from reconciler.kinds.link import Link
@@ -17,7 +16,10 @@ from reconciler.model.prefix import ntop
 from reconciler.model.resource import Resource, Verb, each
 from reconciler.model.tunnel import HANDSHAKE_GRACE_S, HANDSHAKE_MAX_AGE_S
 from reconciler.model.verdict import Judgement, Verdict
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 REASONS_SHOWN = 12
 _SKEW_S = 5  # a handshake may be a little younger than the look that tells of it

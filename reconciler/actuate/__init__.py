@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.errors import LookAgain, TunctlError
 from reconciler.host.machine import Machine
@@ -11,6 +10,9 @@ from reconciler.model.plan import Step
 from reconciler.model.resource import Verb
 
 from . import address, addresses, forward, link, links, listen, nat, owner, peer, resolver, route, rule, sysctl, tuns, wireguard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class Actuator(Protocol):

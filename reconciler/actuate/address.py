@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from reconciler.actuate.errnos import ALREADY_GONE, failed
@@ -17,6 +16,10 @@ from reconciler.kinds.address import Address
 from reconciler.model.marks import PROTOCOL
 from reconciler.model.names import IfName
 from reconciler.model.prefix import ntop
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NEW = NLM_F_CREATE | NLM_F_EXCL
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from reconciler.actuate import address
 from reconciler.errors import TunctlError
 from reconciler.host import nl_address
@@ -11,6 +9,10 @@ from reconciler.host.machine import Machine
 from reconciler.host.netlink import KernelError, Message
 from reconciler.kinds.address import Address
 from reconciler.model.plan import Step
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, TunctlError | None]]:

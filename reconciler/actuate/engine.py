@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from reconciler.actuate import listen
 from reconciler.errors import InvalidFile, NotPermitted, StepFailed
@@ -15,7 +13,12 @@ from reconciler.host.machine import Machine
 from reconciler.host.netlink import KernelError
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.wireguard import Device
+from reconciler.lean import suppress
 from reconciler.model.names import TunnelName
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _SET_TIMEOUT_S = 2.0  # wireguard-go takes 0.1 ms for a peer, and a second for 100 000 allowed prefixes
 

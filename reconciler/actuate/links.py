@@ -4,7 +4,6 @@ way in it (16 ms for a TUN), a whole group waits once."""
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 
 from reconciler.actuate import link
 from reconciler.errors import TunctlError
@@ -13,6 +12,10 @@ from reconciler.host.machine import Machine
 from reconciler.host.netlink import KernelError, Message
 from reconciler.kinds.link import Link
 from reconciler.model.plan import Step
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, TunctlError | None]]:

@@ -4,16 +4,20 @@ and to find out who was faster where they could not."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from contextlib import suppress
 
+from reconciler.actuate.meanwhile import waiting
 from reconciler.errors import Bug, LookAgain, StepFailed
 from reconciler.host import process, sockets
 from reconciler.host.machine import Machine
 from reconciler.host.trees import belonging
 from reconciler.kinds.listen import Bound
+from reconciler.lean import suppress
 from reconciler.model.names import TunnelName
 from reconciler.model.port import Socket
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _POLL_S = 0.02
 
@@ -22,7 +26,7 @@ def create(machine: Machine, wanted: Bound) -> None:
     """Waits until the tunnel's engine has it, as long as a program may take after its start. LookAgain when somebody else
     has it: then it is given another port. StepFailed when it just does not bind it."""
     if not _is_bound(machine, wanted):
-        with machine.waiting():
+        with waiting(machine):
             _wait(machine, wanted)
 
 

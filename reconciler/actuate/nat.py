@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from reconciler.errors import StepFailed
 from reconciler.host.machine import Machine
 from reconciler.kinds.nat import TABLE, Table
 from reconciler.observe.nat import listed
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _EMPTY = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"  # also where there is none; no version lacks these two
 

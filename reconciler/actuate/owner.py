@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
 
 from reconciler.actuate import listen, readiness
+from reconciler.actuate.meanwhile import waiting
 from reconciler.errors import Bug, LookAgain, NotPermitted, StepFailed, TunctlError, Unavailable
 from reconciler.host import accounts, cgroup, children, files, launch, nl_link, ownerlog, process, terminate, uapi
 from reconciler.host.handles import Handle
@@ -17,9 +15,15 @@ from reconciler.host.netlink import KernelError
 from reconciler.host.process import Process
 from reconciler.host.trees import belonging, trees
 from reconciler.kinds.owner import Owner, fingerprint
+from reconciler.lean import suppress
 from reconciler.model.found import LinkState
 from reconciler.model.marks import ENVIRONMENT_KEY
 from reconciler.model.port import place
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 _HURRY_S = 0.5
 _NAME_S = 3.0
@@ -98,7 +102,7 @@ def delete(machine: Machine, found: Owner) -> None:
             _kill_group(found)
 
     try:
-        survivors = terminate.stop(members, found.stop_grace_s, kill, machine.linger_s, machine.waiting)
+        survivors = terminate.stop(members, found.stop_grace_s, kill, machine.linger_s, lambda: waiting(machine))
     except PermissionError as error:
         raise NotPermitted(f"{found}: may not be signalled: {error.strerror}", hint="run it as root") from error
     children.reap()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
+from reconciler.actuate.meanwhile import waiting
 from reconciler.errors import StepFailed
 from reconciler.host import children, ownerlog, process, uapi
 from reconciler.host.machine import Machine
 from reconciler.host.trees import belonging
 from reconciler.kinds.owner import Owner
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Started = tuple[int, int]  # pid, start ticks
 _POLL_S = (0.001, 0.02)  # a tenth of how long it has taken, within these: engines are ready 6 to 50 ms after their start
@@ -23,7 +27,7 @@ def wait(machine: Machine, wanted: Owner, started: Started, since: int) -> None:
     begun_s, listen = time.monotonic(), _listener(machine, wanted, since)
     missing = _lacks(machine, wanted, started, listen, begun_s + machine.linger_s) if machine.linger_s else "not yet looked at"
     if missing is not None:
-        with machine.waiting():
+        with waiting(machine):
             missing = _lacks(machine, wanted, started, listen, begun_s + wanted.ready_timeout_s)
     if missing is not None:
         raise StepFailed(f"not ready within {wanted.ready_timeout_s:g} s: {missing}")

@@ -4,7 +4,6 @@ before the first write."""
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
 
 from reconciler.actuate import resolvfile
 from reconciler.errors import NotPermitted, StepFailed, TunctlError
@@ -15,6 +14,7 @@ from reconciler.host.machine import Machine
 from reconciler.host.resolved import LinkNames, Resolved
 from reconciler.host.resolvfile import Names
 from reconciler.kinds.resolver import Resolver
+from reconciler.lean import suppress
 from reconciler.model.nameservice import PATH
 
 _ANSWERED = (OSError, BusError)

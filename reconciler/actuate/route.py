@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from reconciler.actuate.errnos import ALREADY_GONE, failed
@@ -20,6 +19,10 @@ from reconciler.model.plan import Step
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.resource import Verb, each
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Key = tuple[bytes, int, int, int]  # packed, length, table, metric: Route.key
 Request = tuple[int, int, bytes]

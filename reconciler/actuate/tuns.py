@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
 
 from reconciler.actuate import link
 from reconciler.errors import TunctlError
@@ -12,8 +10,13 @@ from reconciler.host import nl_link, tun
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import Message
 from reconciler.kinds.link import Link
+from reconciler.lean import suppress
 from reconciler.model.names import IfName
 from reconciler.model.plan import Step
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _TOGETHER = 64  # each has a descriptor open meanwhile: by default a process may have 1024
 

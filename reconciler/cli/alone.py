@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 
 from reconciler.cli.output import Output
 from reconciler.errors import Bug, NotConverged, TunctlError
@@ -11,6 +10,10 @@ from reconciler.loop import interrupt, orders
 from reconciler.loop.commands import Session
 from reconciler.loop.interrupt import Interrupted, TimeIsUp
 from reconciler.model.order import Order
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GOES_ON = "tunctl reconcile goes on where this stopped"
 

@@ -4,13 +4,13 @@ somebody is only typing."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from reconciler.cli.short import directory
 from reconciler.errors import TunctlError
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reconciler.store.stored import Stored

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,8 +11,11 @@ from reconciler.errors import InvalidFile, UsageError
 from reconciler.model.manifest import TRANSPORTS, Manifest, Ports
 from reconciler.model.moment import rfc3339
 from reconciler.model.names import TunnelName, is_tunnel_name
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from reconciler.host.bound import Bound
 
 _LONGEST_TTL_S = 3650 * 86400.0

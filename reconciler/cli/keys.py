@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 import click
 
 from reconciler.cli.options import Context, global_options
 from reconciler.errors import InvalidFile
 from reconciler.host import files
+from reconciler.lean import suppress
 
 _MODE = 0o600
 _KEY_LIMIT = 16384  # bytes; a PEM key has 119

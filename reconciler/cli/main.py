@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +13,9 @@ from reconciler.cli.complete import completed
 from reconciler.cli.options import group_options
 from reconciler.cli.output import Output
 from reconciler.errors import OutputLost, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

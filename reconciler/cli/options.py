@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import click
 
@@ -14,6 +13,9 @@ from reconciler.cli.short import directory
 from reconciler.errors import Unavailable, UsageError
 from reconciler.loop import fault
 from reconciler.loop.commands import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 P = ParamSpec("P")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
 
 from reconciler.errors import OutputLost, TunctlError
 from reconciler.host.jsontext import dumps
@@ -13,6 +12,7 @@ from reconciler.report.paint import Paint
 from reconciler.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import TextIO
 
 # What moves a cursor, sets a title, or turns the direction of writing: in a name or a word of somebody else's program.

@@ -5,12 +5,13 @@ way."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 
 from reconciler.bytecode import Bytecode
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from reconciler.cli.output import Output
     from reconciler.model.order import Order
 
@@ -42,15 +43,19 @@ def run_short(arguments: Sequence[str]) -> int | None:
         return None
     code = None
     if words.command in _ORDERS:
-        asking = Bytecode("order")
-        code = _run(_by_daemon, words)
-        asking.end(keep=True)
+        code = _kept("order", _by_daemon, words)
     if code is None and words.command in _COMMANDS:
-        alone = Bytecode(words.command)
-        code = _run(_COMMANDS[words.command], words)
-        alone.end(keep=code is not None)
+        code = _kept(words.command, _COMMANDS[words.command], words)
     if code is None and words.command in _ORDERS:
-        code = _run(_here, words)
+        code = _kept("change", _here, words, learn=False)
+    return code
+
+
+def _kept(name: str, command: Command, words: Words, *, learn: bool = True) -> int | None:
+    """With the byte code that is kept by this name. `learn`: it needs the same each time."""
+    bytecode = Bytecode(name, learn=learn)
+    code = _run(command, words)
+    bytecode.end()
     return code
 
 

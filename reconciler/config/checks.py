@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from reconciler.config.declared import Declared
 from reconciler.config.lines import Path
@@ -14,6 +13,10 @@ from reconciler.config.schema import ExecTable, ManifestTable, WireGuardTable
 from reconciler.config.values import MTU_IPV6, did_you_mean, duration_text, shown
 from reconciler.model.names import ifname_problem, is_tunnel_name
 from reconciler.model.prefix import Prefix
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _REQUIRED = {"wireguard": "private_key_file", "exec": "command"}
 _VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"

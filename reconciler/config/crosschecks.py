@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.config.declared import Declared, Routed
 from reconciler.config.lines import Path
@@ -11,6 +10,9 @@ from reconciler.config.portchecks import check_ports
 from reconciler.config.problems import path_text
 from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import Prefixes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
 
 MAIN = 254  # RT_TABLE_MAIN
 MOST_REPEATS = 20  # of one pair of keys

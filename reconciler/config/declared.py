@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.config.lines import Path
 from reconciler.config.problems import Document, Findings
@@ -13,6 +12,9 @@ from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import PrefixFile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Manner(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from reconciler.model.digest import sha256_hex
+from reconciler.lean import sha256_hex
 from reconciler.model.tunnel import Input
 
 TOML_BYTES = 16 << 20

@@ -6,9 +6,7 @@ Three sieves: the shape (`schema`), what belongs together (`checks`, `references
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path as FilePath
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from reconciler import __version__
 from reconciler.config import build, checks, crosschecks, refusals, shape
@@ -24,6 +22,10 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import TunnelName
 from reconciler.model.text import counted
 from reconciler.model.tunnel import Desired, Host, Input, Tunnel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path as FilePath
 
 
 class _Judged(NamedTuple):

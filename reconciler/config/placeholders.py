@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KNOWN = ("interface", "mtu", "run_dir", "endpoint")
 LISTEN = r"listen\.(udp|tcp|quic)\.(address|port)"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.config.declared import Declared
 from reconciler.config.lines import Path
 from reconciler.config.problems import path_text
 from reconciler.config.schema import ListenTable, WireGuardTable
 from reconciler.model.port import ANY4, ANY6, LAST, PROTOCOLS, UDP, Socket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 _DRIVERS = ("wireguard", "exec")
 _TO_COME = ("openvpn", "openconnect")  # refused as a whole

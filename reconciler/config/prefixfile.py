@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from _operator import add
 from _socket import inet_pton  # as in `prefix`
-from collections.abc import Iterator
 from itertools import repeat
 
 from reconciler.config import files
-from reconciler.model.digest import sha256_hex
+from reconciler.lean import sha256_hex
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import PrefixFile
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MOST_PREFIXES = 100_000
 MOST_PROBLEMS = 20

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from reconciler.config.declared import Declared, Routed
 from reconciler.config.lines import Path
 from reconciler.config.schema import TunnelTable
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.prefixes import Prefixes
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 NOT_YET = "not supported by this version of tunctl yet"
 _ENGINES = ("openvpn", "openconnect")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import product
 
 from reconciler.config.declared import Declared
@@ -10,6 +9,10 @@ from reconciler.config.lines import Path
 from reconciler.config.schema import RouteTable, RuleTable
 from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import Prefixes
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MOST_RULES = 10_000  # what `from` times `to` may come to: each is a rule that the kernel walks for each packet
 

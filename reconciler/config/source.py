@@ -6,13 +6,15 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Sequence
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from reconciler.config import files
 from reconciler.config.files import Unreadable
 from reconciler.config.problems import Document, Findings, escaped, printable
 from reconciler.errors import InvalidFile, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 STDIN = "-"
 STDIN_NAME = "<stdin>"

@@ -6,11 +6,13 @@ classes; it would cost 140 ms of every command whose file has changed, to be loa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from types import NoneType
-from typing import Annotated, Any, ClassVar, NamedTuple, Self, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from pydantic_core import CoreConfig, CoreSchema, SchemaValidator, core_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 Json = dict[str, Any]
 Place = tuple[str, ...]  # of a table in any document: "*" is a name, "#" an index

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from functools import cache
 
 from pydantic_core import ErrorDetails
 
@@ -13,6 +12,7 @@ from reconciler.config.lines import Path
 from reconciler.config.problems import path_text, shortened
 from reconciler.config.schema import DesiredFile
 from reconciler.config.values import shown
+from reconciler.lean import cache
 
 Shape = tuple[str, ...]  # a place in any document: "*" is a name, "#" an index
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import StoreError
+from reconciler.lean import suppress
 from reconciler.store.stored import Line
 from reconciler.store.write import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 QUIET_S = 0.5  # after the last repair
 _MOST = 1000  # lines: more than the history keeps of a tunnel

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pickle
 import socket
 import struct
-from collections.abc import Iterator
+
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LENGTH = struct.Struct("=I")
 _CHUNK = 1 << 16

@@ -13,11 +13,9 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.daemon import protocol
 from reconciler.daemon.protocol import REQUEST_BYTES, SOCKET, Request
@@ -28,6 +26,10 @@ from reconciler.loop.commands import Session
 from reconciler.loop.interrupt import Interrupted, TimeIsUp
 from reconciler.model.names import TunnelName
 from reconciler.report.paint import PLAIN, Paint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
 MOST_CLIENTS = 32
 REQUEST_S = 10.0  # until a request must be there

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 
 from reconciler.daemon import worker
@@ -23,10 +21,15 @@ from reconciler.daemon.shown import Shown
 from reconciler.daemon.worker import Worker
 from reconciler.errors import Unavailable
 from reconciler.host.resolve import Names
+from reconciler.lean import suppress
 from reconciler.loop.commands import Session
 from reconciler.loop.probe import Round
 from reconciler.loop.reconcile import Request
 from reconciler.model.names import TunnelName
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 MOST = 32  # passes side by side: each waits for one program
 HURRY_S = 3.0  # between SIGTERM and SIGKILL

@@ -9,12 +9,15 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 from reconciler.daemon import control
 from reconciler.daemon.control import MOST_CLIENTS, REQUEST_S, Client
 from reconciler.daemon.protocol import SOCKET
+from reconciler.lean import suppress
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SHUT_S = 1.0  # when nobody can be taken in, until the next try
 

@@ -9,7 +9,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from reconciler.daemon import notify
 from reconciler.daemon.busears import BusEars
@@ -24,6 +23,10 @@ from reconciler.host.inotify import GONE, Inotify
 from reconciler.loop import watch
 from reconciler.loop.watch import Due, Known
 from reconciler.model.nameservice import PATH
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _KINDS = {16: "link", 17: "link", 20: "address", 21: "address", 24: "route", 25: "route", 32: "rule", 33: "rule"}  # RTM_*

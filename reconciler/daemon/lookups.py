@@ -3,8 +3,7 @@ holds up nothing. A pass goes by the last answers, and other ones are a reason f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import TunctlError
 from reconciler.host.resolve import NOT_NOW, Names
@@ -12,6 +11,9 @@ from reconciler.loop.commands import Session
 from reconciler.loop.lookup import look_up
 from reconciler.model.facts import Unknown
 from reconciler.store.read import read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 APART_S = 2.0  # between two of them: the host around the tunnels changes in many small steps
 LOOK_UP_S = 30.0  # one that takes longer hangs

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
+
+from reconciler.lean import suppress
 
 
 def tell(text: str) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
-from pathlib import Path
 
 from reconciler.errors import Locked, Unavailable
 from reconciler.host import files, meters
 from reconciler.host.board import CONTESTED, LOCK
 from reconciler.host.holder import described, file_holder
+from reconciler.lean import suppress
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Place:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import selectors
-from collections.abc import Iterator
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import selectors
+    from collections.abc import Iterator
 
 
 def ready(selector: selectors.BaseSelector, patience_s: float) -> Iterator[selectors.SelectorKey]:

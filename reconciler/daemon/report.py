@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.daemon.tally import measured
 from reconciler.host.resolve import is_literal
@@ -19,6 +18,9 @@ from reconciler.model.policy import INTERVAL_S, policy_of
 from reconciler.model.resource import Verb
 from reconciler.model.tunnel import Restart
 from reconciler.store.stored import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 
 class Repaired(NamedTuple):

@@ -3,12 +3,14 @@ answer, or a ping that nobody answers, holds up nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from reconciler.errors import TunctlError
 from reconciler.loop.commands import Session
 from reconciler.loop.probe import Round, make_round
 from reconciler.store.read import read
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 AGAIN_S = 5.0  # after a round that could not even look
 ROUND_S = 30.0  # one that takes longer hangs

@@ -7,10 +7,8 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import socket
 import time
 from contextlib import ExitStack
-from types import TracebackType
 
 from reconciler.daemon import control, notify
 from reconciler.daemon.annals import Annals
@@ -37,6 +35,10 @@ from reconciler.model.names import HOST, TunnelName
 from reconciler.model.resource import Verb
 from reconciler.model.tunnel import Restart
 from reconciler.store.stored import Line
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 LOCKED_S = 0.1  # until the next try when another tunctl was at work
 FAILED_S = 5.0  # until the next try when a pass could not even look
@@ -62,8 +64,7 @@ class Daemon:
         self._told: dict[TunnelName, str] = {}  # errors that were said
         self._warned: frozenset[str] = frozenset()  # that still hold
         self._tally, self._rounds, self._lookups = Tally(), Rounds(), Lookups()
-        self._is_news = False  # the next pass is only due because names mean something else
-        self._goes_by_news = False  # the present one is
+        self._is_news = self._goes_by_news = False  # the next pass, this pass is only due because names mean something else
         self._annals = Annals()
         self._was_killed = False  # the last pass: another one follows at once, and then with patience
         self._ends = self._has_learned = False
@@ -73,7 +74,7 @@ class Daemon:
         self._selector.register(self._stack.enter_context(self._ears.signals()), selectors.EVENT_READ, self._signalled)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def run(self, place: Place) -> None:

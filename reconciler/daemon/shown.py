@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.host import board, meters
 from reconciler.host.board import Fight
+from reconciler.lean import suppress
 from reconciler.model.meter import Meter
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Shown(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-from contextlib import suppress
 
 from reconciler.config import shape
 from reconciler.daemon.place import Place
@@ -14,6 +13,7 @@ from reconciler.errors import TunctlError
 from reconciler.host import limits
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
+from reconciler.lean import suppress
 from reconciler.loop.commands import Session
 from reconciler.loop.look import KERNEL_WAIT_S
 from reconciler.loop.survey import survey

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
 
 from reconciler.model.meter import Histogram, Meter, Work, histogram
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Outcome
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 
 def measured(outcomes: Iterable[Outcome]) -> Work:

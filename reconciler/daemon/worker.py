@@ -6,10 +6,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from math import inf
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from reconciler.daemon import control, lookups, passes, rounds
 from reconciler.daemon.channel import packed, unpacked
@@ -18,9 +17,13 @@ from reconciler.daemon.passes import Message, Tell
 from reconciler.daemon.rounds import ROUND_S
 from reconciler.daemon.say import Say
 from reconciler.errors import Unavailable
+from reconciler.lean import suppress
 from reconciler.loop import interrupt
 from reconciler.loop.commands import Session
 from reconciler.model.names import TunnelName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 WORKER_S = 300.0  # a pass that takes longer hangs: it is told to end, and then killed
 ORDER_S = 2 * 86400.0  # an order has bounds of its own, which a user may set to a day

@@ -6,8 +6,6 @@ engine, the prefixes that the engine itself lets through, and the hosts it talks
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
 from reconciler.drivers import exec_, tun, wireguard
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
@@ -18,7 +16,10 @@ from reconciler.model.names import IfName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import Tunnel
-from reconciler.typed import Protocol
+from reconciler.typed import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 
 class Driver(Protocol):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-
 from reconciler.drivers.tun import ROOT, user_id
 from reconciler.errors import InvalidFile, NotObserved
 from reconciler.kinds.link import Link
@@ -18,6 +16,8 @@ from reconciler.model.tunnel import Exec, Tunnel
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from reconciler.kinds.listen import Bound
 
 DEFAULT_MTU = 1500  # of a TUN, drivers/net/tun.c

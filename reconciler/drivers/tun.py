@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from reconciler.errors import InvalidFile, NotObserved
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
@@ -14,6 +12,10 @@ from reconciler.model.names import IfName
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
 from reconciler.model.tunnel import Tunnel
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = 0  # where the file names nobody: a TUN without owner and group may be opened by every user (tun_not_capable)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from reconciler.model.facts import Facts, Unknown
 from reconciler.model.prefix import AF_INET6
 from reconciler.model.tunnel import Tunnel
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 OVERHEAD = 80  # bytes: an IPv6 and a UDP header and WireGuard's own 32, as wg-quick; an endpoint may change its family
 _LEAST, _LEAST_IPV6 = 576, 1280  # as in the file; RFC 8200: below it there is no IPv6

@@ -3,8 +3,6 @@ program takes no address and no route along."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from reconciler.drivers.exec_ import expand
 from reconciler.drivers.tun import ROOT
 from reconciler.errors import NotObserved, Unavailable
@@ -22,6 +20,8 @@ from reconciler.model.tunnel import PeerSettings, Tunnel, WireGuard
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from reconciler.kinds.listen import Bound
 
 DEFAULT_MTU = 1420  # what an Ethernet carries, less the overhead of drivers.way

@@ -5,7 +5,6 @@ less of others."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from reconciler.host import files
 from reconciler.host.holder import file_holder
@@ -13,6 +12,7 @@ from reconciler.host.jsontext import dumps, loads
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 LOCK, CONTESTED = "daemon.lock", "contested.json"

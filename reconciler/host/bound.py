@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from reconciler.errors import InvalidFile
 from reconciler.host import files, record
 from reconciler.host.record import Record
 from reconciler.model.manifest import TRANSPORTS
 from reconciler.model.names import TunnelName
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Bound = dict[TunnelName, dict[str, tuple[str, int]]]  # tunnel → transport → address without brackets, port
 

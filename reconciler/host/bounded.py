@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import _thread  # `threading` is 2 ms and gives nothing more here
 import errno
-from collections.abc import Callable
 
-from reconciler.typed import Generic, TypeVar
+from reconciler.typed import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 

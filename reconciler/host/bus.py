@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from itertools import count
-from types import TracebackType
 
 from reconciler.typed import TYPE_CHECKING, Any
 
@@ -59,7 +58,7 @@ class Bus:
     def __enter__(self) -> Bus:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def ask_bus(self, method: str, signature: str = "", body: tuple[Any, ...] = ()) -> tuple[Any, ...]:

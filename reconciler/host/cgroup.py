@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import suppress
-from functools import cache
 
+from reconciler.lean import cache, suppress
 from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
 

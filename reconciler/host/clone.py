@@ -11,9 +11,12 @@ from __future__ import annotations
 import os
 import signal
 import struct
-from collections.abc import Callable
-from functools import cache
-from typing import cast
+from typing import TYPE_CHECKING, cast
+
+from reconciler.lean import cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CLONE3 = 435  # the same for all architectures that have it
 _CLONE_INTO_CGROUP = 0x200000000  # linux/sched.h, since 5.7

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from reconciler.host import process
+from reconciler.lean import suppress
 
 _PIDS = 1 << 22  # PID_MAX_LIMIT
 _UNITS = (".service", ".scope")

@@ -10,10 +10,13 @@ import os
 import select
 import struct
 import time
-from collections.abc import Iterable
 from contextlib import closing, suppress
 
 from reconciler.model.prefix import ntop
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _HEADER, _QUESTION, _RECORD = struct.Struct(">HHHHHH"), struct.Struct(">HH"), struct.Struct(">HHIH")
 _A, _AAAA, _IN = 1, 28, 1

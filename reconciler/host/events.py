@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import NotObserved
 from reconciler.host.nl_codec import messages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 ROUTE, NETFILTER = 0, 12  # NETLINK_ROUTE, NETLINK_NETFILTER
 LINKS, ADDRESSES, ROUTES, RULES = (1,), (5, 9), (7, 11), (8, 19)  # RTNLGRP_*, IPv4 and IPv6

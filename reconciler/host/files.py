@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 
+from reconciler.lean import suppress
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
-from contextlib import suppress
 
 from reconciler.host import cgroup, files
 from reconciler.host.jsontext import dumps, loads
+from reconciler.lean import suppress
 from reconciler.model.names import IfName, TunnelName, is_tunnel_name
 from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 FILE = "handles.json"

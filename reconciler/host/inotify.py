@@ -6,8 +6,12 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
+
+from reconciler.lean import suppress
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC  # IN_NONBLOCK | IN_CLOEXEC
 GONE = 0x200 | 0x400 | 0x800  # IN_DELETE, DELETE_SELF, MOVE_SELF

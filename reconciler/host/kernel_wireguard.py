@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
 from struct import Struct
 
 from reconciler.errors import StepFailed
@@ -15,7 +14,10 @@ from reconciler.host.netlink import KernelError, Netlink
 from reconciler.host.nl_codec import ATTRIBUTE, TYPE_MASK, attributes, text
 from reconciler.model.names import IfName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, ntop
-from reconciler.typed import Any
+from reconciler.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NETLINK_GENERIC = 16
 _GENL = Struct("=BBH")  # genlmsghdr: command, version, reserved

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import stat
 from binascii import a2b_base64, b2a_base64  # `base64` needs regular expressions for its other bases
-from contextlib import suppress
 
 from reconciler.errors import InvalidFile, TunctlError
 from reconciler.host import files
+from reconciler.lean import suppress
 from reconciler.model.publickey import PublicKey
 
 KEY_BYTES = 32  # linux/wireguard.h, WG_KEY_LEN

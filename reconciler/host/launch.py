@@ -10,11 +10,13 @@ import errno
 import fcntl
 import os
 import signal
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from reconciler.host import children, clone, limits, mounts, process
+from reconciler.lean import suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _UMASK = 0o022
 _INTERRUPTS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)

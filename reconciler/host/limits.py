@@ -3,7 +3,10 @@ each process that it watches, and takes what it may. The programs of tunnels get
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MOST = 1 << 16
 _give_back: list[Callable[[], object]] = []

@@ -12,9 +12,6 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
 
 from reconciler.errors import Foreign, NotPermitted, TunctlError, Unavailable
 from reconciler.host import files
@@ -38,15 +35,10 @@ class Held:
         self._listener = listener
         self.warnings = warnings
 
-    @contextmanager
-    def given_up(self, timeout_s: float) -> Iterator[None]:
-        """Others may have it within the block. Locked when it is not free again within `timeout_s` after it."""
-        self.release()
-        try:
-            yield
-        finally:
-            again = hold(self._run_dir, timeout_s)
-            self._descriptor, self._listener = again._descriptor, again._listener
+    def hold_again(self, timeout_s: float) -> None:
+        """After it was released: others may have had it. Locked when it is not free within `timeout_s`."""
+        again = hold(self._run_dir, timeout_s)
+        self._descriptor, self._listener = again._descriptor, again._listener
 
     @property
     def is_held(self) -> bool:
@@ -64,7 +56,7 @@ class Held:
     def __enter__(self) -> Held:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import TracebackType
-
 from reconciler.host.handles import Handles
 from reconciler.model.ledger import Ledger, Remembered
 from reconciler.model.names import TunnelName
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from reconciler.host.lock import Held
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
     from reconciler.host.resolve import Names
     from reconciler.host.rtnl import Rtnl
     from reconciler.model.names import TunnelName
-
-AGAIN_S = 30.0  # until it is our turn again: other commands wait for programs, too
 
 
 class Machine:
@@ -112,20 +107,6 @@ class Machine:
         """Nobody else changes anything now."""
         return self.turn is None or self.turn.is_held
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around what only waits for a program: in the daemon other passes go on meanwhile. Locked when it cannot go on."""
-        if self.turn is None:
-            yield
-            return
-        self.is_overtaken = True
-        try:
-            with self.turn.given_up(AGAIN_S):
-                yield
-        finally:
-            self.handles.look_again()
-            self.ledger.reread()
-
     def close(self) -> None:
         for connection in (self._rtnl, self._diag, self._nft, self._nl_nft):
             if connection is not None:
@@ -135,5 +116,5 @@ class Machine:
     def __enter__(self) -> Machine:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -6,13 +6,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.host import files
 from reconciler.model.meter import BOUNDS_S, Histogram, Meter, Work
 from reconciler.model.names import TunnelName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 FILE = "meter.json"
 _VERSION = 1

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
-from functools import cache
 
+from reconciler.lean import cache, suppress
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:

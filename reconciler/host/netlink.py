@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 from reconciler.errors import NotObserved
 from reconciler.host.nl_codec import HEADER, HEADER_BYTES, messages
 from reconciler.host.nl_error import KernelError, error_in
 from reconciler.host.nl_wire import STRAYS, Repeat, Wire, Witness
-from reconciler.typed import NamedTuple, TypeVar
+from reconciler.typed import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 __all__ = ["KernelError", "Message", "Netlink"]
 
@@ -87,7 +88,7 @@ class Netlink:
             if attempt > 1:
                 time.sleep(0.002 * attempt)
             try:
-                with self._clean(), Witness(self._protocol, witness) as changes:
+                with _Clean(self), Witness(self._protocol, witness) as changes:
                     return self._dump_once(kind, flags, body, decode, whole, changes)
             except Repeat as repeat:
                 reason = str(repeat)
@@ -96,7 +97,7 @@ class Netlink:
     def request(self, kind: int, flags: int, body: bytes) -> list[bytes]:
         """One request, acknowledged: the bodies of the answers. KernelError; NotObserved when the kernel stays silent."""
         try:
-            with self._clean():
+            with _Clean(self):
                 return self._ask(kind, flags, body)
         except Repeat as repeat:
             raise KernelError(errno.ENOBUFS, str(repeat)) from repeat
@@ -107,23 +108,11 @@ class Netlink:
         for start in range(0, len(requests), CHUNK):
             chunk = requests[start : start + CHUNK]
             try:
-                with self._clean():
+                with _Clean(self):
                     results += self._chunk(chunk)
             except Repeat:
                 results += [self._one(request) for request in chunk]
         return results
-
-    @contextmanager
-    def _clean(self) -> Iterator[None]:
-        """Nothing of an exchange that went wrong is left for the next one."""
-        try:
-            yield
-        except ValueError as error:
-            self.close()
-            raise NotObserved(f"the kernel's answer is malformed: {error}") from error
-        except BaseException:
-            self.close()
-            raise
 
     def _dump_once(
         self,
@@ -237,3 +226,20 @@ def _count_stray(strays: int) -> int:
     if strays >= STRAYS:
         raise NotObserved("netlink messages came, but no answer to the question")
     return strays + 1
+
+
+class _Clean:
+    """Nothing of an exchange that went wrong is left for the next one."""
+
+    def __init__(self, connection: Netlink) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None:
+            return
+        self._connection.close()
+        if isinstance(error, ValueError):
+            raise NotObserved(f"the kernel's answer is malformed: {error}") from error

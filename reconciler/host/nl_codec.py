@@ -5,8 +5,12 @@ Knows no family and no socket. Whatever the bytes are, the only exception is Val
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from struct import Struct
+
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HEADER = Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 HEADER_BYTES = 16

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
 from struct import Struct
 
 from reconciler.errors import NotObserved, Unavailable
@@ -11,6 +10,10 @@ from reconciler.host.netlink import TIMEOUT_S, KernelError, Netlink
 from reconciler.host.nl_codec import attributes
 from reconciler.model.port import ANY4, LAST, TCP, Socket
 from reconciler.model.prefix import AF_INET, AF_INET6
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 NETLINK_SOCK_DIAG, _BY_FAMILY = 4, 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST = Struct("=BBBBI2s46x")  # inet_diag_req_v2: family, protocol, extensions, pad, states; of the socket id the port

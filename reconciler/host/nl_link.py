@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
 from struct import Struct
 
 from reconciler.host.nl_codec import as_text, as_u8, as_u32, attributes, nest, text, u32
+from reconciler.lean import lru_cache
 from reconciler.model.found import Counters, LinkState
 from reconciler.model.marks import parse_mark
 from reconciler.model.names import IfName

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import _socket as socket  # the half of it in C, as in nl_wire
 import errno
-from collections.abc import Callable, Iterator
 
 from reconciler.errors import NotObserved, NotPermitted
 from reconciler.host.netlink import KernelError, Netlink
 from reconciler.host.nl_codec import ATTRIBUTE, TYPE_MASK, as_text, attributes, text
-from reconciler.typed import NamedTuple, TypeVar
+from reconciler.typed import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 NETLINK_NETFILTER = 12
 _SO_NETNS_COOKIE = 71

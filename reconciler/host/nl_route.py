@@ -6,13 +6,15 @@ There may be 100 000 of them: those that are alike are read as one table of byte
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from struct import Struct
 
 from reconciler.host.nl_codec import ATTRIBUTE, HEADER_BYTES, TYPE_MASK, U32, as_u32, attribute, attributes, u32
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.records import columns
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 GROUP_IPV6 = 11  # RTNLGRP_IPV6_ROUTE

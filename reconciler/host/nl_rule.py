@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
 from struct import Struct
 
 from reconciler.host.nl_codec import as_text, as_u8, as_u32, attribute, attributes, text, u8, u32
+from reconciler.lean import lru_cache
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.typed import NamedTuple
 

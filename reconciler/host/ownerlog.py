@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from contextlib import suppress
 
+from reconciler.lean import suppress
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -7,12 +7,14 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.names import IfName
 from reconciler.model.prefix import ntop, pton
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _ECHO = struct.Struct(">BBHHH")  # type, code, checksum, identifier, sequence number
 _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1  # linux/icmp.h, linux/icmpv6.h

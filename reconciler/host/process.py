@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 
 from reconciler.host import cgroup
+from reconciler.lean import suppress
 from reconciler.model.marks import ENVIRONMENT_KEY, Mark, parse_mark
 from reconciler.model.names import IfName
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 _KEY = f"{ENVIRONMENT_KEY}=".encode()
 _CHUNK = 65536

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 
 from reconciler.host import files
 from reconciler.host.jsontext import dumps, loads
+from reconciler.lean import suppress
 from reconciler.model.names import TunnelName
 from reconciler.model.prefix import ntop, pton
 from reconciler.model.pulse import Ping, Pulse, Talk

@@ -6,16 +6,16 @@ A hint like all files: who reads it believes nothing of another boot, and asks t
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
 
 from reconciler.host import files
 from reconciler.host.handles import RECORD
 from reconciler.host.jsontext import loads
+from reconciler.lean import suppress
 from reconciler.model.names import TunnelName, is_tunnel_name
 from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 FILE = RECORD

@@ -7,11 +7,13 @@ Records are read from where the program keeps them: no process is started only t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 from reconciler.host import children, resolvfile
 from reconciler.host.resolvfile import Names
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TIMEOUT_S = 5.0  # openresolv takes 43 ms, Debian's 31 ms, if nothing hooks into them
 _PROBE_S = 1.0

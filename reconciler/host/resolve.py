@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import _socket as socket  # the half of it in C: the other makes enumerations of all constants first
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 from reconciler.host.bounded import Call
+from reconciler.lean import suppress
 from reconciler.model.facts import Unknown
 from reconciler.model.prefix import pton
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 TIMEOUT_S = 3.0
 NOT_NOW = Unknown("not looked up")

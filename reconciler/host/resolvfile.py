@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 
 from reconciler.host import files
+from reconciler.lean import suppress
 from reconciler.model.marks import Mark, parse_mark
 from reconciler.model.nameservice import PATH
 from reconciler.model.prefix import ntop, pton

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from struct import Struct
 
 from reconciler.errors import NotObserved
@@ -14,6 +13,10 @@ from reconciler.host.nl_codec import HEADER_BYTES
 from reconciler.host.nl_rule import RuleRow
 from reconciler.model.found import LinkState
 from reconciler.model.prefix import AF_INET, AF_INET6
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NETLINK_ROUTE = 0
 _SIOCGIFINDEX = 0x8933  # linux/sockios.h

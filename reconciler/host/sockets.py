@@ -5,13 +5,15 @@ from __future__ import annotations
 import _socket as socket  # the half of it in C: the other makes enumerations of all constants first
 import errno
 import os
-from collections.abc import Iterable, Iterator, Set
-from contextlib import suppress
 
 from reconciler.host import process
+from reconciler.lean import suppress
 from reconciler.model.port import TCP
 from reconciler.model.prefix import ntop
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Set
 
 _GONE = (FileNotFoundError, ProcessLookupError)
 _NAME_CHARS = 64

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 
 from reconciler.host import files
 from reconciler.host.handles import CLOCK as FILE
 from reconciler.host.jsontext import dumps, loads
+from reconciler.lean import suppress
 from reconciler.model.timeline import STEP_US, Setting, Timeline
 from reconciler.typed import TYPE_CHECKING
 

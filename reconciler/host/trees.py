@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
 
 from reconciler.host import cgroup, process, tunproof
 from reconciler.host.process import Marked, Process
+from reconciler.lean import suppress
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 Hint = tuple[int | None, int | None]  # pid and start ticks, as recorded
 

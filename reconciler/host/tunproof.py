@@ -8,10 +8,9 @@ it needs is imported then.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from functools import cache
 
 from reconciler.host import process
+from reconciler.lean import cache, suppress
 from reconciler.model.names import IfName
 from reconciler.typed import TYPE_CHECKING
 

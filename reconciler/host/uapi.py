@@ -10,13 +10,16 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Iterable, Iterator
-from functools import cache
 
 from reconciler.host.engine import DeviceChange, PeerChange, RawDevice, RawPeer
 from reconciler.host.keys import Key
+from reconciler.lean import cache
 from reconciler.model.names import IfName
 from reconciler.model.prefix import ntop, parse_prefix, pton
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 DIRECTORY = "/var/run/wireguard"  # wireguard-go, boringtun; /var/run is a symlink to /run on most systems
 TIMEOUT_S = 0.5

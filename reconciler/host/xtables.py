@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import _socket as socket  # the half of it in C: the other makes enumerations of all constants first
 import errno
-from collections.abc import Iterator
 from contextlib import closing
 from struct import Struct
 
 from reconciler.errors import NotObserved, NotPermitted
 from reconciler.host.xtables_names import names
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _GET_INFO, _GET_ENTRIES = 64, 65  # IPT_SO_*, IP6T_SO_*
 _FORWARD = 2  # NF_INET_FORWARD

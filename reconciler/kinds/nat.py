@@ -5,12 +5,13 @@ It is replaced in one transaction, so it is one object. Each rule carries the na
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import Prefix, parse_prefix
 from reconciler.model.resource import Resource
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
 
 TABLE = "tunctl"
 COMMENT = "tunctl:"

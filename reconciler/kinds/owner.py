@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
-from reconciler.model.digest import sha256_hex
+from reconciler.lean import sha256_hex
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource, differing
@@ -12,6 +10,8 @@ from reconciler.model.text import one_line
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from reconciler.kinds.listen import Bound
 
 _REPLACE_ON = frozenset(("argv", "fingerprint", "condemned"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix, ntop
 from reconciler.model.resource import Resource, differing
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 
 class Address(NamedTuple):

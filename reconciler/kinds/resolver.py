@@ -6,13 +6,14 @@ and names the tunnel it stands there for.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import ntop
 from reconciler.model.resource import Resource, differing
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 EVERYTHING = "."
 _REPLACE_ON = frozenset(("record",))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import Prefix, ntop
 from reconciler.model.resource import Resource, differing
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 MAIN = 254  # RT_TABLE_MAIN
 DEFAULT_METRIC = {4: 0, 16: 1024}  # by address length; IP6_RT_PRIO_USER

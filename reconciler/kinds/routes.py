@@ -6,7 +6,6 @@ Wanted and found have them, steps are about them, and one call carries a step ou
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import filterfalse
 
 from reconciler.kinds.route import DEFAULT_METRIC, MAIN, UNICAST, Ground, Route
@@ -15,7 +14,10 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.resource import Resource
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 FEW = 32  # so many are looked at one by one: each has a line, a name and a history of its own
 _NOWHERE = {4: bytes(4), 16: bytes(16)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
 from itertools import product
 
 from reconciler.model.intent import Intent
@@ -10,7 +9,10 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.resource import Resource
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
 
 MAIN = 254  # RT_TABLE_MAIN
 FULL_TABLES = range(500, 900)  # own tables of full tunnels

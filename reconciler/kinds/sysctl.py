@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource, differing
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 PREFIX = "sysctl:"
 GLOBAL = {"net.ipv4.ip_forward": "net.ipv4", "net.ipv6.conf.all.forwarding": "net.ipv6"}  # they overwrite every interface's

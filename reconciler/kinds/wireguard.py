@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.publickey import PublicKey
 from reconciler.model.resource import Resource, differing
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from reconciler.kinds.listen import Bound
 
 

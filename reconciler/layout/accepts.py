@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from reconciler.kinds.forward import Accept
 from reconciler.layout.passage import Passage
 from reconciler.model.facts import Drop, Facts
 from reconciler.model.names import TunnelName
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 def accepts(passages: Iterable[Passage], facts: Facts) -> Iterator[Accept]:

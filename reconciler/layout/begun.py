@@ -9,8 +9,6 @@ packets without a mark have that way back: others are judged by nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
 from reconciler.kinds.rule import UNMARKED, USER_RULES, Rule
 from reconciler.layout import rules
 from reconciler.layout.lay import Lay
@@ -19,6 +17,10 @@ from reconciler.model.facts import Facts, Unknown
 from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import AF_INET6
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 JUDGED_ELSE = USER_RULES[-1]  # behind users' rules, before the tables of full tunnels
 _LAST_UID = 0xFFFFFFFE  # the next one means "none"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-
 from reconciler.kinds.nat import Chain, NatRule, Table
 from reconciler.layout.passage import Passage, is_speakable
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 _ALL = 0xFFFFFFFF
 WAY_BACK, PUBLISHED, BEGUN, SOURCE_NAT, FORWARDED = "way_back", "published", "begun", "source_nat", "forwarded"

@@ -6,8 +6,6 @@ Measured (6.18): a packet is forwarded if its incoming interface says so. IPv4 h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from reconciler.kinds.sysctl import Sysctl, interface_key
 from reconciler.layout.lan import connected
 from reconciler.layout.lay import Lay
@@ -15,6 +13,10 @@ from reconciler.layout.passage import Passage
 from reconciler.model.facts import Facts
 from reconciler.model.names import HOST, IfName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _FAMILIES = {AF_INET: "net.ipv4", AF_INET6: "net.ipv6"}
 _GLOBAL = {AF_INET: "net.ipv4.ip_forward", AF_INET6: "net.ipv6.conf.all.forwarding"}

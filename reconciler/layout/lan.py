@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-
 from reconciler.layout.lay import Lay
 from reconciler.model.facts import Connected, Facts, Unknown
 from reconciler.model.names import TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import Prefix, parse_prefix
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
 
 # RFC 1918, RFC 6598, RFC 3927; RFC 4193, RFC 4291
 PRIVATE = tuple(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-
 from reconciler.model.facts import Connected
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
@@ -11,7 +9,10 @@ from reconciler.model.names import IfName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.prefixes import NONE, Prefixes
 from reconciler.model.tunnel import PrefixFile, RouteSettings
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
 
 MAIN = 254  # RT_TABLE_MAIN
 UNICAST = "unicast"

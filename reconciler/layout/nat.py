@@ -5,8 +5,6 @@ Loaded only where a tunnel has such an entry, is full, or where there are rules 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
 from reconciler.kinds.nat import NatRule
 from reconciler.layout import accepts, begun, filter, forwarding, passage  # noqa: A004 - nft's own word
 from reconciler.layout.lay import Lay
@@ -15,6 +13,10 @@ from reconciler.layout.shared import Ground
 from reconciler.model.facts import Facts, Forwarding, Unknown
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 def of_tunnel(lay: Lay, passages: Sequence[Passage], facts: Facts) -> Iterator[Resource]:

@@ -10,8 +10,6 @@ own route for that network, which nobody may replace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
 from reconciler.kinds.routes import Routes
 from reconciler.kinds.rule import FULL_TABLES, user_priority
@@ -22,7 +20,10 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.prefixes import Prefixes
-from reconciler.typed import Generic, NamedTuple, TypeVar
+from reconciler.typed import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 _DIRECT, _MAIN_FIRST, _MAIN_LAST = 30, 50, 1000  # when these are looked up, as offsets of priorities; `main` by itself last

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from reconciler.errors import InvalidFile, NotObserved, Problem, TunctlError, Unavailable
 from reconciler.layout.lan import connected
 from reconciler.layout.lay import Lay
@@ -11,7 +9,10 @@ from reconciler.model.facts import Facts, Unknown
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import AF_INET, Prefix
 from reconciler.model.tunnel import Nat
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Passage(NamedTuple):

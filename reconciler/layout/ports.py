@@ -7,11 +7,12 @@ that can take one port only come first, then all that can have the port they ask
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-
 from reconciler.model.names import TunnelName
 from reconciler.model.port import ANY4, ANY6, LAST, UDP, Key, Socket
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 _Place = tuple[int, tuple[bytes, ...]]  # protocol, addresses
 

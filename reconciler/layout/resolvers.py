@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
 from reconciler.errors import Foreign, NotObserved, TunctlError, Unavailable
 from reconciler.kinds.resolver import EVERYTHING, Resolver
 from reconciler.layout.lay import Lay
@@ -14,7 +12,10 @@ from reconciler.model.nameservice import NameService, Resolvers
 from reconciler.model.prefix import Prefix, ntop
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import Dns
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class Claim(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
 from reconciler.kinds.routes import Some, bundled
 from reconciler.layout.lay import MAIN, UNICAST, Lay
@@ -11,6 +9,10 @@ from reconciler.model.facts import Facts
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.prefixes import NONE, Prefixes
 from reconciler.model.tunnel import RouteSettings
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _USUAL, _UNREACHABLE = RouteSettings(), RouteSettings(type="unreachable")
 ANY = {AF_INET: Prefix(bytes(4), 0), AF_INET6: Prefix(bytes(16), 0)}

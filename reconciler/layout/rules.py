@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from reconciler.kinds.rule import FULL_TABLES, Rule, user_priority
 from reconciler.layout.lay import UNICAST, Lay
 from reconciler.layout.routes import families, whole
@@ -12,6 +10,10 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import HOST
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.prefixes import Prefixes
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 def of_tables(lays: Iterable[Lay], facts: Facts, numbers: Numbers) -> Iterator[Rule]:

@@ -6,8 +6,6 @@ somebody else, or past the one that `[host] uplink` names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, UNICAST, Route
 from reconciler.kinds.rule import MAIN, Rule
 from reconciler.layout.routes import ANY
@@ -15,7 +13,10 @@ from reconciler.model.facts import Facts, Unknown, Uplink
 from reconciler.model.marks import UPLINKS, Numbers
 from reconciler.model.names import HOST, IfName
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 OWN_FIRST, MARKED, WAY_BACK = 5, 10, 40  # offsets of priorities; behind each of them the table that is asked next
 

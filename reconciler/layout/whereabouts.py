@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from reconciler.errors import InvalidFile, TunctlError
 from reconciler.model.facts import Facts, Whereabouts
 from reconciler.model.intent import Intent
 from reconciler.model.moment import rfc3339
 from reconciler.model.names import TunnelName
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 def refused(intents: Iterable[Intent], facts: Facts) -> Iterator[tuple[TunnelName, TunctlError]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import InvalidFile, StoreError, TunctlError, UsageError
@@ -29,6 +27,9 @@ from reconciler.store.stored import Actor, Stored
 from reconciler.store.write import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
     from reconciler.loop.probe import Round
 
 _PATIENCE_S = {"down": HURRY_S, "forget": HURRY_S}  # for names

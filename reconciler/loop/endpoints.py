@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.host import record
 from reconciler.host.machine import Machine
@@ -16,6 +15,9 @@ from reconciler.loop.survey import survey
 from reconciler.model.names import TunnelName
 from reconciler.model.port import Port
 from reconciler.store.read import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Endpoints(NamedTuple):

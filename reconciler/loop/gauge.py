@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.host import meters
 from reconciler.loop.look import look
 from reconciler.model.meter import Meter
 from reconciler.report.status import HostStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Gauged(NamedTuple):

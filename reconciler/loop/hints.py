@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import fingerprint as fingerprint_of
@@ -12,6 +10,10 @@ from reconciler.loop.survey import Survey
 from reconciler.model.facts import Unknown
 from reconciler.model.intent import Intent, Vouched
 from reconciler.model.names import TunnelName
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def handle(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool) -> Handle:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 
 from reconciler.errors import NotObserved, PortTaken
 from reconciler.host import board
@@ -26,6 +25,7 @@ from reconciler.typed import TYPE_CHECKING
 from reconciler.verdict import Evidence, judge, worst
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from reconciler.model.port import Port

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
+from reconciler.lean import suppress
 from reconciler.loop.survey import survey
 from reconciler.model.facts import Unknown
 from reconciler.model.ledger import Remembered
@@ -16,6 +14,7 @@ from reconciler.store.stored import Stored
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from reconciler.host.resolve import Names

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import InvalidFile, NotPermitted, UsageError
@@ -17,6 +16,8 @@ from reconciler.model.names import TunnelName
 from reconciler.model.prefix import pton
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 _MODE = 0o644  # it is made for others

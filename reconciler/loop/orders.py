@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.errors import NotConverged, StoreError, UsageError
 from reconciler.loop import commands, salvage
@@ -19,6 +18,9 @@ from reconciler.model.order import Order
 from reconciler.model.plan import Outcome, Plan
 from reconciler.report import changes as report
 from reconciler.report.paint import Paint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class Voice(Protocol):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
-
 from reconciler.kinds.listen import Bound
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Outcome, Plan, Step
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from reconciler.loop.reconcile import Request
     from reconciler.loop.survey import Survey
 

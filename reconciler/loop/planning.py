@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 from reconciler.errors import NotConverged, TunctlError
 from reconciler.host.machine import Machine
@@ -22,6 +21,7 @@ from reconciler.store.stored import Stored, Terms
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 

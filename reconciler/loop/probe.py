@@ -4,10 +4,7 @@ from it is for a pass to do. By the daemon in a process of its own, by a one-sho
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler import health
 from reconciler.errors import TunctlError
@@ -18,6 +15,7 @@ from reconciler.host.pulses import boot_us
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
+from reconciler.lean import suppress
 from reconciler.model.found import LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
@@ -27,6 +25,10 @@ from reconciler.model.tunnel import Health
 from reconciler.observe import link, owner
 from reconciler.observe.question import Question
 from reconciler.store.stored import Line, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
 
 ANSWER_S = 3.0  # for an echo; less where rounds follow faster
 PATIENCE_S = 1.0  # for an engine

@@ -7,12 +7,14 @@ a repair: after ten within a minute it is done every five seconds, and said (gua
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.host.board import Fight
 from reconciler.loop.watch import Due
 from reconciler.model.tunnel import Restart
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
 
 SETTLE_S = 0.002  # after the first event: those of one `ip link del` come within a millisecond
 SOON_S = 0.1  # the host around the tunnels changes in many small steps

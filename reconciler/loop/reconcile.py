@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import Foreign, NotConverged, PortTaken, TunctlError
 from reconciler.host import process
@@ -25,6 +24,9 @@ from reconciler.model.resource import Verb
 from reconciler.store.book import Book
 from reconciler.store.stored import Line, Stored
 from reconciler.store.write import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 
 _ADOPT = "if its store was lost: `tunctl apply --adopt` takes over what that has left"
 _GROUND = ("route", "rule")

@@ -7,8 +7,6 @@ the whole file is judged again, and that says what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 from reconciler import drivers
 from reconciler.config import files, prefixfile
 from reconciler.loop.unchanged import as_stored, is_same, source_of
@@ -16,7 +14,10 @@ from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import Desired, PrefixFile, Tunnel
 from reconciler.store.stored import Stored
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 class _List(NamedTuple):

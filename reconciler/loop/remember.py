@@ -4,9 +4,7 @@ that was so already."""
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import StepFailed, TunctlError
 from reconciler.host import ownerlog
@@ -14,6 +12,7 @@ from reconciler.host.handles import CLOCK
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
+from reconciler.lean import suppress
 from reconciler.loop import hints
 from reconciler.loop.queue import Rest
 from reconciler.loop.settled import addresses, is_recorded, is_steady
@@ -22,6 +21,9 @@ from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
 from reconciler.store.stored import Ending, Line
 from reconciler.store.write import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
 
 
 def owners(machine: Machine, now: Survey) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from reconciler.errors import NotConverged, StoreError
 from reconciler.host.handles import RECORD
@@ -12,6 +11,7 @@ from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
+from reconciler.lean import suppress
 from reconciler.loop.act import act
 from reconciler.loop.commands import Done, Session
 from reconciler.loop.reconcile import Pass, Watcher

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
 
 from reconciler.errors import StepFailed, TunctlError
 from reconciler.host import files, record
 from reconciler.host.machine import Machine
 from reconciler.host.record import Entry, Record
+from reconciler.lean import suppress
 from reconciler.loop.survey import Survey
 from reconciler.model.facts import Unknown
 from reconciler.model.names import TunnelName
 from reconciler.model.policy import policy_of
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 _MODE = 0o644
 

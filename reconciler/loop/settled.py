@@ -4,7 +4,6 @@ the same file again and again: they need nothing that writes. In doubt the answe
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from reconciler.errors import TunctlError
 from reconciler.host import ownerlog
@@ -28,6 +27,8 @@ from reconciler.store.stored import Stored
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from reconciler.host.resolve import Names
 
 

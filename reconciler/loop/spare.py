@@ -9,8 +9,6 @@ stand in what is wanted (`Forwarding.strangers`).
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 from reconciler.kinds.forward import Accept
 from reconciler.kinds.nat import Table
 from reconciler.kinds.route import MAIN, Route
@@ -20,6 +18,10 @@ from reconciler.model.found import Found
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Plan, Step
 from reconciler.model.resource import Verb
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 
 def spared(plan: Plan, found: Found, declared: Container[TunnelName]) -> Plan:

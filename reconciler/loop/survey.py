@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cached_property
-
 from reconciler import observe, plan
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
@@ -15,6 +12,7 @@ from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
 from reconciler.kinds.routes import Places, Routes, missing
 from reconciler.kinds.rule import Rule
+from reconciler.lean import cached_property
 from reconciler.model.facts import Facts
 from reconciler.model.found import Found
 from reconciler.model.intent import Intent
@@ -27,8 +25,11 @@ from reconciler.observe import facts as observe_facts
 from reconciler.observe.question import Question
 from reconciler.observe.route import tables
 from reconciler.store.stored import Stored
-from reconciler.typed import Enum
+from reconciler.typed import TYPE_CHECKING, Enum
 from reconciler.wanted import Wanted, wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PATIENCE_S = 2.0  # a pass that is blind to something has failed: it waits longer than `status` does
 

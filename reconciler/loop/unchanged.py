@@ -10,7 +10,7 @@ import os
 
 from reconciler import __version__
 from reconciler.config import files
-from reconciler.model.digest import sha256_hex
+from reconciler.lean import sha256_hex
 from reconciler.model.intent import Intent
 from reconciler.model.tunnel import Desired, Input, Tunnel
 from reconciler.store.stored import Source, Stored

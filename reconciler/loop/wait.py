@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
 
 from reconciler.errors import NotConverged
 from reconciler.loop.commands import Session, observe_health
@@ -12,6 +11,10 @@ from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Tunnel
 from reconciler.model.verdict import Verdict
 from reconciler.report.status import TunnelStatus
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
 
 _POLL_S = 0.25
 

@@ -6,14 +6,16 @@ A look sees everything for little more than it costs to see one tunnel, so nothi
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping
 from enum import IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.host.events import NETFILTER, Event
 from reconciler.host.nl_codec import as_u32, attributes
 from reconciler.model.marks import PROTOCOL, Numbers
 from reconciler.model.names import IfName, TunnelName
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 _NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE, _NEWRULE, _DELRULE = 16, 17, 20, 21, 24, 25, 32, 33  # RTM_*
 _REPLACE = 0x100  # NLM_F_REPLACE: of a route that was there before nobody tells that it went

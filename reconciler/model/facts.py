@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from reconciler.errors import NotObserved, PortTaken
 from reconciler.model.intent import Vouched
 from reconciler.model.names import IfName, TunnelName
@@ -14,6 +12,8 @@ from reconciler.model.tunnel import Endpoint, PeerSettings
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from reconciler.model.port import Port
     from reconciler.model.pulse import Pulse, Vital  # only tunnels with health checks need it
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
-
 from reconciler.model.facts import Drop
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
@@ -13,6 +11,8 @@ from reconciler.model.resource import Resource
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping
+
     from reconciler.model.port import Socket
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterator
-
 from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
 from reconciler.model.resource import Resource, Verb, is_many, number
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Hashable, Iterator
 
 
 class Step(NamedTuple):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
 from reconciler.model.names import TunnelName
 from reconciler.model.prefix import ntop
 from reconciler.model.tunnel import Listen, Tunnel
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 TCP, UDP = 6, 17  # IPPROTO_*
 PROTOCOLS: Mapping[str, int] = {"tcp": TCP, "udp": UDP, "quic": UDP}

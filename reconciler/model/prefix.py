@@ -7,9 +7,11 @@ in 25 ms. So there is one form everywhere: the packed one. Text appears only whe
 from __future__ import annotations
 
 import _socket  # the half of `socket` in C: the other makes enumerations of all constants first
-from collections.abc import Iterable, Iterator
 
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 AF_INET, AF_INET6 = _socket.AF_INET, _socket.AF_INET6
 

@@ -6,10 +6,12 @@ only where somebody looks at single ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, ntop, unpack
 from reconciler.model.records import apart, columns, ordered, place, split
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _SIZES = (4, 16)  # bytes of an address
 _BYTE = tuple(bytes((number,)) for number in range(256))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from _operator import lt
-from collections.abc import Iterable
 from itertools import chain, filterfalse, islice
 from struct import Struct
+
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _AT_ONCE = 64  # rows that are split at once: four times as fast as each by itself, and more gain nothing
 _FEW = 64  # rows of both together: sets are as fast

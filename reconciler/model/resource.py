@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
-
 from reconciler.model.names import IfName, TunnelName
 from reconciler.typed import TYPE_CHECKING, Enum, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
     from typing import TypeGuard
 
 

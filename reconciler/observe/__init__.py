@@ -5,8 +5,6 @@ A look that fails is `unobserved`, with its reason: unknown, never "none".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
 from reconciler.kinds.address import Address
@@ -27,6 +25,8 @@ from reconciler.observe.question import Question
 from reconciler.typed import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from reconciler.model.port import Socket
 
 T = TypeVar("T")

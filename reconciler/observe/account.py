@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from reconciler.host import accounts
 from reconciler.model.facts import Unknown
-from reconciler.typed import TypeVar
+from reconciler.typed import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
 _PATIENT_S, _HURRIED_S = 3.0, 0.2  # for a name service that asks the network; in a pass, in `status`

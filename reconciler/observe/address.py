@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 
 from reconciler.host.machine import Machine
 from reconciler.host.nl_address import NOPREFIXROUTE, PROTO_KERNEL, SCOPE_LINK, AddressRow
@@ -11,10 +10,16 @@ from reconciler.kinds.address import Address
 from reconciler.model.marks import PROTOCOL
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
-from reconciler.observe.link import Devices
 from reconciler.observe.question import Question
+from reconciler.typed import TYPE_CHECKING
 
-Declared = Mapping[TunnelName, tuple[Prefix, ...]]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from reconciler.observe.link import Devices
+
+    Declared = Mapping[TunnelName, tuple[Prefix, ...]]
+
 
 _FIRST_WITH_PROTOCOL = (5, 18)  # IFA_PROTO: Linux 5.18
 

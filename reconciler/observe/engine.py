@@ -3,8 +3,6 @@ them only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-
 from reconciler.errors import NotObserved, TunctlError
 from reconciler.host import keys
 from reconciler.host.nl_error import KernelError
@@ -13,7 +11,10 @@ from reconciler.model.found import LinkState
 from reconciler.model.names import IfName
 from reconciler.model.publickey import PublicKey
 from reconciler.model.tunnel import WireGuard
-from reconciler.typed import TypeVar
+from reconciler.typed import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
 _PRIVILEGE = Unknown("only root may read it", privilege=True)

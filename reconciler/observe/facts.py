@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
@@ -19,6 +18,8 @@ from reconciler.observe import network, sysctl
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
     from reconciler.host.resolve import Names
 
 

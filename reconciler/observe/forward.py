@@ -4,7 +4,6 @@ tables, by the kernel's own listing: no program is started by a look."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
 
 from reconciler.errors import TunctlError
 from reconciler.host import xtables
@@ -18,7 +17,10 @@ from reconciler.model.found import Unobserved
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.observe.question import Question
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 _USERS_CHAIN = "DOCKER-USER"  # Docker looks into it before its own rules, and never writes there
 _IIFNAME, _OIFNAME = 6, 7  # NFT_META_*

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.model.found import LinkState
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.observe.question import Question
+from reconciler.typed import TYPE_CHECKING
 
-Devices = Mapping[int, tuple[IfName, TunnelName | None]]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    Devices = Mapping[int, tuple[IfName, TunnelName | None]]
 
 
 def look(machine: Machine, question: Question) -> tuple[dict[IfName, LinkState], list[Link]]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
 
 from reconciler.host import files
-from reconciler.model.digest import sha256_hex
+from reconciler.lean import sha256_hex
 from reconciler.model.facts import Whereabouts
 from reconciler.model.intent import Intent, Vouched
 from reconciler.model.moment import rfc3339
@@ -21,6 +20,8 @@ from reconciler.model.tunnel import EndpointManifest
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from reconciler.model.manifest import Manifest
 
 MANIFEST_BYTES = 1 << 20  # host.manifest.LIMIT, which is not imported for a file that is what it was

@@ -5,17 +5,18 @@ What comes in other words, or is no rule, is `strange`: then the table is not as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache
-
 from reconciler.errors import TunctlError
 from reconciler.host import nft
 from reconciler.host.machine import Machine
 from reconciler.kinds.nat import COMMENT, TABLE, Chain, NatRule, Table
+from reconciler.lean import lru_cache
 from reconciler.model.found import Unobserved
 from reconciler.model.names import HOST, TunnelName
 from reconciler.observe.question import Question
-from reconciler.typed import Any
+from reconciler.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 def look(machine: Machine, question: Question) -> tuple[list[Table], list[Unobserved]]:

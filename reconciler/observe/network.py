@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
-from contextlib import suppress
 
 from reconciler.errors import TunctlError
 from reconciler.host import nl_route
@@ -12,6 +10,7 @@ from reconciler.host.machine import Machine
 from reconciler.host.nl_route import RouteRow, Run
 from reconciler.kinds.route import MAIN, UNICAST, Route
 from reconciler.kinds.routes import Routes
+from reconciler.lean import suppress
 from reconciler.model.facts import Connected, Unknown, Uplink
 from reconciler.model.found import Found, LinkState
 from reconciler.model.marks import PROTOCOL, UPLINKS, Numbers
@@ -19,6 +18,10 @@ from reconciler.model.names import IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.prefixes import Prefixes
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Set
 
 # Behind these stands a program or a key exchange that sends packets of its own, with no mark of ours: under a full tunnel
 # they would go into it, and it would go into them. PPP is frames on a wire, tunnels of the kernel alone have a source address.

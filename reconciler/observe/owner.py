@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from reconciler.host import children, process
 from reconciler.host.bounded import Call
 from reconciler.host.handles import Handle
@@ -16,7 +14,10 @@ from reconciler.model.intent import Intent
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.observe.question import Question
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _OTHER_MARK = "started under another mark"  # no fingerprint is ever equal to it: such an owner is started anew
 

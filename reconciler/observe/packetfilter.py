@@ -5,8 +5,6 @@ Most network namespaces have no table at all. That is found out by one question,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from reconciler.errors import TunctlError
 from reconciler.host import xtables_names
 from reconciler.host.machine import Machine
@@ -15,7 +13,10 @@ from reconciler.model.found import Unobserved
 from reconciler.model.names import HOST
 from reconciler.model.resource import Resource
 from reconciler.observe.question import Question
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PRIVILEGE = "only root may look at the packet filter"
 

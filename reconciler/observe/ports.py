@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-
 from reconciler.errors import TunctlError
 from reconciler.host import sockets as host_sockets
 from reconciler.host.bounded import Call
@@ -18,7 +16,10 @@ from reconciler.model.names import TunnelName
 from reconciler.model.port import PROTOCOLS, UDP, Key, Port, Remembered, Socket, addresses, fits, place
 from reconciler.model.tunnel import Listen
 from reconciler.observe.listen import remembered
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _HOLDERS_S = 1.0  # a walk through /proc; what it does not find in time is somebody who cannot be seen
 _HIDDEN = "a process that cannot be seen from here"

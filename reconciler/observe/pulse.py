@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from reconciler.host import pulses
 from reconciler.host.machine import Machine
 from reconciler.model.found import LinkState
@@ -12,6 +10,10 @@ from reconciler.model.names import IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.pulse import Pulse, Vital, ago
 from reconciler.model.tunnel import Health
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 def look(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from reconciler.host import bus, resolved
 from reconciler.host.bounded import Call
 from reconciler.host.bus import TIMEOUT_S, BusError
@@ -12,6 +10,10 @@ from reconciler.kinds.resolver import Resolver
 from reconciler.model.found import LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _LEAST_S = 0.3  # on a busy machine resolved, the bus and we take turns
 

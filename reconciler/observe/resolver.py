@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-
 from reconciler.host import resolvconf, resolvfile
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
@@ -14,7 +12,10 @@ from reconciler.model.ledger import Entry
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.nameservice import LEDGER_KEY, PATH, NameService
 from reconciler.observe.question import Question
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Seen(NamedTuple):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-
 from reconciler.errors import NotObserved
 from reconciler.host import nl_route
 from reconciler.host.machine import Machine
 from reconciler.host.nl_route import RouteRow, Run
 from reconciler.kinds.route import Ground, Route
 from reconciler.kinds.routes import Places, Some, bundled, deviceless, prefixes_of
+from reconciler.lean import defaultdict
 from reconciler.model.intent import Intent
 from reconciler.model.marks import PROTOCOL, Numbers
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.records import split
-from reconciler.observe.link import Devices, by_interface
+from reconciler.observe.link import by_interface
 from reconciler.observe.question import Question
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from reconciler.observe.link import Devices
 
 # table, metric, type, ifindex, via, src, protocol: what is left of a RouteRow without its prefix
 Shape = tuple[int, int, str, int, bytes | None, bytes | None, int]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
-
 from reconciler.host import sysctl
 from reconciler.host.machine import Machine
 from reconciler.kinds import nat
@@ -16,6 +14,10 @@ from reconciler.model.intent import Intent
 from reconciler.model.names import IfName
 from reconciler.model.prefix import AF_INET
 from reconciler.model.resource import Resource
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Set
 
 _PER_INTERFACE6 = "net.ipv6.conf.default.force_forwarding"
 

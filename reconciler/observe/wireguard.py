@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from functools import partial
 
 from reconciler.errors import NotObserved
 from reconciler.host import keys, uapi
@@ -17,12 +14,16 @@ from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
 from reconciler.kinds.wireguard import Device
+from reconciler.lean import suppress
 from reconciler.model.found import Unobserved
 from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
 from reconciler.observe import peer
 from reconciler.observe.question import Question
-from reconciler.typed import TypeVar
+from reconciler.typed import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ def _by_kernel(links: Mapping[TunnelName, IfName]) -> dict[TunnelName, RawDevice
 
     kernel = KernelWireGuard()
     try:
-        return {tunnel: _or_error(partial(kernel.get, name)) for tunnel, name in links.items()}
+        return {tunnel: _or_error(kernel.get, name) for tunnel, name in links.items()}
     finally:
         kernel.close()
 
@@ -83,12 +84,12 @@ def _by_engines(paths: Mapping[TunnelName, list[str]], patience_s: float) -> dic
         answers = Call(lambda: _answers(paths, patience_s)).result(patience_s * 2)
     except TimeoutError as error:
         return dict.fromkeys(paths, error)
-    return {name: one if isinstance(one, Exception) else _or_error(partial(uapi.device, one)) for name, one in answers.items()}
+    return {name: one if isinstance(one, Exception) else _or_error(uapi.device, one) for name, one in answers.items()}
 
 
 def _answers(paths: Mapping[TunnelName, list[str]], timeout_s: float) -> dict[TunnelName, bytes | Exception]:
     """All are asked before the first answer is waited for."""
-    asked = {name: _or_error(partial(_ask, these, timeout_s)) for name, these in paths.items()}
+    asked = {name: _or_error(_ask, these, timeout_s) for name, these in paths.items()}
     return {name: one if isinstance(one, Exception) else _or_error(one.answer) for name, one in asked.items()}
 
 
@@ -100,9 +101,9 @@ def _ask(paths: list[str], timeout_s: float) -> uapi.Asked:
     return uapi.Asked(paths[-1], timeout_s)
 
 
-def _or_error(work: Callable[[], T]) -> T | Exception:
+def _or_error(work: Callable[..., T], *arguments: Any) -> T | Exception:
     try:
-        return work()
+        return work(*arguments)
     except (KernelError, NotObserved, OSError) as error:
         return error
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
 from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Conflict, Outcome, Plan, Step
 from reconciler.model.resource import Verb, is_many
 from reconciler.report.paint import PLAIN, Paint, painted
 from reconciler.report.plain import VERSION, resource
-from reconciler.typed import Any
+from reconciler.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 NO_CHANGES = "no changes"
 

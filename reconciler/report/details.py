@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.model.intent import Intent, Vouched
 from reconciler.model.ledger import Entry
@@ -15,6 +14,9 @@ from reconciler.model.resource import Resource, each, number
 from reconciler.report.changes import plan_json, step_line
 from reconciler.report.plain import VERSION, plain, resource
 from reconciler.report.statusjson import listen_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 LINES = 200  # of wanted and found for people; JSON has all
 

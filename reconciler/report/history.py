@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.model.moment import rfc3339
 from reconciler.report.plain import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 class Event(Protocol):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from reconciler.model.prefix import ntop
-from reconciler.typed import Any, NamedTuple
+from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class DnsLine(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from reconciler.errors import TunctlError
 from reconciler.model.marks import Mark
 from reconciler.model.prefix import Prefix, ntop
@@ -18,7 +16,7 @@ def resource(value: Resource | None) -> dict[str, Any] | None:
     """A resource as an object: its fields by name, without those that say nothing; `to`/`address` for prefixes."""
     if value is None:
         return None
-    fields: Mapping[str, Any] = value._asdict()  # type: ignore[attr-defined]
+    fields: dict[str, Any] = value._asdict()  # type: ignore[attr-defined]
     out: dict[str, Any] = {}
     for name, field in fields.items():
         if name == "packed":
@@ -36,7 +34,7 @@ def plain(value: Any) -> Any:
         return ntop(value)
     if isinstance(value, tuple | list | frozenset):
         return [plain(item) for item in value]
-    if isinstance(value, Mapping):
+    if hasattr(value, "items"):
         return {str(key): plain(item) for key, item in value.items()}
     return value
 

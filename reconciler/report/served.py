@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from reconciler.model.names import TunnelName
 from reconciler.model.port import Port
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 def listen_lines(ports: Iterable[Port]) -> Iterator[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from reconciler.kinds.nat import Let
 from reconciler.model.found import Counters
 from reconciler.model.intent import Intent
@@ -17,6 +15,8 @@ from reconciler.report.paint import PLAIN, Paint
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from reconciler.model.port import Port
     from reconciler.model.pulse import Pulse
     from reconciler.report.names import DnsLine

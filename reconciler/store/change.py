@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from reconciler.model.intent import Intent, Progress, Vouched
 from reconciler.model.names import TunnelName
 from reconciler.store.stored import Actor
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
-Moves = Mapping[TunnelName, tuple[Progress, str]]  # how tunnels get on, and why
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Moves = Mapping[TunnelName, tuple[Progress, str]]  # how tunnels get on, and why
+
 _TEXT_CHARS = 4000  # of a cause or an outcome: the words of a program can be a book
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import _sqlite3 as sqlite3  # as in `read`
-from collections.abc import Sequence
-
 from reconciler.model.names import TunnelName
 from reconciler.store import sql
 from reconciler.store.change import plain
 from reconciler.store.stored import Actor, Ending
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import _sqlite3 as sqlite3
+    from collections.abc import Sequence
 
 
 class Note(NamedTuple):

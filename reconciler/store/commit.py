@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import _sqlite3 as sqlite3  # as in `read`
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.tunnel import Desired
 from reconciler.store import read, save, sql
-from reconciler.store.change import Change, Moves, Who
+from reconciler.store.change import Change, Who
 from reconciler.store.chronicle import Note, write_notes, write_outcome
 from reconciler.store.connect import transaction
 from reconciler.store.desire import desire
 from reconciler.store.schema import ensure
 from reconciler.store.stored import TUNCTL, Ending, Line, Saved, Stored, Terms
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import _sqlite3 as sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from reconciler.store.change import Moves
 
 
 class Commit:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from reconciler.model.intent import Intent
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Desired, Tunnel
 from reconciler.store.stored import Stored
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def conflicts(stored: Stored, desired: Desired, take_over: frozenset[TunnelName] = frozenset()) -> list[str]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import _sqlite3 as sqlite3  # as in `read`
 import contextlib
 import os
-from collections.abc import Iterator
 
 from reconciler.errors import StoreError
 from reconciler.host import files
-from reconciler.store import failure
+from reconciler.store import failure, sqlite
 from reconciler.store.read import BUSY_TIMEOUT_S, uri
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
-def connect(path: str, *, foreign_keys: bool = True) -> sqlite3.Connection:
+def connect(path: str, *, foreign_keys: bool = True) -> sqlite.Connection:
     """Never creates a file. `isolation_level` None: the transactions that the driver would make lose updates."""
-    connection = sqlite3.connect(
+    connection = sqlite.connect(
         uri(path, "rw"), timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=True, check_same_thread=False
     )
     try:
@@ -30,7 +32,7 @@ def connect(path: str, *, foreign_keys: bool = True) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def transaction(path: str) -> Iterator[sqlite3.Connection]:
+def transaction(path: str) -> Iterator[sqlite.Connection]:
     """One BEGIN IMMEDIATE … COMMIT, with a connection of its own: a file that was replaced is noticed.
 
     The write lock comes first: two that read before they write would both go by what the other changes. Every error of the
@@ -54,7 +56,7 @@ def telling(path: str) -> Iterator[None]:
     """What SQLite says in there leaves it in our words."""
     try:
         yield
-    except sqlite3.Error as error:
+    except sqlite.Error as error:
         raise failure.translated(error, path) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from reconciler.errors import Foreign, InvalidFile, Problem, StoreError
 from reconciler.model.intent import Intent
@@ -13,6 +12,10 @@ from reconciler.model.tunnel import Desired, Host, Tunnel
 from reconciler.store.change import asked_again, withdrawn
 from reconciler.store.conflicts import conflicts
 from reconciler.store.stored import Saved, Source, Stored, Terms
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MOVE = "Change one of the files, or move tunnels here with --take-over."
 _CHANGE = "Change one of the files; --take-over only moves tunnels, each under its name."

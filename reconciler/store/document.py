@@ -8,9 +8,6 @@ Standard library only: `status` reads documents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-
 from reconciler.host.jsontext import canonical, loads
 from reconciler.model.intent import Vouched
 from reconciler.model.names import TunnelName
@@ -34,12 +31,16 @@ from reconciler.model.tunnel import (
     Tunnel,
     WireGuard,
 )
-from reconciler.typed import Any, TypeVar
+from reconciler.typed import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    _Form = dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]
 
 T = TypeVar("T")
 _MOST_DECODED = 4096
 _decoded: dict[str, Tunnel] = {}
-_Form = dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]
 
 
 def encode_tunnel(tunnel: Tunnel) -> str:
@@ -62,7 +63,7 @@ def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
 
 
 def _tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
-    with _damage():
+    with _Damage():
         document = loads(text)
         split = document.get("split", {})
         files = [route["to_file"] for route in document.get("routes", ()) if "to_file" in route]
@@ -83,7 +84,7 @@ def encode_host(host: Host) -> str:
 
 def decode_host(text: str) -> Host:
     """Document → Host. ValueError when it is damaged."""
-    with _damage():
+    with _Damage():
         return _decode(Host, loads(text))
 
 
@@ -94,16 +95,19 @@ def encode_vouched(vouched: Iterable[Vouched]) -> str:
 
 def decode_vouched(text: str) -> tuple[Vouched, ...]:
     """Document → what manifests vouched for. ValueError when it is damaged."""
-    with _damage():
+    with _Damage():
         return tuple([_decode(Vouched, one) for one in loads(text)])
 
 
-@contextmanager
-def _damage() -> Iterator[None]:
-    try:
-        yield
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"a stored document does not fit this version ({error!r})") from error
+class _Damage:
+    """What a document that does not fit does to the code that reads it."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, (TypeError, KeyError, AttributeError)):
+            raise ValueError(f"a stored document does not fit this version ({error!r})") from error
 
 
 def _encode(value: Any) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import _sqlite3 as sqlite3
 import os
 
 from reconciler.errors import Bug, StoreError, TunctlError
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import _sqlite3 as sqlite3
 
 # Result codes: sqlite3.h; the low byte is the class.
 _PERM, _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _CONSTRAINT, _NOTADB = (

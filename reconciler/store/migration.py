@@ -6,9 +6,8 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from alembic import command
 from alembic.config import Config
@@ -19,6 +18,9 @@ from sqlalchemy.pool import NullPool
 from reconciler.host import files
 from reconciler.store import failure, read
 from reconciler.store.connect import connect, keep, telling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # All that goes wrong is raised and told by us; SQLAlchemy would also log an interrupt that meets it while it closes.
 _UNSAID = logging.NullHandler()

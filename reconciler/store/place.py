@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 
 from reconciler.errors import StoreError
 from reconciler.host import files
+from reconciler.lean import suppress
 from reconciler.store.failure import full, refused
 from reconciler.typed import TYPE_CHECKING
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import _sqlite3 as sqlite3  # `sqlite3` itself adds `datetime`, which the store has no use for
 import os
 import time
-from collections.abc import Callable
 
 from reconciler.host.jsontext import loads
 from reconciler.model.intent import Intent, Progress
@@ -13,12 +11,13 @@ from reconciler.model.ledger import Entry, is_ledger_key
 from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Input
-from reconciler.store import failure, place
+from reconciler.store import failure, place, sqlite
 from reconciler.store.document import decode_host, decode_tunnel, decode_vouched
 from reconciler.store.stored import SCHEMA, Event, Source, Stored
 from reconciler.typed import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 T = TypeVar("T")
@@ -61,7 +60,7 @@ def ledger(state_dir: str | Path) -> tuple[Entry, ...]:
     return decode_ledger(rows or [], place.database(state_dir))
 
 
-def fetch(connection: sqlite3.Connection) -> tuple[Rows, Rows, Rows, Rows, Rows]:
+def fetch(connection: sqlite.Connection) -> tuple[Rows, Rows, Rows, Rows, Rows]:
     """The rows that `decode` needs. To be called inside a transaction: they belong together."""
     return (
         connection.execute("SELECT store_id FROM meta").fetchall(),
@@ -89,7 +88,7 @@ def decode(rows: tuple[Rows, Rows, Rows, Rows, Rows], path: str, names: frozense
         raise failure.damaged(path, error) from error
 
 
-def fetch_ledger(connection: sqlite3.Connection) -> Rows:
+def fetch_ledger(connection: sqlite.Connection) -> Rows:
     return connection.execute(_LEDGER).fetchall()
 
 
@@ -104,11 +103,11 @@ def decode_ledger(rows: Rows, path: str) -> tuple[Entry, ...]:
     return tuple(entries.values())
 
 
-def version(connection: sqlite3.Connection) -> str | None:
+def version(connection: sqlite.Connection) -> str | None:
     """The schema of an open database; None: it has none (a database of somebody else, or an empty one)."""
     try:
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.OperationalError as error:
+    except sqlite.OperationalError as error:
         if "no such table" in str(error):
             return None
         raise
@@ -116,7 +115,7 @@ def version(connection: sqlite3.Connection) -> str | None:
 
 
 def uri(path: str, mode: str) -> str:
-    """For sqlite3.connect: only what has a meaning in SQLite's URIs is quoted; urllib costs more than the whole read."""
+    """For sqlite.connect: only what has a meaning in SQLite's URIs is quoted; urllib costs more than the whole read."""
     quoted = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return f"file:{quoted}?mode={mode}"
 
@@ -153,7 +152,7 @@ def _decode_intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes])
     return Intent(tunnel, mark, slot, source, generation, bool(held), bool(withdrawn), started_boot, progress, known)
 
 
-def _look(state_dir: str | Path, timeout_s: float, question: Callable[[sqlite3.Connection], T]) -> T | None:
+def _look(state_dir: str | Path, timeout_s: float, question: Callable[[sqlite.Connection], T]) -> T | None:
     """Asks in one read transaction; None when there is no store."""
     if not place.is_there(state_dir):
         return None
@@ -162,7 +161,7 @@ def _look(state_dir: str | Path, timeout_s: float, question: Callable[[sqlite3.C
     while True:
         try:
             return _ask(path, question)
-        except sqlite3.Error as error:
+        except sqlite.Error as error:
             patience_s = timeout_s if failure.is_busy(error) else min(timeout_s, _UNFINISHED_S)
             may_pass = failure.is_busy(error) or failure.is_unfinished(error)
             if not may_pass or time.monotonic() - begun >= patience_s:
@@ -170,8 +169,8 @@ def _look(state_dir: str | Path, timeout_s: float, question: Callable[[sqlite3.C
         time.sleep(_PAUSE_S)
 
 
-def _ask(path: str, question: Callable[[sqlite3.Connection], T]) -> T:
-    connection = sqlite3.connect(uri(path, "ro"), timeout=0, isolation_level=None, uri=True)
+def _ask(path: str, question: Callable[[sqlite.Connection], T]) -> T:
+    connection = sqlite.connect(uri(path, "ro"), timeout=0, isolation_level=None, uri=True)
     try:
         connection.execute("BEGIN")
         found = version(connection)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import _sqlite3 as sqlite3  # as in `read`
-from collections.abc import Iterable, Mapping
-
 from reconciler.host.jsontext import dumps
 from reconciler.model.intent import Intent
 from reconciler.model.names import TunnelName
 from reconciler.store import sql
 from reconciler.store.document import encode_host, encode_tunnel, encode_vouched, prefix_lists
 from reconciler.store.stored import Source
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import _sqlite3 as sqlite3
+    from collections.abc import Iterable, Mapping
 
 
 def write_source(connection: sqlite3.Connection, source: Source) -> None:

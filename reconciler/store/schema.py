@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import _sqlite3 as sqlite3  # as in `read`
 import os
 import time
 
 from reconciler.store import failure, read, sql
 from reconciler.store.connect import transaction
 from reconciler.store.stored import SCHEMA
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import _sqlite3 as sqlite3
 
 
 def prepare(path: str) -> None:

@@ -7,9 +7,8 @@ changes a statement or a table: `python -m reconciler.store.statements` writes `
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BindParameter, ClauseElement, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
@@ -20,6 +19,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from reconciler.model.tunnel import Host
 from reconciler.store import tables as t
 from reconciler.store.document import encode_host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PER_TUNNEL, IN_ALL = 1000, 10_000  # lines of the history that are kept
 OF_GENERATIONS = ("saved", "created", "changed", "withdrawn")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Entry
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Host, Input
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SCHEMA = "0002"  # the revision of migrations/versions that this version reads and writes; they sort as text
 

@@ -10,9 +10,7 @@ import functools
 import time
 from _thread import RLock  # `threading` is 2 ms and gives nothing more here
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from reconciler.errors import Bug, StoreError
 from reconciler.model.intent import Vouched
@@ -20,11 +18,16 @@ from reconciler.model.ledger import Entry, is_ledger_key
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Desired
 from reconciler.store import change, failure, place, read
-from reconciler.store.change import Change, Moves, Who
+from reconciler.store.change import Change, Who
 from reconciler.store.commit import Commit
 from reconciler.store.desire import desire
 from reconciler.store.schema import prepare
 from reconciler.store.stored import TUNCTL, Actor, Ending, Event, Line, Saved, Stored, Terms
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from reconciler.store.change import Moves
 
 Names = Collection[TunnelName]
 P = ParamSpec("P")
@@ -74,7 +77,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def ensure_writable(self) -> None:

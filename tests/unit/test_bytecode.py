@@ -54,33 +54,48 @@ def copy(tmp_path: Path) -> Copy:
     return Copy(tmp_path)
 
 
-def test_what_was_imported_once_is_not_imported_again(copy: Copy) -> None:
-    first, second = copy.run("version"), copy.run("version")
-    assert first[:2] == second[:2] == (first[0], "")
+ALONE = {
+    "reconciler.__main__",
+    "reconciler.bytecode",
+    "reconciler.typed",
+    "reconciler.cli",
+    "reconciler.cli.short",
+}
+
+
+def test_what_a_run_needed_that_found_all_of_it_is_imported_no_more(copy: Copy) -> None:
+    first, second, third = copy.run("version"), copy.run("version"), copy.run("version")
+    assert first[:2] == second[:2] == third[:2] == (first[0], "")
     assert first[0].startswith("tunctl ")
-    assert "reconciler.cli.output" in first[2]
-    assert second[2] == {
-        "reconciler.__main__",
-        "reconciler.bytecode",
-        "reconciler.typed",
-        "reconciler.cli",
-        "reconciler.cli.short",
-    }
+    assert "reconciler.cli.output" in first[2] & second[2]
+    assert third[2] == ALONE
     assert copy.file().stat().st_mode & 0o777 == 0o644 & ~_umask()
 
 
-def test_a_command_that_needs_more_adds_it(copy: Copy) -> None:
+def test_what_waits_comes_from_the_file(copy: Copy) -> None:
     copy.run("version")
-    assert "reconciler.errors" not in copy.run("version")[2]
-    said = copy.run("--json", "version")[0]
-    assert said == copy.run("--json", "version")[0]
-    before = copy.file().stat().st_size
+    (copy.cache / f"errors.{sys.implementation.cache_tag}.pyc").unlink()
     copy.run("version")
-    assert copy.file().stat().st_size == before, "what is not needed today stays"
+    assert not list(copy.cache.glob("errors.*")), "Python would have compiled it again"
+
+
+def test_a_run_that_needs_more_adds_it_for_those_who_need_it(copy: Copy) -> None:
+    for _ in range(2):
+        copy.run("status")
+    assert copy.run("status")[2] == ALONE
+    small = copy.file("status").stat().st_size
+    said = copy.run("--json", "status")
+    assert "reconciler.report.statusjson" in said[2]
+    large = copy.file("status").stat().st_size
+    assert large > small
+    assert copy.run("status")[2] == ALONE, "not executed by all"
+    assert copy.run("--json", "status")[0] == said[0]
+    assert copy.file("status").stat().st_size == large
 
 
 def test_an_edited_source_is_read(copy: Copy) -> None:
-    copy.run("version")
+    for _ in range(2):
+        copy.run("version")
     source = copy.dir / "reconciler/errors.py"
     source.write_text(source.read_text() + '\nimport sys\n\nprint("edited", file=sys.stderr)\n')
     for _ in range(3):
@@ -88,8 +103,19 @@ def test_an_edited_source_is_read(copy: Copy) -> None:
     assert "reconciler.errors" not in copy.run("version")[2], "and is kept again"
 
 
-def test_a_source_that_is_gone_is_not_executed(copy: Copy) -> None:
+def test_an_edited_source_of_what_waits_is_read(copy: Copy) -> None:
     copy.run("version")
+    source = copy.dir / "reconciler/errors.py"
+    source.write_text(source.read_text() + '\nimport sys\n\nprint("edited", file=sys.stderr)\n')
+    before = copy.file().read_bytes()
+    assert copy.run("version")[1] == "edited"
+    assert copy.file().read_bytes() != before
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_source_that_is_gone_is_not_executed(copy: Copy, runs: int) -> None:
+    for _ in range(runs):
+        copy.run("version")
     (copy.dir / "reconciler/errors.py").unlink()
     with pytest.raises(subprocess.CalledProcessError) as error:
         copy.run("version")
@@ -99,10 +125,10 @@ def test_a_source_that_is_gone_is_not_executed(copy: Copy) -> None:
 def _shuffled(content: bytes) -> bytes:
     """Modules stand before those that they import, and one raises what nobody expects."""
     head = bytecode._HEAD
-    modules = marshal.loads(content[len(head) :])
+    modules, later = marshal.loads(content[len(head) :])
     name, path, is_package, stamp, _ = modules[0]
     bad = compile("half = 1\nraise ZeroDivisionError", path, "exec")
-    return head + marshal.dumps([*reversed(modules[1:]), (name, path, is_package, stamp, bad)])
+    return head + marshal.dumps(([*reversed(modules[1:]), (name, path, is_package, stamp, bad)], later))
 
 
 @pytest.mark.parametrize(
@@ -113,16 +139,19 @@ def _shuffled(content: bytes) -> bytes:
         lambda content: b"tunctl 0" + content[8:],
         lambda content: content[: len(bytecode._HEAD)] + b"N",
         lambda content: content[: len(bytecode._HEAD)] + marshal.dumps([1, 2]),
+        lambda content: content[: len(bytecode._HEAD)] + marshal.dumps(([], [(1, 2)])),
         lambda content: content[: len(bytecode._HEAD)] + os.urandom(64),
         _shuffled,
     ],
-    ids=["empty", "cut", "another form", "nothing", "other things", "noise", "shuffled"],
+    ids=["empty", "cut", "another form", "nothing", "other things", "other things that wait", "noise", "shuffled"],
 )
 def test_a_damaged_file_costs_time_only(copy: Copy, damage: Callable[[bytes], bytes]) -> None:
-    said = copy.run("version")[0]
+    for _ in range(2):
+        said = copy.run("version")[0]
     whole = copy.file().read_bytes()
     copy.file().write_bytes(damage(whole))
-    assert copy.run("version")[:2] == (said, "")
+    for _ in range(2):
+        assert copy.run("version")[:2] == (said, "")
     assert "reconciler.cli.output" not in copy.run("version")[2], "it is whole again"
 
 
@@ -152,9 +181,17 @@ def test_a_word_that_is_no_command_leaves_nothing(copy: Copy) -> None:
 
 
 def test_modules_that_are_there_are_left_alone() -> None:
-    kept = [("reconciler.errors", str(errors.__file__), False, (0, 0), compile("raise ZeroDivisionError", "x", "exec"))]
-    assert bytecode._execute(kept, "x") == kept
+    code = compile("raise ZeroDivisionError", "x", "exec")
+    assert bytecode._execute([bytecode.Module("reconciler.errors", str(errors.__file__), False, (0, 0), code)], "x")
     assert sys.modules["reconciler.errors"] is errors
+
+
+def test_what_fails_leaves_nothing() -> None:
+    good, bad = compile("there = 1", "x", "exec"), compile("raise ZeroDivisionError", "x", "exec")
+    modules = [bytecode.Module(f"reconciler.{name}", "x", False, (0, 0), code) for name, code in (("one", good), ("two", bad))]
+    assert not bytecode._execute(modules, "x")
+    assert not {"reconciler.one", "reconciler.two"} & sys.modules.keys()
+    assert not hasattr(sys.modules["reconciler"], "one")
 
 
 def _umask() -> int:

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from reconciler.kinds.owner import Owner, fingerprint
-from reconciler.model.digest import sha256_hex
+from reconciler.lean import sha256_hex
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 
