@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from reconciler.model.intent import Progress
 from reconciler.model.tunnel import Restart
 from reconciler.transitions import TRANSITIONS
+from reconciler.typed import NamedTuple
 
 
 class Seen(NamedTuple):

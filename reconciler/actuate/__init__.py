@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
 from reconciler.errors import LookAgain, TunctlError
 from reconciler.host.machine import Machine
 from reconciler.model.plan import Step
 from reconciler.model.resource import Verb
+from reconciler.typed import TYPE_CHECKING, Any, Protocol
 
 from . import address, addresses, forward, link, links, listen, nat, owner, peer, resolver, route, rule, sysctl, tuns, wireguard
 

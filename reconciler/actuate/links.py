@@ -3,7 +3,7 @@ way in it (16 ms for a TUN), a whole group waits once."""
 
 from __future__ import annotations
 
-import secrets
+import os
 
 from reconciler.actuate import link
 from reconciler.errors import TunctlError
@@ -42,12 +42,17 @@ def _delete_together(machine: Machine, found: Sequence[Link]) -> None:
         still = {state.ifindex for state in machine.rtnl.links() if aliases.get(state.ifindex) == state.alias}
         if len(still) < 2:
             return
-        group = secrets.randbits(30) | 1 << 30  # a number that nobody else has; u32, and ip(8) takes no negative ones
+        group = _number()
         machine.rtnl.batch([Message(nl_link.RTM_NEWLINK, 0, nl_link.wanted(index=one, group=group)) for one in sorted(still)])
         if _members(machine, group) <= still:
             machine.rtnl.request(nl_link.RTM_DELLINK, 0, nl_link.wanted(group=group))
     except (TunctlError, KernelError):
         return
+
+
+def _number() -> int:
+    """One that nobody else has. u32, and ip(8) takes no negative ones."""
+    return int.from_bytes(os.urandom(4), "big") >> 2 | 1 << 30
 
 
 def _members(machine: Machine, group: int) -> set[int]:

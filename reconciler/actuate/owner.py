@@ -23,7 +23,6 @@ from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 _HURRY_S = 0.5
 _NAME_S = 3.0
@@ -33,7 +32,7 @@ def create(machine: Machine, wanted: Owner) -> None:
     """Starts it and waits until its device has carrier (and a userspace WireGuard answers). StepFailed has its last words;
     LookAgain: while it was waited for, others have put another one in its place."""
     assert wanted.tunnel
-    log = machine.handles.directory(wanted.tunnel) / ownerlog.FILE
+    log = os.path.join(machine.handles.directory(wanted.tunnel), ownerlog.FILE)
     ownerlog.bound_log(log)
     before = machine.rtnl.link(name=wanted.dev)
     since = ownerlog.size(log)
@@ -67,14 +66,14 @@ def change(machine: Machine, wanted: Owner, found: Owner, fields: tuple[str, ...
     us, or who was killed while he did, is waited for. StepFailed has its last words."""
     if fields != ("ready",) or found.pid is None or found.start_ticks is None:
         raise Bug(f"{wanted}: a process cannot be changed ({', '.join(fields)})")
-    log = machine.handles.directory(wanted.mark.tunnel) / ownerlog.FILE
+    log = os.path.join(machine.handles.directory(wanted.mark.tunnel), ownerlog.FILE)
     try:
         readiness.wait(machine, wanted, (found.pid, found.start_ticks), ownerlog.size(log))
     except TunctlError as error:
         raise _failed(wanted, error, log, 0, ()) from None
 
 
-def _failed(wanted: Owner, error: TunctlError, log: Path, since: int, left: Iterable[str]) -> StepFailed:
+def _failed(wanted: Owner, error: TunctlError, log: str, since: int, left: Iterable[str]) -> StepFailed:
     """With what it said last, and what could not be taken back."""
     words = [f"{wanted}: {error.message}", *(f"  {line}" for line in ownerlog.tail(log, since=since)), *left]
     return StepFailed("\n".join(words), hint=error.hint or f"its output is in {log}")
@@ -131,12 +130,12 @@ def _forget(machine: Machine, owner: Owner) -> None:
         raise StepFailed(f"handles of {owner.mark.tunnel} could not be written: {error.strerror}") from error
 
 
-def _start(machine: Machine, wanted: Owner, log: os.PathLike[str]) -> Started:
+def _start(machine: Machine, wanted: Owner, log: str) -> Started:
     """Starts it, writes down who it is, and lets it run. StepFailed, Unavailable, NotPermitted."""
     program = _program(wanted)
     try:
         files.make_directory(machine.handles.directory(wanted.mark.tunnel))
-        output = ownerlog.open_for_writing(machine.handles.directory(wanted.mark.tunnel) / ownerlog.FILE)
+        output = ownerlog.open_for_writing(log)
     except OSError as error:
         raise StepFailed(f"{wanted}: its log {log} cannot be written: {error.strerror}") from error
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+from binascii import a2b_base64 as b64decode  # `base64` needs regular expressions for its other bases
 
 from reconciler.actuate import engine
 from reconciler.host.engine import NO_KEY, PeerChange

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from reconciler.actuate.meanwhile import waiting
@@ -48,7 +49,7 @@ def _listener(machine: Machine, wanted: Owner, since: int) -> Callable[[], None]
     tell, name = machine.said, wanted.mark.tunnel
     if tell is None:
         return lambda: None
-    follower = ownerlog.Follower(machine.handles.directory(name) / ownerlog.FILE, since)
+    follower = ownerlog.Follower(os.path.join(machine.handles.directory(name), ownerlog.FILE), since)
 
     def listen() -> None:
         for line in follower.lines():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 from reconciler.cli.output import Output
 from reconciler.errors import Bug, NotConverged, TunctlError
 from reconciler.loop import interrupt, orders
@@ -30,7 +28,9 @@ def ended(output: Output, work: Callable[[], int]) -> int:
     try:
         return work()
     except Interrupted as interrupted:
-        name = signal.Signals(interrupted.number).name
+        from signal import Signals
+
+        name = Signals(interrupted.number).name
         _say(output, NotConverged(f"interrupted by {name}", hint=GOES_ON))
         return 128 + interrupted.number
     except TimeIsUp as late:

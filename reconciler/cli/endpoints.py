@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import click
@@ -127,7 +128,7 @@ def _recorded(ctx: Context, path: str | None) -> tuple[Ports, tuple[str, ...]]:
     from reconciler.loop import manifests
 
     run_dir = ctx.session.run_dir
-    place = path or str(run_dir / record.FILE)
+    place = path or os.path.join(run_dir, record.FILE)
     recorded = bound.read(place, Handles(run_dir).boot_id)
     ports, left_out = manifests.reachable(_still_so(ctx, recorded, others=path is not None))
     if not ports:

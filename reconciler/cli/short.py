@@ -169,12 +169,10 @@ def _here(words: Words, output: Output) -> int | None:
     order = _order(words)
     if order is None:
         return None
-    from pathlib import Path
-
     from reconciler.cli.alone import carry_out
     from reconciler.loop.commands import Session
 
-    places = (Path(directory(words.state_dir, "STATE")), Path(directory(words.run_dir, "RUN")))
+    places = (directory(words.state_dir, "STATE"), directory(words.run_dir, "RUN"))
     return carry_out(Session(*places), order, output)
 
 

@@ -22,7 +22,7 @@ class Lines(NamedTuple):
 
     lines: tuple[Line, ...] = ()
 
-    def write(self, state_dir: Path) -> None:
+    def write(self, state_dir: str | Path) -> None:
         """What a full disk does not take is in the log anyway."""
         with suppress(StoreError), Store(state_dir) as store:
             store.chronicle(self.lines)

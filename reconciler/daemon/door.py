@@ -9,15 +9,12 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from reconciler.daemon import control
 from reconciler.daemon.control import MOST_CLIENTS, REQUEST_S, Client
 from reconciler.daemon.protocol import SOCKET
 from reconciler.lean import suppress
-from reconciler.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHUT_S = 1.0  # when nobody can be taken in, until the next try
 
@@ -27,9 +24,9 @@ Ordered = Callable[[socket.socket, bytes], None]
 class Door:
     """The control socket of one run directory."""
 
-    def __init__(self, selector: selectors.BaseSelector, run_dir: Path) -> None:
+    def __init__(self, selector: selectors.BaseSelector, run_dir: str | Path) -> None:
         self._selector = selector
-        self._run_dir = run_dir
+        self._run_dir = Path(run_dir)
         self._listener: socket.socket | None = None
         self._seen: os.stat_result | None = None  # of the socket as it lies there
         self._clients: set[Client] = set()

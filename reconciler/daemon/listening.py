@@ -39,13 +39,13 @@ Heard = Callable[[Due], None]
 class Ears:
     """Opened once; `know` after every pass."""
 
-    def __init__(self, selector: selectors.BaseSelector, run_dir: Path) -> None:
+    def __init__(self, selector: selectors.BaseSelector, run_dir: str | Path) -> None:
         self.ours: set[int] = set()  # netlink ports and pids of passes that are going on
         self._retired: dict[int, float] = {}  # of passes that ended: what they did may still be told
         self.culprits = Culprits()
         self._selector = selector
         self._ours = [
-            str(run_dir / name) for name in (LOCK, SOCKET)
+            os.path.join(run_dir, name) for name in (LOCK, SOCKET)
         ]  # in place of which others would find nobody, or another one
         self._known = Known()
         self._owners: dict[tuple[int, int], int] = {}  # pid and start ticks: pidfd

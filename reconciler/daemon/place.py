@@ -5,25 +5,22 @@ from __future__ import annotations
 
 import fcntl
 import os
+from pathlib import Path
 
 from reconciler.errors import Locked, Unavailable
 from reconciler.host import files, meters
 from reconciler.host.board import CONTESTED, LOCK
 from reconciler.host.holder import described, file_holder
 from reconciler.lean import suppress
-from reconciler.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Place:
     """One of them a daemon."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: str | Path) -> None:
         """Takes it. Locked when another daemon has it; Unavailable."""
-        self._run_dir = run_dir
-        self._descriptor = _taken(run_dir)
+        self._run_dir = Path(run_dir)
+        self._descriptor = _taken(self._run_dir)
 
     @property
     def is_there(self) -> bool:

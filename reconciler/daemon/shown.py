@@ -19,7 +19,7 @@ class Shown(NamedTuple):
     meter: Meter | None = None
     fights: tuple[Fight, ...] = ()
 
-    def write(self, run_dir: Path) -> None:
+    def write(self, run_dir: str | Path) -> None:
         """What cannot be written (a full disk) is shown later, and is in the log anyway."""
         with suppress(OSError):
             board.show(run_dir, self.fights)

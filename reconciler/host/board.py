@@ -51,11 +51,11 @@ def contested(run_dir: str | Path) -> tuple[Fight, ...]:
         return ()
 
 
-def show(run_dir: Path, fights: Sequence[Fight]) -> None:
+def show(run_dir: str | Path, fights: Sequence[Fight]) -> None:
     """OSError when it cannot be written."""
-    path = run_dir / CONTESTED
+    path = os.path.join(run_dir, CONTESTED)
     if fights:
         content = {"version": 1, "contested": [fight._asdict() for fight in fights]}
         files.replace(path, dumps(content).encode() + b"\n", 0o644, synced=False)
-    else:
-        path.unlink(missing_ok=True)
+    elif os.path.lexists(path):
+        os.unlink(path)

@@ -9,11 +9,11 @@ By ctypes: Python's fork knows no groups, and the C library's posix_spawn learne
 from __future__ import annotations
 
 import os
-import signal
 import struct
-from typing import TYPE_CHECKING, cast
 
+from reconciler.host.signals import signal
 from reconciler.lean import cache
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,8 @@ def _syscall() -> Callable[..., int]:
 
     function = ctypes.PyDLL(None).syscall  # keeps the interpreter's lock, as os.fork does: the child has it, too
     function.argtypes, function.restype = (ctypes.c_long, ctypes.c_char_p, ctypes.c_size_t), ctypes.c_long
-    return cast("Callable[..., int]", function)
+    call: Callable[..., int] = function
+    return call
 
 
 def fork_into(directory: str | None) -> int:

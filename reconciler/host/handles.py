@@ -67,13 +67,8 @@ class Handles:
                 self._boot_id = file.read().strip().decode()
         return self._boot_id
 
-    def directory(self, tunnel: TunnelName) -> Path:
+    def directory(self, tunnel: TunnelName) -> str:
         """The tunnel's own run directory; it need not exist."""
-        from pathlib import Path
-
-        return Path(self._directory(tunnel))
-
-    def _directory(self, tunnel: TunnelName) -> str:
         if not is_tunnel_name(tunnel):
             raise ValueError(f"{tunnel!r} is no tunnel name")
         return os.path.join(self._tunnels, tunnel)
@@ -92,7 +87,7 @@ class Handles:
         return handle
 
     def _look(self, tunnel: TunnelName) -> Handle | None:
-        path = os.path.join(self._directory(tunnel), FILE)
+        path = os.path.join(self.directory(tunnel), FILE)
         signature = _signature(path)
         known = self._memory.get(tunnel)
         if known and (signature is None or signature == known[1]):
@@ -105,7 +100,7 @@ class Handles:
 
     def put(self, handle: Handle) -> None:
         """Writes the file, then remembers. Nothing is written when it says so already. OSError when it cannot."""
-        directory = self._directory(handle.name)
+        directory = self.directory(handle.name)
         path = os.path.join(directory, FILE)
         self._sweep(handle.name, directory, path)
         known = self._memory.get(handle.name)
@@ -151,17 +146,21 @@ class Handles:
             os.lstat(directory)
         except FileNotFoundError:
             return
-        if directory.is_symlink():
-            directory.unlink()
+        if os.path.islink(directory):
+            os.unlink(directory)
             return
-        from shutil import rmtree  # follows no symlink
+        try:
+            for name in os.listdir(directory):
+                os.unlink(os.path.join(directory, name))
+            os.rmdir(directory)
+        except OSError:  # something in it is no file, or came meanwhile
+            from shutil import rmtree  # follows no symlink
 
-        rmtree(directory)
+            rmtree(directory)
 
     def move_aside(self, tunnel: TunnelName) -> None:
         """A writer puts a file that cannot be used out of the way; the last such file is kept beside for whoever asks why."""
-        path = self.directory(tunnel) / FILE
-        aside = path.with_name(ASIDE)
+        path, aside = (os.path.join(self.directory(tunnel), name) for name in (FILE, ASIDE))
         self._corrupt.discard(tunnel)
         try:
             os.rename(path, aside)
@@ -172,10 +171,10 @@ class Handles:
                 raise
             from shutil import rmtree
 
-            if aside.is_dir() and not aside.is_symlink():
+            if os.path.isdir(aside) and not os.path.islink(aside):
                 rmtree(aside)
             else:
-                aside.unlink()
+                os.unlink(aside)
             os.rename(path, aside)
 
     def warn(self, tunnel: TunnelName, subject: str, text: str) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from reconciler.host import children, clone, limits, mounts, process
+from reconciler.host.signals import signal
 from reconciler.lean import suppress
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import NoReturn
 
 _UMASK = 0o022
 _INTERRUPTS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)

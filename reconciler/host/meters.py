@@ -21,7 +21,7 @@ _VERSION = 1
 _MOST_BYTES = 4 << 20
 
 
-def show(run_dir: Path, meter: Meter) -> None:
+def show(run_dir: str | Path, meter: Meter) -> None:
     """Replaces what was shown before. OSError when it cannot be written."""
     work = meter.work
     document = {
@@ -34,12 +34,14 @@ def show(run_dir: Path, meter: Meter) -> None:
         "repairs": [[*key, count] for key, count in work.repairs.items()],
         "failures": [[*key, count] for key, count in work.failures.items()],
     }
-    files.replace(run_dir / FILE, json.dumps(document).encode() + b"\n", 0o644, synced=False)
+    files.replace(os.path.join(run_dir, FILE), json.dumps(document).encode() + b"\n", 0o644, synced=False)
 
 
-def hide(run_dir: Path) -> None:
+def hide(run_dir: str | Path) -> None:
     """Nobody counts any more."""
-    (run_dir / FILE).unlink(missing_ok=True)
+    path = os.path.join(run_dir, FILE)
+    if os.path.lexists(path):
+        os.unlink(path)
 
 
 def shown(run_dir: str | Path) -> Meter | None:

@@ -21,7 +21,7 @@ _CUT = "(log capture truncated)"
 _MOST_FOLLOWED = 200  # lines of one start
 
 
-def open_for_writing(path: Path) -> int:
+def open_for_writing(path: str | Path) -> int:
     """A descriptor that appends, mode 0600. Whatever else stands there (a symlink, a FIFO) is taken away first."""
     for last in (False, True):
         try:
@@ -41,7 +41,7 @@ def open_for_writing(path: Path) -> int:
     raise FileExistsError(f"{path} is taken by something that is no file of ours")
 
 
-def bound_log(path: Path, limit: int = LIMIT) -> None:
+def bound_log(path: str | Path, limit: int = LIMIT) -> None:
     """Keeps the end of a log that grew over the limit. The owner appends, so it goes on writing to the same file."""
     with suppress(OSError):
         descriptor = os.open(path, _FLAGS | os.O_RDWR)
@@ -62,7 +62,7 @@ def size(path: str | Path) -> int:
     return 0
 
 
-def tail(path: Path, lines: int = 12, since: int = 0) -> list[str]:
+def tail(path: str | Path, lines: int = 12, since: int = 0) -> list[str]:
     """The last lines written after byte `since`, safe to print: control characters and broken UTF-8 are made visible."""
     content, cut = b"", False
     with suppress(OSError):
@@ -83,7 +83,7 @@ def tail(path: Path, lines: int = 12, since: int = 0) -> list[str]:
 class Follower:
     """Hands over what is written to a log from byte `since` on, line by line, as it comes."""
 
-    def __init__(self, path: Path, since: int) -> None:
+    def __init__(self, path: str | Path, since: int) -> None:
         self._path, self._at = path, since
         self._begun = b""  # a line that is not whole yet
         self._left = _MOST_FOLLOWED

@@ -42,7 +42,7 @@ def write(run_dir: str | Path, name: TunnelName, pulse: Pulse) -> None:
     files.replace(_path(run_dir, name), dumps(document).encode() + b"\n", 0o644)
 
 
-def drop(run_dir: Path, name: TunnelName) -> None:
+def drop(run_dir: str | Path, name: TunnelName) -> None:
     """Nothing that was before counts any more."""
     with suppress(OSError):
         os.unlink(_path(run_dir, name))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 
 from reconciler.host import process
 from reconciler.host.process import Process
+from reconciler.host.signals import signal
 
 _ROUND_S = 0.05  # between two scans for processes that were forked meanwhile
 KILL_S = 2.0  # what SIGKILL may take; longer is a process in uninterruptible sleep

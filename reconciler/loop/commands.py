@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import InvalidFile, StoreError, TunctlError, UsageError
 from reconciler.host import accounts, pulses
@@ -25,6 +24,7 @@ from reconciler.store.desire import desire
 from reconciler.store.read import read
 from reconciler.store.stored import Actor, Stored
 from reconciler.store.write import Store
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -41,8 +41,8 @@ _NAME_S = 0.5  # for the name of whoever asks: the history can do without
 class Session(NamedTuple):
     """Where a command works, and for whom."""
 
-    state_dir: Path
-    run_dir: Path
+    state_dir: str | Path
+    run_dir: str | Path
     lock_timeout_s: float = 2.0
     fault: Fault | None = None
     uid: int | None = None  # for whom, when that is not whoever runs this process

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
-from typing import NamedTuple
 
 from reconciler.errors import StepFailed, UsageError
+from reconciler.host.signals import signal
+from reconciler.typed import NamedTuple
 
 VARIABLE = "TUNCTL_FAULT"
 POINTS = ("stored", "observed", "acted", "verified", "recorded")

@@ -20,7 +20,7 @@ class Gauged(NamedTuple):
     meter: Meter | None  # None: no daemon runs, or it has shown nothing
 
 
-def gauge(state_dir: Path, run_dir: Path) -> Gauged:
+def gauge(state_dir: str | Path, run_dir: str | Path) -> Gauged:
     """As it is now; within a second whatever hangs. StoreError."""
     host = look(state_dir, run_dir)
     return Gauged(host, meters.shown(run_dir) if host.keeper is not None else None)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import _thread
 import os
-import signal
 import sys
 import time
+
+from reconciler.host.signals import signal
 
 _SOON_S = 0.01  # by then Python has left the place where it drops exceptions
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.errors import NotConverged, StoreError, UsageError
+from reconciler.host.signals import signal
 from reconciler.loop import commands, salvage
 from reconciler.loop.commands import Done, Session
 from reconciler.loop.interrupt import TimeIsUp
@@ -18,6 +17,7 @@ from reconciler.model.order import Order
 from reconciler.model.plan import Outcome, Plan
 from reconciler.report import changes as report
 from reconciler.report.paint import Paint
+from reconciler.typed import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

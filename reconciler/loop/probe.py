@@ -62,7 +62,7 @@ class _Patient(NamedTuple):
     before: Pulse | None
 
 
-def make_round(run_dir: Path, stored: Stored, only: Collection[TunnelName] | None = None) -> Round:
+def make_round(run_dir: str | Path, stored: Stored, only: Collection[TunnelName] | None = None) -> Round:
     """Of all tunnels that are due, or of those of them in `only`. NotObserved when not even the links can be seen."""
     with Machine(run_dir) as machine:
         boot_id = machine.handles.boot_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import Foreign, NotConverged, PortTaken, TunctlError
 from reconciler.host import process
@@ -13,7 +12,6 @@ from reconciler.kinds.resolver import Resolver
 from reconciler.loop import part, remember
 from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
-from reconciler.loop.queue import Rest
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.facts import Unknown
 from reconciler.model.intent import Progress
@@ -24,9 +22,12 @@ from reconciler.model.resource import Verb
 from reconciler.store.book import Book
 from reconciler.store.stored import Line, Stored
 from reconciler.store.write import Store
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
+
+    from reconciler.loop.queue import Rest
 
 _ADOPT = "if its store was lost: `tunctl apply --adopt` takes over what that has left"
 _GROUND = ("route", "rule")

@@ -4,7 +4,6 @@ that was so already."""
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import StepFailed, TunctlError
 from reconciler.host import ownerlog
@@ -14,16 +13,18 @@ from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
 from reconciler.lean import suppress
 from reconciler.loop import hints
-from reconciler.loop.queue import Rest
 from reconciler.loop.settled import addresses, is_recorded, is_steady
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
 from reconciler.store.stored import Ending, Line
 from reconciler.store.write import Store
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+
+    from reconciler.loop.queue import Rest
 
 
 def owners(machine: Machine, now: Survey) -> None:
@@ -86,7 +87,7 @@ def vouched(store: Store, now: Survey) -> None:
 def _bound_log(machine: Machine, name: TunnelName) -> None:
     """A program that talks much must not fill the disk."""
     with suppress(OSError):
-        ownerlog.bound_log(machine.handles.directory(name) / ownerlog.FILE)
+        ownerlog.bound_log(os.path.join(machine.handles.directory(name), ownerlog.FILE))
 
 
 def _drop(machine: Machine, name: TunnelName) -> None:

@@ -48,7 +48,7 @@ def is_there(state_dir: str | Path) -> bool:
     return file.st_size > 0
 
 
-def make(state_dir: Path) -> None:
+def make(state_dir: str | Path) -> None:
     """The directory (0755) and an empty database (0644), whatever the umask; what is there already stays as it is."""
     path = database(state_dir)
     try:
@@ -62,14 +62,14 @@ def make(state_dir: Path) -> None:
         raise refused(error, path) from error
 
 
-def ensure_allowed(state_dir: Path) -> None:
+def ensure_allowed(state_dir: str | Path) -> None:
     """StoreError unless we may write here: owner, mode, a file system that is not read-only."""
     for place in (database(state_dir), str(state_dir)):
         if not os.access(place, os.W_OK, effective_ids=True):
             raise StoreError(f"{place} cannot be written", hint=_HINT)
 
 
-def ensure_room(state_dir: Path) -> None:
+def ensure_room(state_dir: str | Path) -> None:
     """StoreError unless a change could be stored now: asked before the machine is changed, and changes nothing."""
     try:
         _probe_room(str(state_dir))

@@ -10,7 +10,6 @@ import functools
 import time
 from _thread import RLock  # `threading` is 2 ms and gives nothing more here
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from reconciler.errors import Bug, StoreError
 from reconciler.model.intent import Vouched
@@ -23,14 +22,17 @@ from reconciler.store.commit import Commit
 from reconciler.store.desire import desire
 from reconciler.store.schema import prepare
 from reconciler.store.stored import TUNCTL, Actor, Ending, Event, Line, Saved, Stored, Terms
+from reconciler.typed import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Concatenate, ParamSpec, Self
 
     from reconciler.store.change import Moves
 
+    P = ParamSpec("P")
+
 Names = Collection[TunnelName]
-P = ParamSpec("P")
 R = TypeVar("R")
 
 _MAX_WAIT_S = 20.0  # for the other threads of this process; each has its turn for milliseconds
@@ -58,14 +60,14 @@ def _in_turn(method: Callable[Concatenate[Store, P], R]) -> Callable[Concatenate
 class Store:
     """The open store. Threads may share it. Errors: StoreError, and what a method names."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: str | Path) -> None:
         """Does nothing yet: what only looks creates nothing."""
         self.state_dir = state_dir
         self._path = place.database(state_dir)
         self._is_made = False
 
     @classmethod
-    def open(cls, state_dir: Path) -> Self:
+    def open(cls, state_dir: str | Path) -> Self:
         """Makes the store where there is none, migrates an older one, finishes what a killed writer left. StoreError."""
         store = cls(state_dir)
         store._make_ready()
@@ -102,7 +104,7 @@ class Store:
         """As read.ledger; put right as by `stored`."""
         return self._recovered(read.ledger)
 
-    def _recovered(self, reading: Callable[[Path], R]) -> R:
+    def _recovered(self, reading: Callable[[str | Path], R]) -> R:
         try:
             return reading(self.state_dir)
         except failure.Recoverable:

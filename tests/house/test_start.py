@@ -45,6 +45,10 @@ addresses = ["10.9.0.2/32"]
 [[tunnels.demo.routes]]
 to = ["10.20.0.0/16"]
 """
+HEAVY = frozenset(
+    ("re", "typing", "enum", "signal", "socket", "selectors", "pathlib", "shutil", "subprocess", "json", "hashlib", "secrets",
+     "inspect", "ctypes", "threading", "tomllib", "pydantic_core", "click")
+)  # fmt: skip
 LISTED = """
 [[tunnels.listed.routes]]
 to_file = "list.txt"
@@ -131,6 +135,23 @@ def test_a_list_of_prefixes_that_changed_is_no_reason_to_read_the_file(host: Hos
         "reconciler.config.files",
         "reconciler.config.prefixfile",
     }
+
+
+def test_what_changes_something_needs_little_more_of_python() -> None:
+    """Of what is a good part of a bare interpreter."""
+    with world.new_host("changes") as host:
+        bare = imported(host, "pass")[0]
+        host.write("list.txt", "10.30.0.0/16\n")
+        path = host.write("d.toml", DESIRED.replace("demo", "listed") + LISTED)
+        host.tunctl("apply", path)
+        host.write("list.txt", "10.31.0.0/16\n")
+        for words in (["apply", path], ["down", "listed"], ["up", "listed"], ["reconcile"]):
+            if words == ["reconcile"]:
+                host.ip("link delete tun-listed")
+            loaded, printed = imported(host, RUN, *words)
+            assert "tun-listed" in printed
+            assert "reconciler.store.commit" in loaded
+            assert {name.partition(".")[0] for name in loaded - bare} & HEAVY == set(), words
 
 
 @pytest.mark.parametrize("words", ["apply FILE", "reconcile", "down other", "up other"])
