@@ -69,7 +69,8 @@ def _told(connection: socket.socket, voice: Voice) -> int:
     """Everything that it says, to the exit code."""
     for frame in _frames(connection):
         if "step" in frame:
-            voice.data(painted(text, voice.paint) for text in str(frame["step"]["text"]).split("\n"))
+            lines = str(frame["step"]["text"]).split("\n")
+            voice.data((painted(text, voice.paint) for text in lines) if voice.paint.on else lines)
         elif "log" in frame:
             log = frame["log"]
             voice.note(str(log["level"]), str(log["message"]), log["tunnel"])

@@ -35,9 +35,10 @@ class Routes(NamedTuple):
         for packed, length in self.prefixes:
             yield _new(Route, (tunnel, packed, length, *rest))
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, sign: str = "") -> Iterator[str]:
         before, after = self.like.words
-        return (f"{before}{brief}{after}" for brief in self.prefixes.briefs())
+        begin = sign + before
+        return (f"{begin}{brief}{after}" for brief in self.prefixes.briefs())
 
     @property
     def number(self) -> int:

@@ -6,7 +6,11 @@ only where somebody looks at single ones.
 
 from __future__ import annotations
 
-from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, ntop, unpack
+from _operator import add
+from _socket import inet_ntop  # as in `prefix`
+from itertools import repeat
+
+from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, unpack
 from reconciler.model.records import apart, columns, ordered, place, split
 from reconciler.typed import TYPE_CHECKING
 
@@ -147,12 +151,14 @@ class Prefixes:
 
     def briefs(self) -> Iterator[str]:
         """`brief` of each."""
-        for mine, stride in (self._table(size) for size in _SIZES):
-            end = stride - 1
-            lengths = {length: f"/{length}" for length in self.lengths(end)} | {end * 8: ""}
-            for at in range(0, len(mine), stride):
-                packed, length = mine[at : at + end], mine[at + end]
-                yield ntop(packed) + lengths[length] if length else Prefix(packed, length).brief
+        for size, family in zip(_SIZES, (AF_INET, AF_INET6), strict=True):
+            mine, stride = self._table(size)
+            ends = {length: f"/{length}" for length in self.lengths(size)} | {size * 8: ""}
+            if mine[size : size + 1] == b"\0":  # the first one is everything
+                yield Prefix(bytes(size), 0).brief
+                mine = mine[stride:]
+            addresses = split(columns(mine, stride, tuple(range(size))), size)
+            yield from map(add, map(inet_ntop, repeat(family), addresses), map(ends.__getitem__, mine[size::stride]))
 
     def __bool__(self) -> bool:
         return bool(self.v4 or self.v6)

@@ -79,8 +79,8 @@ class Many(Resource, Protocol):
 
     def each(self) -> Iterator[Resource]: ...
 
-    def lines(self) -> Iterator[str]:
-        """What `str` says of each."""
+    def lines(self, sign: str = "") -> Iterator[str]:
+        """What `str` says of each, behind this."""
 
 
 def is_many(resource: Resource) -> TypeGuard[Many]:

@@ -42,7 +42,7 @@ def _lines(step: Step) -> Iterator[str]:
     """One for each object it is about."""
     many = step.resource
     if is_many(many):
-        yield from (f"{step.verb.value} {line}" for line in many.lines())
+        yield from many.lines(f"{step.verb.value} ")
     else:
         yield step_line(step)
 
