@@ -131,18 +131,19 @@ def _check(status: os.stat_result, path: str) -> None:
         raise PermissionError(errno.EPERM, "is writable by everybody", path)
 
 
-def make_directory(path: str | Path, mode: int = 0o755) -> None:
+def make_directory(path: str | Path, mode: int = 0o755) -> bool:
     """The directory and its missing parents, with exactly this mode whatever the umask; an existing one must be ours.
 
-    One of ours with a wider mode is narrowed; a symlink or somebody else's directory is refused.
+    One of ours with a wider mode is narrowed; a symlink or somebody else's directory is refused. → whether it was made.
     """
-    parent = os.path.dirname(os.path.abspath(path))
-    if not os.path.exists(parent):
-        make_directory(parent, mode)
     try:
         os.mkdir(path, mode & 0o700)
+        is_new = True
     except FileExistsError:
-        pass
+        is_new = False
+    except FileNotFoundError:
+        make_directory(os.path.dirname(os.path.abspath(path)), mode)
+        return make_directory(path, mode)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
@@ -152,3 +153,4 @@ def make_directory(path: str | Path, mode: int = 0o755) -> None:
             os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
+    return is_new

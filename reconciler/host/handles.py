@@ -9,7 +9,7 @@ import errno
 import os
 
 from reconciler.host import cgroup, files
-from reconciler.host.jsontext import dumps, loads
+from reconciler.host.jsontext import lines, loads
 from reconciler.lean import suppress
 from reconciler.model.names import IfName, TunnelName, is_tunnel_name
 from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
@@ -54,6 +54,7 @@ class Handles:
         self._tunnels = os.path.join(run_dir, "tunnels")  # text: pathlib costs `status` a fifteenth of its time
         self._boot_id = ""
         self._memory: dict[TunnelName, tuple[Handle, _Signature | None]] = {}
+        self._there: set[str] | None = None  # tunnels that had a directory when this turn began
         self._looked: set[TunnelName] = set()  # their files were read in this turn: nobody else writes them meanwhile
         self._swept: dict[TunnelName, int] = {}  # how their directories were when nothing was left over in them: mtime_ns
         self._warnings: dict[tuple[TunnelName, str], str] = {}
@@ -71,10 +72,11 @@ class Handles:
         """The tunnel's own run directory; it need not exist."""
         if not is_tunnel_name(tunnel):
             raise ValueError(f"{tunnel!r} is no tunnel name")
-        return os.path.join(self._tunnels, tunnel)
+        return f"{self._tunnels}/{tunnel}"
 
     def look_again(self) -> None:
         """A turn begins: whoever had the one before may have written."""
+        self._there = None
         self._looked.clear()
 
     def get(self, tunnel: TunnelName) -> Handle | None:
@@ -87,8 +89,8 @@ class Handles:
         return handle
 
     def _look(self, tunnel: TunnelName) -> Handle | None:
-        path = os.path.join(self.directory(tunnel), FILE)
-        signature = _signature(path)
+        path = f"{self.directory(tunnel)}/{FILE}"
+        signature = _signature(path) if self._may_have_any(tunnel) else None
         known = self._memory.get(tunnel)
         if known and (signature is None or signature == known[1]):
             return known[0]
@@ -98,15 +100,27 @@ class Handles:
         self._memory[tunnel] = (handle, signature)
         return handle
 
+    def _may_have_any(self, tunnel: TunnelName) -> bool:
+        """One list of all directories instead of a look for each that is not there."""
+        if self._there is None:
+            try:
+                self._there = set(os.listdir(self._tunnels))
+            except FileNotFoundError:
+                self._there = set()
+            except OSError:
+                return True
+        return tunnel in self._there
+
     def put(self, handle: Handle) -> None:
         """Writes the file, then remembers. Nothing is written when it says so already. OSError when it cannot."""
         directory = self.directory(handle.name)
-        path = os.path.join(directory, FILE)
-        self._sweep(handle.name, directory, path)
+        path = f"{directory}/{FILE}"
         known = self._memory.get(handle.name)
         if known and known[0] == handle and known[1] is not None and known[1] == _signature(path):
+            self._sweep(handle.name, directory, path)
             return
-        files.make_directory(directory)
+        if not files.make_directory(directory):
+            self._sweep(handle.name, directory, path)
         if handle.name in self._corrupt:
             self.move_aside(handle.name)
         try:
@@ -214,10 +228,11 @@ class Handles:
 
 
 def _signature(path: str | Path) -> _Signature | None:
-    with suppress(OSError):
+    try:
         status = os.lstat(path)
-        return status.st_mtime_ns, status.st_ino, status.st_size
-    return None
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _changed_ns(directory: str) -> int | None:
@@ -227,10 +242,7 @@ def _changed_ns(directory: str) -> int | None:
 
 
 def _encode(handle: Handle) -> bytes:
-    """A line for each field: `json` itself would indent at a tenth of the speed."""
-    document: dict[str, Any] = {"version": _VERSION, **handle._asdict()}
-    lines = ",\n".join(f' "{name}": {dumps(document[name])}' for name in sorted(document))
-    return f"{{\n{lines}\n}}\n".encode()
+    return lines({"version": _VERSION, **handle._asdict()}).encode()
 
 
 def _decode(content: bytes) -> Handle:

@@ -31,12 +31,14 @@ try:
     _scan: Any = make_scanner(_Plain)  # type: ignore[arg-type]
     _encode: Any = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, False)
     _encode_sorted: Any = make_encoder(None, _refuse, encode_basestring_ascii, None, ":", ",", True, False, False)
+    _encode_lines: Any = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ",\n ", True, False, False)
 except (ImportError, TypeError, AttributeError):  # another Python: these are not promised to anybody
     import json
 
     _scan = json.JSONDecoder().raw_decode
     _encode = json.JSONEncoder(default=_refuse, allow_nan=False).iterencode
     _encode_sorted = json.JSONEncoder(default=_refuse, allow_nan=False, sort_keys=True, separators=(",", ":")).iterencode
+    _encode_lines = json.JSONEncoder(default=_refuse, allow_nan=False, sort_keys=True, separators=(",\n ", ": ")).iterencode
 
 
 def loads(text: str) -> Any:
@@ -61,3 +63,9 @@ def dumps(document: Any) -> str:
 def canonical(document: Any) -> str:
     """The shortest text, always the same for the same document: sorted keys, no blanks."""
     return "".join(_encode_sorted(document, 0))
+
+
+def lines(document: dict[str, Any]) -> str:
+    """A document for people, too: sorted keys, a line for each. `json` itself would indent at a tenth of the speed."""
+    text = "".join(_encode_lines(document, 0))
+    return f"{{\n {text[1:-1]}\n}}\n"

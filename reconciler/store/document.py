@@ -45,7 +45,10 @@ _decoded: dict[str, Tunnel] = {}
 
 def encode_tunnel(tunnel: Tunnel) -> str:
     """Tunnel → document. The contents of its prefix files are not in it: see `prefix_lists`."""
-    return canonical(_encode(tunnel))
+    text = canonical(_encode(tunnel))
+    if not tunnel.prefix_files:
+        _remember(text, tunnel)
+    return text
 
 
 def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
@@ -56,10 +59,14 @@ def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
     if '"digest"' in text:  # it has prefix files, whose contents are not in it
         return _tunnel(text, lists)
     if text not in _decoded:
-        if len(_decoded) >= _MOST_DECODED:
-            _decoded.clear()
-        _decoded[text] = _tunnel(text, lists)
+        _remember(text, _tunnel(text, lists))
     return _decoded[text]
+
+
+def _remember(text: str, tunnel: Tunnel) -> None:
+    if len(_decoded) >= _MOST_DECODED:
+        _decoded.clear()
+    _decoded[text] = tunnel
 
 
 def _tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:

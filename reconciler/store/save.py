@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.host.jsontext import dumps
-from reconciler.model.intent import Intent
+from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
 from reconciler.store import sql
 from reconciler.store.document import encode_host, encode_tunnel, encode_vouched, prefix_lists
@@ -26,12 +26,15 @@ def write_intents(
 ) -> tuple[Intent, ...]:
     """Writes those that are not as before, and returns them. Their sources must be there."""
     differing = tuple(intent for intent in after if before.get(intent.name) != intent)
+    if all(i.name in before and before[i.name]._replace(progress=i.progress) == i for i in differing):  # most: how they got on
+        connection.executemany(sql.SET_PROGRESS, [{"intent": i.name, **_progress(i.progress)} for i in differing])
+        return differing
     wished = [i for i in differing if i.name not in before or before[i.name].tunnel != i.tunnel]
     moved = [i.name for i in wished if i.name in before and before[i.name].tunnel.interface != i.tunnel.interface]
     connection.executemany(sql.FREE_INTERFACE, [{"intent": name} for name in moved])  # first: two may swap theirs
     withdrawn_first = sorted(differing, key=lambda intent: not intent.withdrawn)  # one may leave its interface to another
     connection.executemany(sql.PUT_INTENT, map(_row, withdrawn_first))
-    _write_lists(connection, wished)
+    _write_lists(connection, before, wished)
     return differing
 
 
@@ -53,15 +56,21 @@ def _row(intent: Intent) -> dict[str, object]:
         "held": intent.held,
         "withdrawn": intent.withdrawn,
         "started_boot": intent.started_boot,
-        **intent.progress._asdict(),
-        "last_addresses": dumps(intent.progress.last_addresses),
+        **_progress(intent.progress),
         "vouched": encode_vouched(intent.vouched),
     }
 
 
-def _write_lists(connection: sqlite3.Connection, intents: Iterable[Intent]) -> None:
+def _progress(progress: Progress) -> dict[str, object]:
+    return {**progress._asdict(), "last_addresses": dumps(progress.last_addresses)}
+
+
+def _write_lists(connection: sqlite3.Connection, before: Mapping[TunnelName, Intent], intents: Iterable[Intent]) -> None:
     for intent in intents:
         lists = prefix_lists(intent.tunnel)
-        connection.execute(sql.UNLINK_LISTS, {"intent": intent.name})
+        if intent.name in before and before[intent.name].tunnel.prefix_files:
+            connection.execute(sql.UNLINK_LISTS, {"intent": intent.name})
+        if not lists:
+            continue
         connection.executemany(sql.PUT_LIST, [{"digest": digest, "packed": packed} for digest, packed in lists.items()])
         connection.executemany(sql.LINK_LIST, [{"intent": intent.name, "digest": digest} for digest in lists])

@@ -41,6 +41,10 @@ started_boot = excluded.started_boot, state = excluded.state, since_us = exclude
 excluded.up_since_us, attempt = excluded.attempt, next_retry_us = excluded.next_retry_us, error = excluded.error, worked
 = excluded.worked, last_addresses = excluded.last_addresses, vouched = excluded.vouched"""
 
+SET_PROGRESS = """
+UPDATE intent SET state=:state, since_us=:since_us, up_since_us=:up_since_us, attempt=:attempt,
+next_retry_us=:next_retry_us, error=:error, worked=:worked, last_addresses=:last_addresses WHERE intent.name = :intent"""
+
 DELETE_INTENT = """
 DELETE FROM intent WHERE intent.name = :intent"""
 

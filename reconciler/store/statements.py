@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.dialects.sqlite.dml import Insert
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from reconciler.model.intent import Progress
 from reconciler.model.tunnel import Host
 from reconciler.store import tables as t
 from reconciler.store.document import encode_host
@@ -59,6 +60,9 @@ STATEMENTS: dict[str, ClauseElement] = {
     "SOURCES_OF_INTENTS": select(t.intent.c.name, t.intent.c.source),
     "FREE_INTERFACE": update(t.intent).where(t.intent.c.name == bindparam("intent")).values(interface=None),
     "PUT_INTENT": _put(t.intent),
+    "SET_PROGRESS": update(t.intent)
+    .where(t.intent.c.name == bindparam("intent"))
+    .values({field: bindparam(field) for field in Progress._fields}),
     "DELETE_INTENT": delete(t.intent).where(t.intent.c.name == bindparam("intent")),
     "PUT_LIST": _new(t.prefix_list).on_conflict_do_nothing(),
     "UNLINK_LISTS": delete(t.intent_prefix_list).where(t.intent_prefix_list.c.intent == bindparam("intent")),
