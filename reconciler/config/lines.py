@@ -1,9 +1,10 @@
-"""Which line of a TOML text each key stands on. ``tomllib`` does not say; only called when there is something to report."""
+"""Which line of a TOML text each key stands on. ``tomli`` does not say; only called when there is something to report."""
 
 from __future__ import annotations
 
 import re
-import tomllib
+
+import tomli
 
 from reconciler.typed import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ class _Frame:
 
 
 class _Scan:
-    """One walk over the tokens of a text that ``tomllib`` has accepted."""
+    """One walk over the tokens of a text that ``tomli`` has accepted."""
 
     def __init__(self, text: str) -> None:
         self.lines: dict[Path, int] = {}
@@ -132,12 +133,12 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
 def _unquoted(word: str) -> str:
     if word[0] not in "\"'":
         return word
-    return str(tomllib.loads(f"k={word}")["k"]) if "\\" in word else word[1:-1]
+    return str(tomli.loads(f"k={word}")["k"]) if "\\" in word else word[1:-1]
 
 
 def key_lines(text: str) -> dict[Path, int]:
     """Path → line (from 1) of every table, key and array element of a valid TOML text; array elements by index."""
     try:
         return _Scan(text).run()
-    except StopIteration:  # cut off in the middle: not a text that tomllib accepts
+    except StopIteration:  # cut off in the middle: not a text that tomli accepts
         return {}

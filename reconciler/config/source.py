@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tomllib
 from typing import TYPE_CHECKING, BinaryIO
+
+import tomli
 
 from reconciler.config import files
 from reconciler.config.files import Unreadable
@@ -24,7 +25,7 @@ _DEEP_KEY = re.compile(
 )  # a DNS name has 127 parts at most
 _TWICE = r"Cannot declare \((.*)\) twice"
 _QUOTED = r"'([^']*)'"
-_PLAINER = (  # tomllib's words → ours
+_PLAINER = (  # tomli's words → ours
     ("Cannot overwrite a value", "a key of this name stands here already"),
     ("Cannot mutate immutable namespace .*", "this table is complete already (it was written inline)"),
 )
@@ -132,9 +133,9 @@ def _parsed(read: list[tuple[str, str, bytes]], findings: Findings) -> list[Docu
     for file, base, content in read:
         try:
             text = files.decoded(content)
-            if _DEEP_KEY.search(text):  # tomllib would take the square of its length in time and memory
+            if _DEEP_KEY.search(text):  # tomli would take the square of its length in time and memory
                 raise RecursionError
-            result.append(Document(file, base, text, tomllib.loads(text)))
+            result.append(Document(file, base, text, tomli.loads(text)))
         except Unreadable as error:
             findings.errors.append(Problem(file, _line_in(str(error)), "", str(error)))
         except RecursionError:
@@ -150,7 +151,7 @@ def _line_in(message: str) -> int:
 
 
 def _syntax_problem(file: str, content: bytes, error: ValueError) -> Problem:
-    message = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number has too many digits"
+    message = str(error) if isinstance(error, tomli.TOMLDecodeError) else "a number has too many digits"
     place = re.search(_AT, message)
     line = content.count(b"\n") + (not content.endswith(b"\n"))
     column = ""

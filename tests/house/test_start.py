@@ -47,7 +47,7 @@ to = ["10.20.0.0/16"]
 """
 HEAVY = frozenset(
     ("re", "typing", "enum", "signal", "socket", "selectors", "pathlib", "shutil", "subprocess", "json", "hashlib", "secrets",
-     "inspect", "ctypes", "threading", "tomllib", "pydantic_core", "click")
+     "inspect", "ctypes", "threading", "tomli", "tomllib", "pydantic_core", "click")
 )  # fmt: skip
 LISTED = """
 [[tunnels.listed.routes]]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,7 +100,7 @@ def paths(node: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def test_every_way_to_write_a_key() -> None:
-    tree = tomllib.loads(TEXT)
+    tree = tomli.loads(TEXT)
     lines = key_lines(TEXT)
     assert set(lines) == set(paths(tree))
     by_text = {path_text(path): line for path, line in lines.items()}
@@ -112,8 +112,25 @@ def test_windows_has_the_same_lines(newline: str) -> None:
     assert key_lines(TEXT.replace("\n", newline)) == key_lines(TEXT)
 
 
+def test_an_inline_table_may_take_many_lines() -> None:
+    """TOML 1.1."""
+    text = "a = {\n  # why\n  b = [\n    1,\n  ],\n  c = { d = 2,\n },\n}\ne = 3\n"
+    tree = tomli.loads(text)
+    assert tree == {"a": {"b": [1], "c": {"d": 2}}, "e": 3}
+    lines = key_lines(text)
+    assert set(lines) == set(paths(tree))
+    assert [lines[path] for path in (("a",), ("a", "b"), ("a", "b", 0), ("a", "c"), ("a", "c", "d"), ("e",))] == [
+        1,
+        3,
+        4,
+        6,
+        6,
+        9,
+    ]
+
+
 def test_a_missing_key_stands_where_its_table_stands() -> None:
-    document = Document("f", "/", TEXT, tomllib.loads(TEXT))
+    document = Document("f", "/", TEXT, tomli.loads(TEXT))
     assert document.line(("tunnels", "office", "wireguard", "peers", 1, "endpoint")) == 25
     assert document.line(("nothing",)) == 1
 
@@ -144,15 +161,15 @@ LINE = st.one_of(
 
 @settings(max_examples=300)
 @given(st.lists(LINE, max_size=8))
-def test_finds_exactly_the_keys_that_tomllib_finds(parts: list[str]) -> None:
+def test_finds_exactly_the_keys_that_tomli_finds(parts: list[str]) -> None:
     """Lines that TOML refuses together are left out."""
     text = ""
     for part in parts:
         try:
-            tomllib.loads(longer := text + part + "\n")
-        except tomllib.TOMLDecodeError:
+            tomli.loads(longer := text + part + "\n")
+        except tomli.TOMLDecodeError:
             continue
         text = longer
     lines = key_lines(text)
-    assert set(lines) == set(paths(tomllib.loads(text)))
+    assert set(lines) == set(paths(tomli.loads(text)))
     assert all(1 <= line <= text.count("\n") for line in lines.values())
