@@ -15,6 +15,7 @@ from reconciler.daemon import control
 from reconciler.daemon.annals import Lines
 from reconciler.daemon.channel import Inbox
 from reconciler.daemon.lookups import Answers
+from reconciler.daemon.rehearsal import rehearse
 from reconciler.daemon.report import Report, report
 from reconciler.daemon.say import Say
 from reconciler.daemon.shown import Shown
@@ -26,10 +27,8 @@ from reconciler.loop import commands
 from reconciler.loop.commands import Session
 from reconciler.loop.probe import Round
 from reconciler.loop.reconcile import Request, Watcher
-from reconciler.loop.survey import survey
 from reconciler.model.names import TunnelName
 from reconciler.model.plan import Outcome
-from reconciler.store.read import read
 
 _MOST_PASSES = 1000  # then the next process takes over: what leaks in it, if anything, goes with it
 
@@ -56,7 +55,8 @@ def serve(session: Session, say: Say, channel: socket.socket, tell: Tell, first:
     with; None: it rehearses. Who has worked for a user has his rights and his directory: he is given nothing more."""
     session = session._replace(handles=Handles(session.run_dir), unmarked={})
     if first is None:
-        _rehearse(session)
+        with Machine(session.run_dir, handles=session.handles) as machine:
+            rehearse(session, machine, privileged=True)
         tell(Rested())
     inbox = Inbox(channel)
     for number, order in enumerate(chain(() if first is None else (first,), inbox)):
@@ -84,15 +84,6 @@ def _write(session: Session, say: Say, order: object) -> None:
             order.write(session.state_dir)
     except Exception as error:
         say("error", Bug.of(error).message, None)
-
-
-def _rehearse(session: Session) -> None:
-    """A look that nobody asked for: after it the first pass is as quick as the others."""
-    try:
-        with Machine(session.run_dir, handles=session.handles) as machine:
-            survey(machine, read(session.state_dir), resolve=False, privileged=True)
-    except TunctlError:
-        return  # the pass will say so
 
 
 def _pass(session: Session, request: Request, say: Say, tell: Tell) -> Report:

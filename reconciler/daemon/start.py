@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import gc
 import importlib
+import time
 
 from reconciler.config import shape
 from reconciler.daemon.place import Place
+from reconciler.daemon.rehearsal import rehearse
 from reconciler.daemon.say import Log, Say
 from reconciler.daemon.serve import Daemon
-from reconciler.errors import TunctlError
 from reconciler.host import limits
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
-from reconciler.lean import suppress
 from reconciler.loop.commands import Session
 from reconciler.loop.look import KERNEL_WAIT_S
-from reconciler.loop.survey import survey
-from reconciler.store.read import read
 
+_REHEARSALS, _REHEARSAL_S = 5, 0.2  # as often, if it does not take longer: by then Python has adapted the code
 _PASSES_USE = (
     "reconciler.config.load", "reconciler.loop.relisted", "reconciler.parted", "reconciler.lifecycle",
     "reconciler.observe.wireguard", "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat",
@@ -49,6 +48,10 @@ def serve(session: Session, say: Say) -> int:
 
 
 def _rehearse(session: Session) -> None:
-    """A look that nobody asked for, without what could hang: what it decodes and warms is there in all that are forked."""
-    with suppress(TunctlError), Machine(session.run_dir, KERNEL_WAIT_S) as machine:
-        survey(machine, read(session.state_dir), resolve=False, privileged=False)
+    """Without what could hang: what it decodes and warms is there in all that are forked."""
+    begun_s = time.monotonic()
+    with Machine(session.run_dir, KERNEL_WAIT_S) as machine:
+        for _ in range(_REHEARSALS):
+            rehearse(session, machine, privileged=False)
+            if time.monotonic() - begun_s > _REHEARSAL_S:
+                return
