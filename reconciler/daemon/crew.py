@@ -182,14 +182,14 @@ class Crew:
                     self._selector.unregister(key.fileobj)
 
     def _join(self, one: Worker) -> None:
-        self._ears.ours.add(one.pid)
+        self._ears.expect(one.pid)
         self._selector.register(one, selectors.EVENT_READ, self._reported)
 
     def _reported(self, one: Worker) -> None:
         for message in one.read():
             if isinstance(message, int):
                 one.ports.add(message)
-                self._ears.ours.add(message)
+                self._ears.expect(message)
             elif isinstance(message, frozenset):
                 was_of_all, one.names = one.names is None, message
                 if was_of_all or not message:

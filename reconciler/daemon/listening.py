@@ -40,7 +40,8 @@ class Ears:
     """Opened once; `know` after every pass."""
 
     def __init__(self, selector: selectors.BaseSelector, run_dir: str | Path) -> None:
-        self.ours: set[int] = set()  # netlink ports and pids of passes that are going on
+        self._passes: set[int] = set()  # netlink ports and pids of those that are going on
+        self._route: Events | None = None
         self._retired: dict[int, float] = {}  # of passes that ended: what they did may still be told
         self.culprits = Culprits()
         self._selector = selector
@@ -70,8 +71,8 @@ class Ears:
     def listen(self, heard: Heard) -> None:
         """Opens everything. NotObserved when the kernel does not tell its changes."""
         self._heard = heard
-        route = Events(events.ROUTE, (*events.LINKS, *events.ADDRESSES, *events.ROUTES, *events.RULES))
-        self._selector.register(route, selectors.EVENT_READ, self._events)
+        self._route = Events(events.ROUTE, (*events.LINKS, *events.ADDRESSES, *events.ROUTES, *events.RULES))
+        self._selector.register(self._route, selectors.EVENT_READ, self._events)
         self._selector.register(Events(events.NETFILTER, events.RULE_SETS), selectors.EVENT_READ, self._events)
         with suppress(OSError):  # without it the next look is later
             self._selector.register(ClockSet(), selectors.EVENT_READ, self._clock)
@@ -95,12 +96,22 @@ class Ears:
         for key in owners - self._owners.keys():
             self._watch(*key)
 
+    def expect(self, author: int) -> None:
+        """A pass of this pid, or with this netlink port, has begun: what it causes is nothing to look at."""
+        self._passes.add(author)
+        self._pass_over()
+
     def retire(self, ports: Iterable[int]) -> None:
         """Their passes have ended."""
         now_s = time.monotonic()
         self._retired = {port: until_s for port, until_s in self._retired.items() if until_s > now_s}
         self._retired.update(dict.fromkeys(ports, now_s + _RETIRED_S))
-        self.ours.difference_update(ports)
+        self._passes.difference_update(ports)
+        self._pass_over()
+
+    def _pass_over(self) -> None:
+        if self._route is not None:
+            self._route.pass_over(self._passes)
 
     def ready(self) -> None:
         """The first pass is done."""
@@ -141,7 +152,7 @@ class Ears:
                 self._judge(event)
 
     def _is_ours(self, author: int) -> bool:
-        return author != 0 and (author in self.ours or self._retired.get(author, 0.0) > time.monotonic())
+        return author != 0 and (author in self._passes or self._retired.get(author, 0.0) > time.monotonic())
 
     def _judge(self, event: Event) -> None:
         try:

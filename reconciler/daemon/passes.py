@@ -22,7 +22,9 @@ from reconciler.daemon.shown import Shown
 from reconciler.errors import Bug, Locked, TunctlError
 from reconciler.host.handles import Handles
 from reconciler.host.machine import Machine
+from reconciler.host.netlink import KernelError
 from reconciler.host.resolve import Names
+from reconciler.lean import suppress
 from reconciler.loop import commands
 from reconciler.loop.commands import Session
 from reconciler.loop.probe import Round
@@ -53,7 +55,7 @@ Tell = Callable[[Message], None]
 def serve(session: Session, say: Say, channel: socket.socket, tell: Tell, first: object) -> None:
     """Until the loop closes its end, a pass asks for a new process, or this one has worked enough. `first`: what it begins
     with; None: it rehearses. Who has worked for a user has his rights and his directory: he is given nothing more."""
-    session = session._replace(handles=Handles(session.run_dir), unmarked={})
+    session = telling(session, tell)._replace(handles=Handles(session.run_dir), unmarked={})
     if first is None:
         with Machine(session.run_dir, handles=session.handles) as machine:
             rehearse(session, machine, privileged=True)
@@ -75,6 +77,16 @@ def serve(session: Session, say: Say, channel: socket.socket, tell: Tell, first:
             tell(Rested())
 
 
+def telling(session: Session, tell: Tell) -> Session:
+    """It tells by which netlink port it changes the machine: nobody has to look at what that causes."""
+
+    def opened(machine: Machine) -> None:
+        with suppress(KernelError):  # whoever needs it says so
+            tell(machine.rtnl.port)
+
+    return session._replace(opened=opened)
+
+
 def _write(session: Session, say: Say, order: object) -> None:
     """What has time, by whoever has it. A bug there is told like any other."""
     try:
@@ -87,15 +99,12 @@ def _write(session: Session, say: Say, order: object) -> None:
 
 
 def _pass(session: Session, request: Request, say: Say, tell: Tell) -> Report:
-    def opened(machine: Machine) -> None:
-        tell(machine.rtnl.port)
-
     def done(outcome: Outcome) -> None:
         if not outcome.error and not outcome.skipped:
             say("info", str(outcome.step), outcome.step.tunnel or None)
 
     try:
-        return report(commands.keep(session, request, Watcher(done=done, about=tell), opened))
+        return report(commands.keep(session, request, Watcher(done=done, about=tell)))
     except Locked as error:
         return Report(failure=error.message, locked=True, goes_on=True)
     except TunctlError as error:

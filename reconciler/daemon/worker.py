@@ -122,7 +122,9 @@ def start(session: Session, say: Say, first: object = None) -> Worker:
 
 def start_order(session: Session, connection: socket.socket, text: bytes, now_s: float) -> Worker:
     """Forks. What a user asked for through the control socket, which the process takes over."""
-    one = _fork(lambda _channel, tell: control.serve(connection, text, session, tell), connection.fileno())
+    one = _fork(
+        lambda _channel, tell: control.serve(connection, text, passes.telling(session, tell), tell), connection.fileno()
+    )
     one.serve(now_s)
     return one
 

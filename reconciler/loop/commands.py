@@ -51,6 +51,7 @@ class Session(NamedTuple):
     unmarked: dict[int, int] | None = None  # as that pass left it (process.find_marked)
     names: Mapping[str, tuple[bytes, ...] | Unknown] = {}  # what names of endpoints meant a moment ago
     gives_way: bool = False  # to others while it only waits for a program: it is a pass of the daemon
+    opened: Callable[[Machine], None] = lambda _machine: None  # told of the machine that is changed, before it is
 
 
 class Done(NamedTuple):
@@ -82,6 +83,7 @@ def writing(
         machine.names, machine.names_s = names, patience_s
         if session.gives_way:
             machine.turn = held
+        session.opened(machine)
         yield machine, store, held.warnings
 
 
@@ -174,13 +176,12 @@ def reconcile_all(session: Session, watch: Watcher) -> Done:
         return Done(result, tuple(i.name for i in stored.intents if i.held), (*warnings, *news))
 
 
-def keep(session: Session, request: Request, watch: Watcher, opened: Callable[[Machine], None]) -> Pass:
+def keep(session: Session, request: Request, watch: Watcher) -> Pass:
     """One pass of the daemon. It looks no names up but, before all, those of the first one."""
     unknown = None if request.names is None else _NOTHING
     session = session._replace(names=request.names or {})
     with writing(session, "daemon", unknown) as (machine, store, _warnings):
         machine.names_s = 0.0
-        opened(machine)
         return reconcile(machine, store, store.stored(), request, watch, session.fault)
 
 
