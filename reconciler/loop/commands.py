@@ -104,11 +104,11 @@ def apply(session: Session, location: str, options: ApplyOptions, watch: Watcher
     declared = frozenset(tunnel.name for tunnel in desired.tunnels)
     to_be = _to_be(session, stored, desired, options)
     with writing(session, "apply", to_be, lambda tunnel: tunnel.name in declared) as (machine, store, warnings):
-        if not options.allow_withdraw:
-            refuse_withdrawal(store.stored(), desired)
-        saved = store.save(desired, terms(machine, declared, options), actor=actor(session), cause="apply")
+        saved, stored = store.save(
+            desired, terms(machine, declared, options), actor=actor(session), cause="apply",
+            refuse=None if options.allow_withdraw else refuse_withdrawal,
+        )  # fmt: skip
         point(session.fault, "stored")
-        stored = store.stored()
         scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | declared | {HOST}
         request = Request(scope, adopt=declared if options.adopt else frozenset(), cause="apply", generation=saved.generation)
         result = reconcile(machine, store, stored, request, watch, session.fault)

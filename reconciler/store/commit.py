@@ -37,7 +37,7 @@ class Commit:
             ensure(connection, self._path)
             yield connection
 
-    def save(self, desired: Desired, terms: Terms, who: Who) -> Saved:
+    def save(self, desired: Desired, terms: Terms, who: Who) -> tuple[Saved, Stored]:
         with self.begin() as connection:
             stored = self._now(connection)
             ((generation,),) = connection.execute(sql.GENERATION)
@@ -48,7 +48,8 @@ class Commit:
             save.write_intents(connection, {intent.name: intent for intent in stored.intents}, after.intents)
             save.collect_garbage(connection)
             write_notes(connection, _notes(desired.source, saved, who, terms.now_us))
-        return saved
+            stored = self._now(connection)
+        return saved, stored
 
     def withdraw(self, change: Change, sources: frozenset[str], who: Who) -> None:
         with self.begin() as connection:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
 
 Names = Collection[TunnelName]
+Refuse = Callable[[Stored, Desired], None]
 R = TypeVar("R")
 
 _MAX_WAIT_S = 20.0  # for the other threads of this process; each has its turn for milliseconds
@@ -112,16 +113,21 @@ class Store:
             return reading(self.state_dir)
 
     @_in_turn
-    def save(self, desired: Desired, terms: Terms, *, actor: Actor, cause: str) -> Saved:
-        """What `apply` does first; `generation` and `now_us` of the terms are ours to fill in.
+    def save(
+        self, desired: Desired, terms: Terms, *, actor: Actor, cause: str, refuse: Refuse | None = None
+    ) -> tuple[Saved, Stored]:
+        """What `apply` does first; `generation` and `now_us` of the terms are ours to fill in. What this changed, and all that
+        is stored now. `refuse`: raises what is to be refused in view of what was stored.
 
         Foreign (73) when another source has declared something of it differently.
         """
         terms = terms._replace(now_us=_now_us())
         before = self.stored()
+        if refuse is not None:
+            refuse(before, desired)
         after, saved = desire(before, desired, terms)
         if before.exists and after == before:
-            return saved
+            return saved, before
         commit = self._commit
         place.ensure_room(self.state_dir)  # for what follows, too: an intent must not be stored by a command that says 74
         return commit.save(desired, terms, Who(actor, cause))
@@ -160,8 +166,7 @@ class Store:
         if not (moves or vanished or ending):
             return
         change_ = Change(frozenset(moves), change.moved(moves), "")
-        intents = self.stored().intents
-        if ending or any(change_.of(i) != i or (i.withdrawn and i.name in vanished) for i in intents):
+        if ending or any(change_.of(i) != i or (i.withdrawn and i.name in vanished) for i in self.stored().intents):
             self._commit.conclude(change_, moves, frozenset(vanished), cause, ending)
 
     @_in_turn

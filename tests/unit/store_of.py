@@ -38,7 +38,7 @@ def routed_by_file(name: str, *prefixes: str) -> Tunnel:
 
 def put(store: Store, *tunnels: Tunnel | str, source: str = "gateway", host: Host | None = None, **terms: Any) -> Saved:
     wish = desired(*tunnels, source=source, host=host)
-    return store.save(wish, Terms(**{"boot_id": BOOT} | terms), actor=ALICE, cause="apply")
+    return store.save(wish, Terms(**{"boot_id": BOOT} | terms), actor=ALICE, cause="apply")[0]
 
 
 def intents(store: Store) -> dict[str, Intent]:

@@ -326,7 +326,7 @@ def test_a_preview_is_what_a_save_stores(store: Store) -> None:
     store.hold([A])
     wish = desired(tun("a", mtu=1400), "d", tun("c", mtu=1400))
     seen, foretold = desire(store.stored(), wish, Terms(boot_id=BOOT, generation=3))
-    assert store.save(wish, Terms(boot_id=BOOT), actor=ALICE, cause="apply") == foretold
+    assert store.save(wish, Terms(boot_id=BOOT), actor=ALICE, cause="apply")[0] == foretold
     real = store.stored()
     unmade = [i._replace(mark=next(r.mark for r in real.intents if r.name == i.name)) for i in seen.intents]
     assert tuple(unmade) == real.intents

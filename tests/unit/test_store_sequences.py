@@ -63,7 +63,8 @@ def save(store: Store, before: Stored, wished: Desired, is_taken: bool, keeps: b
         seen, foretold = before, None
     written = mtime(store.state_dir)
     try:
-        saved = store.save(wished, terms, actor=ALICE, cause="apply")
+        saved, stored = store.save(wished, terms, actor=ALICE, cause="apply")
+        assert stored == store.stored()
     except Foreign:
         assert foretold is None
         assert mtime(store.state_dir) == written
@@ -72,7 +73,7 @@ def save(store: Store, before: Stored, wished: Desired, is_taken: bool, keeps: b
     assert saved._replace(generation=None) == foretold._replace(generation=None)
     assert list(map(comparable, store.stored().intents)) == list(map(comparable, seen.intents))
     again = mtime(store.state_dir)
-    assert store.save(wished, terms, actor=ALICE, cause="apply").generation is None
+    assert store.save(wished, terms, actor=ALICE, cause="apply")[0].generation is None
     assert mtime(store.state_dir) == again
 
 
