@@ -74,12 +74,16 @@ def _create_tun(machine: Machine, wanted: Link) -> None:
         index = machine.rtnl.index_of(wanted.name)
         if not index:
             raise StepFailed(f"{wanted}: it vanished while it was made")
-        _set(machine, index, wanted)
+        _set(machine, index, wanted, _MARKED)
         tun.persist(descriptor)  # last: cut off before, it vanishes with us and nothing without a mark is left
     except OSError as error:
         raise failed(wanted, error) from error
     finally:
         os.close(descriptor)
+    try:
+        machine.rtnl.change_link(index, up=wanted.up)  # only now: see `tuns`
+    except KernelError as error:
+        raise failed(wanted, error) from error
 
 
 def _create_other(machine: Machine, wanted: Link) -> None:
@@ -133,7 +137,8 @@ def _adopt(machine: Machine, wanted: Link) -> None:
         raise failed(wanted, error) from error
 
 
-_ALL = ("mtu", "up", "alias", "group")
+_MARKED = ("mtu", "alias", "group")
+_ALL = (*_MARKED, "up")
 
 
 def _set(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...] = _ALL, name: IfName | None = None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,20 @@ from reconciler.host import linkipv6
 from reconciler.host.machine import Machine
 from reconciler.kinds.address import Address
 from reconciler.model.names import IfName
-from reconciler.model.prefix import parse_prefix
+from reconciler.model.prefix import Prefix, parse_prefix
 from reconciler.observe import address as observe
 from reconciler.observe import link as observe_link
-from tests.netns.test_link import NAME, QUESTION, WANTED, settled
-from tests.netns.world import Host
+from tests.netns.test_link import NAME, QUESTION, WANTED, attach
+from tests.netns.test_link import settled as settled_link
+from tests.netns.world import Host, wait_until
 
 DEV = WANTED.name
 TEXTS = ["10.8.0.2/32", "10.9.0.2/24", "0.0.0.1/8", "fd00:8::2/128", "fd00:9::2/64", "fe80::7/64"]
+
+
+def settled(host: Host) -> str:
+    """Without what the first IPv6 address brings to a link, and leaves there."""
+    return "\n".join(line for line in settled_link(host).splitlines() if "ff00::/8" not in line)
 
 
 def wanted(text: str, dev: str = DEV) -> Address:
@@ -35,15 +42,30 @@ def machine(host: Host, tmp_path: Path) -> Iterator[Machine]:
         yield machine
 
 
+def look(machine: Machine) -> tuple[Mapping[IfName, Sequence[Prefix]], list[Address]]:
+    return observe.look(machine, observe_link.devices(*observe_link.look(machine, QUESTION)), QUESTION)
+
+
 def found(machine: Machine) -> list[Address]:
-    return observe.look(machine, observe_link.devices(*observe_link.look(machine, QUESTION)), QUESTION)[1]
+    return look(machine)[1]
 
 
 def test_absent(machine: Machine) -> None:
-    everything, ours = observe.look(machine, observe_link.devices(*observe_link.look(machine, QUESTION)), QUESTION)
-    assert ours == []  # the link-local one of the kernel's is none of ours
+    everything, ours = look(machine)
+    assert ours == []
     assert parse_prefix("127.0.0.1/8") in everything[IfName("lo")]
-    assert [p.length for p in everything[DEV]] == [64]
+    assert DEV not in everything
+
+
+def test_link_local_ones_of_the_kernel_are_none_of_ours(machine: Machine) -> None:
+    descriptor = attach(DEV)
+    try:
+        wait_until(lambda: DEV in look(machine)[0], 20)  # it gives one to what gets carrier
+        everything, ours = look(machine)
+        assert ours == []
+        assert [p.length for p in everything[DEV]] == [64]
+    finally:
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("text", TEXTS)
