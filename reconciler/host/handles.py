@@ -90,15 +90,14 @@ class Handles:
 
     def _look(self, tunnel: TunnelName) -> Handle | None:
         path = f"{self.directory(tunnel)}/{FILE}"
-        signature = _signature(path) if self._may_have_any(tunnel) else None
         known = self._memory.get(tunnel)
-        if known and (signature is None or signature == known[1]):
+        if known and _signature(path) in (None, known[1]):
             return known[0]
-        handle = self._read(tunnel, path) if signature else None
-        if handle is None:
+        found = self._read(tunnel, path) if self._may_have_any(tunnel) else None
+        if found is None:
             return known[0] if known else None  # what we wrote ourselves is worth more than a damaged file
-        self._memory[tunnel] = (handle, signature)
-        return handle
+        self._memory[tunnel] = found
+        return found[0]
 
     def _may_have_any(self, tunnel: TunnelName) -> bool:
         """One list of all directories instead of a look for each that is not there."""
@@ -203,9 +202,10 @@ class Handles:
         for key in [key for key in self._warnings if key[0] == tunnel]:
             del self._warnings[key]
 
-    def _read(self, tunnel: TunnelName, path: str) -> Handle | None:
+    def _read(self, tunnel: TunnelName, path: str) -> tuple[Handle, _Signature] | None:
         try:
-            handle = _decode(files.read(path, _LIMIT))
+            content, status = files.read_checked(path, _LIMIT)
+            handle = _decode(content)
             if handle.name != tunnel:
                 raise ValueError(f"it is about {handle.name!r}")
         except FileNotFoundError:
@@ -219,7 +219,7 @@ class Handles:
             return None
         self._corrupt.discard(tunnel)
         self._forget_warnings(tunnel)
-        return handle if handle.boot_id == self.boot_id else None
+        return (handle, _signed(status)) if handle.boot_id == self.boot_id else None
 
     def _reject(self, tunnel: TunnelName, path: str, error: Exception) -> None:
         reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
@@ -229,9 +229,12 @@ class Handles:
 
 def _signature(path: str | Path) -> _Signature | None:
     try:
-        status = os.lstat(path)
+        return _signed(os.lstat(path))
     except OSError:
         return None
+
+
+def _signed(status: os.stat_result) -> _Signature:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 

@@ -5,6 +5,7 @@ Knows no family and no socket. Whatever the bytes are, the only exception is Val
 
 from __future__ import annotations
 
+import struct
 from struct import Struct
 
 from reconciler.typed import TYPE_CHECKING
@@ -21,6 +22,7 @@ _ATTRIBUTE_U32 = Struct("=HHI")
 _ATTRIBUTE_U8 = Struct("=HHBxxx")
 
 NESTED = 0x8000  # NLA_F_NESTED
+_NETWORK_ORDER = 0x4000  # NLA_F_NET_BYTEORDER
 TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK: without the flags for nested and for network byte order
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
@@ -38,21 +40,33 @@ def messages(datagram: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
         at += (length + 3) & ~3
 
 
-def attributes(body: bytes, start: int = 0) -> dict[int, bytes]:
-    """The attributes of a body from `start` on, by type; the last of a type wins, as in the kernel."""
+def attributes(body: bytes, start: int = 0, only: frozenset[int] | None = None) -> dict[int, bytes]:
+    """The attributes of a body from `start` on, by type; the last of a type wins, as in the kernel. `only`: of `those` types,
+    which takes two thirds of the time."""
     found = {}
     at, end = start, len(body)
     if end < start:
         raise ValueError(f"netlink: a body of {end} bytes where at least {start} are due")
-    while at < end:
-        if end - at < 4:
-            raise ValueError("netlink: an attribute header is cut off")
-        size, kind = ATTRIBUTE.unpack_from(body, at)
-        if not 4 <= size <= end - at:
-            raise ValueError(f"netlink: attribute {kind & TYPE_MASK} claims {size} bytes where {end - at} are left")
-        found[kind & TYPE_MASK] = body[at + 4 : at + size]
-        at += (size + 3) & ~3
+    stop, size, kind, unpack = start, 4, 0, ATTRIBUTE.unpack_from
+    try:
+        while at < end:
+            size, kind = unpack(body, at)
+            if size < 4:
+                break
+            stop = at + size
+            if only is None or kind in only:
+                found[kind & TYPE_MASK] = body[at + 4 : stop]
+            at = (stop + 3) & ~3
+    except struct.error:
+        raise ValueError("netlink: an attribute header is cut off") from None
+    if size < 4 or stop > end:
+        raise ValueError(f"netlink: attribute {kind & TYPE_MASK} claims {size} bytes, which are not there")
     return found
+
+
+def those(*kinds: int) -> frozenset[int]:
+    """These types, each with every flag that it may carry."""
+    return frozenset(kind | flags for kind in kinds for flags in (0, NESTED, _NETWORK_ORDER, NESTED | _NETWORK_ORDER))
 
 
 def as_u32(value: bytes | None, default: int = 0) -> int:

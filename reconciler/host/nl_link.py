@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from struct import Struct
 
-from reconciler.host.nl_codec import as_text, as_u8, as_u32, attributes, nest, text, u32
+from reconciler.host.nl_codec import as_text, as_u8, as_u32, attributes, nest, text, those, u32
 from reconciler.lean import lru_cache
 from reconciler.model.found import Counters, LinkState
 from reconciler.model.marks import parse_mark
@@ -21,6 +21,8 @@ _IFNAME, _MTU, _LINKINFO, _IFALIAS, _STATS64, _GROUP, _EXT_MASK, _CARRIER = 3, 4
 _AF_SPEC = 26  # IFLA_AF_SPEC: by family, what the kernel's switches of this link are
 # Of ignore_routes_with_linkdown: family, IFLA_INET_CONF or IFLA_INET6_CONF, its place in that array (linux/ip.h, linux/ipv6.h).
 _LINKDOWN = ((AF_INET, 1, 28), (AF_INET6, 2, 39))
+_LINKDOWN_FAMILIES, _LINKDOWN_SWITCHES = those(AF_INET, AF_INET6), those(1, 2)
+_READ = those(_IFNAME, _MTU, _LINKINFO, _IFALIAS, _STATS64, _GROUP, _CARRIER, _AF_SPEC)
 _TUNNELS = ("tun", "tap", "wireguard")
 _INFO_KIND, _INFO_DATA = 1, 2  # IFLA_INFO_*
 _TUN_OWNER, _TUN_GROUP, _TUN_TYPE, _TUN_PERSIST, _TUN_MULTI_QUEUE = 1, 2, 3, 6, 7  # IFLA_TUN_*
@@ -68,7 +70,7 @@ def decode(body: bytes) -> LinkState:
     """RTM_NEWLINK → the link. ValueError when malformed."""
     try:
         _family, _arphrd, index, flags, _ = _IFINFOMSG.unpack_from(body)
-        found = attributes(body, _IFINFOMSG_BYTES)
+        found = attributes(body, _IFINFOMSG_BYTES, _READ)
         stats = found.get(_STATS64)
         rx_packets, tx_packets, rx_bytes, tx_bytes = _STATS.unpack_from(stats) if stats else (0, 0, 0, 0)
     except struct.error as error:
@@ -92,15 +94,16 @@ def decode(body: bytes) -> LinkState:
         gid=as_u32(tun[_TUN_GROUP]) if _TUN_GROUP in tun else None,
         multi_queue=as_u8(tun.get(_TUN_MULTI_QUEUE)) == 1,
         persist=as_u8(tun.get(_TUN_PERSIST)) == 1,
-        ignores_linkdown=kind in _TUNNELS and _ignores_linkdown(attributes(found.get(_AF_SPEC, b""))),
+        ignores_linkdown=kind in _TUNNELS and _ignores_linkdown(found.get(_AF_SPEC, b"")),
     )
 
 
-def _ignores_linkdown(families: dict[int, bytes]) -> bool:
+def _ignores_linkdown(specific: bytes) -> bool:
     """On for every family that the link has; one that the kernel, or the link, does not have is not there."""
     values = []
+    families = attributes(specific, only=_LINKDOWN_FAMILIES)
     for family, attribute, place in _LINKDOWN:
-        switches = attributes(families.get(family, b"")).get(attribute, b"")
+        switches = attributes(families.get(family, b""), only=_LINKDOWN_SWITCHES).get(attribute, b"")
         if len(switches) >= 4 * (place + 1):
             values.append(as_u32(switches[4 * place : 4 * (place + 1)]))
     return bool(values) and all(values)
