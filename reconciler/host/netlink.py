@@ -73,7 +73,7 @@ class Netlink:
         *,
         flags: int = 0,
         witness: int = 0,
-        whole: Callable[[bytes], Row | None] = lambda _datagram: None,
+        whole: Callable[[bytes], Sequence[Row] | None] = lambda _datagram: None,
     ) -> list[Row]:
         """Everything the kernel lists, decoded; rows that decode to None are left out.
 
@@ -120,7 +120,7 @@ class Netlink:
         flags: int,
         body: bytes,
         decode: Callable[[bytes], Row | None],
-        whole: Callable[[bytes], Row | None],
+        whole: Callable[[bytes], Sequence[Row] | None],
         changes: Witness,
     ) -> list[Row]:
         rows: list[Row] = []
@@ -131,9 +131,9 @@ class Netlink:
         while True:
             of_ours = 0
             datagram = self._wire.receive()
-            row = whole(datagram) if _is_list(datagram, expected, port) else None
-            if row is not None:
-                append(row)
+            several = whole(datagram) if _is_list(datagram, expected, port) else None
+            if several is not None:
+                rows += several
                 parts += 1
                 continue
             for type_, flags_, sequence, to, answer in messages(datagram):

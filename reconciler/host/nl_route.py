@@ -10,7 +10,7 @@ from struct import Struct
 
 from reconciler.host.nl_codec import ATTRIBUTE, HEADER_BYTES, TYPE_MASK, U32, as_u32, attribute, attributes, u32
 from reconciler.model.prefix import AF_INET, AF_INET6
-from reconciler.model.records import columns
+from reconciler.model.records import columns, split
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -135,10 +135,11 @@ class Run(NamedTuple):
     records: bytes  # for each an address, and a byte for the length
 
 
-def run(datagram: bytes) -> Run | None:
-    """A datagram of RTM_NEWROUTE → its routes, if these are alike; None: they are to be looked at one by one.
+def runs(datagram: bytes) -> list[Run] | None:
+    """A datagram of RTM_NEWROUTE → its routes, if these are alike but for prefix and interface, one run for each interface;
+    None: they are to be looked at one by one.
 
-    In a list of many routes most datagrams are: 600 messages that differ in five bytes. Without these they must be equal,
+    In a list of many routes most datagrams are: 600 messages that differ in nine bytes. Without these they must be equal,
     headers too, byte for byte; so what is said of the first one holds for all.
     """
     size = U32.unpack_from(datagram)[0] if len(datagram) >= 4 else 0
@@ -147,26 +148,38 @@ def run(datagram: bytes) -> Run | None:
         return None
     first = datagram[:size]
     row = decode(first[HEADER_BYTES:])
-    place = _destination_at(first[HEADER_BYTES:]) if row else 0
-    if row is None or not place:
+    prefix, device = _places(first, row) if row else ((), ())
+    if row is None or not prefix:
+        return None
+    if _without(datagram, size, prefix + device) != _without(first, size, prefix + device) * rows:
         return None
     width = len(row[0])
-    differing = (*range(HEADER_BYTES + place, HEADER_BYTES + place + width), HEADER_BYTES + _LENGTH_AT)
-    if _without(datagram, size, differing) != _without(first, size, differing) * rows:
-        return None
-    records = columns(datagram, size, differing)
+    records = columns(datagram, size, prefix)
     lengths = records[width :: width + 1]
-    return Run(row, records) if min(lengths) > 0 and max(lengths) <= width * 8 else None
+    if not 0 < min(lengths) <= max(lengths) <= width * 8:
+        return None
+    devices = columns(datagram, size, device)
+    if devices == devices[:4] * rows:
+        return [Run(row, records)]
+    by_device: dict[bytes, list[bytes]] = {}
+    for index, record in zip(split(devices, 4), split(records, width + 1), strict=True):
+        by_device.setdefault(index, []).append(record)
+    return [Run((*row[:5], *_u32(index), *row[6:]), b"".join(those)) for index, those in by_device.items()]
 
 
-def _destination_at(body: bytes) -> int:
-    """Where the address stands in a route that `decode` has taken. 0: it has none, it is a default route."""
-    at, found = _RTMSG_BYTES, 0
-    while at < len(body):
-        size, kind = _attribute(body, at)
-        found = at + 4 if kind == _DST else found  # the last one counts, as there
+def _places(message: bytes, row: RouteRow) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The columns of the prefix (address, length), and of the interface, of a route that `decode` has taken. None of a default
+    route; none of an interface where it does not count."""
+    prefix, device = range(0), range(0)
+    at = HEADER_BYTES + _RTMSG_BYTES
+    while at < len(message):
+        size, kind = _attribute(message, at)
+        if kind == _DST:  # the last one counts, as there
+            prefix = range(at + 4, at + size)
+        elif kind == _OIF and row[5]:
+            device = range(at + 4, at + size)
         at += (size + 3) & ~3
-    return found
+    return (*prefix, HEADER_BYTES + _LENGTH_AT) if prefix else (), (*device,)
 
 
 def _without(table: bytes, stride: int, blank: Iterable[int]) -> bytearray:

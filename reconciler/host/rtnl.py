@@ -16,7 +16,7 @@ from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 NETLINK_ROUTE = 0
 _SIOCGIFINDEX = 0x8933  # linux/sockios.h
@@ -90,7 +90,7 @@ class Rtnl(Netlink):
         *,
         protocol: int = 0,
         table: int = 0,
-        whole: Callable[[bytes], Row | None] = lambda _datagram: None,
+        whole: Callable[[bytes], Sequence[Row] | None] = lambda _datagram: None,
     ) -> list[Row]:
         """The routes of a family for which `decode` gives something; filtered by the kernel where it can (4.20). `whole`: see
         `dump`."""
@@ -99,7 +99,7 @@ class Rtnl(Netlink):
         def of_family(body: bytes) -> Row | None:
             return decode(body) if body.startswith(first) else None
 
-        def whole_of_family(datagram: bytes) -> Row | None:
+        def whole_of_family(datagram: bytes) -> Sequence[Row] | None:
             return whole(datagram) if datagram.startswith(first, HEADER_BYTES) else None
 
         try:
@@ -130,7 +130,7 @@ class Rtnl(Netlink):
         body: bytes,
         decode: Callable[[bytes], Row | None],
         witness: int = 0,
-        whole: Callable[[bytes], Row | None] = lambda _datagram: None,
+        whole: Callable[[bytes], Sequence[Row] | None] = lambda _datagram: None,
     ) -> list[Row]:
         try:
             return self.dump(kind, body, decode, witness=witness, whole=whole)

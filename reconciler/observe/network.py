@@ -38,7 +38,7 @@ def uplinks(machine: Machine, found: Found, policy: Policy, ours: Set[IfName]) -
     rows: list[tuple[int, RouteRow]] = []
     try:
         for family in (AF_INET, AF_INET6):
-            listed: list[RouteRow | Run] = machine.rtnl.routes(family, _default, table=MAIN, whole=nl_route.run)
+            listed: list[RouteRow | Run] = machine.rtnl.routes(family, _default, table=MAIN, whole=nl_route.runs)
             rows += [(family, row) for row in listed if not isinstance(row, Run)]  # none of a run is a default route
     except TunctlError as error:
         return Unknown(error.message)

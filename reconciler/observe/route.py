@@ -35,7 +35,7 @@ def look(machine: Machine, devices: Devices, question: Question) -> list[Some]:
     whose = _Whose(devices, question)
     routes: list[Some] = []
     for size, family in _SIZES.items():
-        rows: list[RouteRow | Run] = machine.rtnl.routes(family, nl_route.decode, protocol=PROTOCOL, whole=nl_route.run)
+        rows: list[RouteRow | Run] = machine.rtnl.routes(family, nl_route.decode, protocol=PROTOCOL, whole=nl_route.runs)
         for shape, records in _by_shape(rows).items():
             if shape[-1] == PROTOCOL:  # a kernel before 4.20 does not filter
                 routes += whose.routes(shape, prefixes_of(size, split(b"".join(records), size + 1)))
@@ -47,7 +47,7 @@ def foreign(machine: Machine, places: Places) -> list[Route]:
     rtnl = machine.rtnl
     rows: list[RouteRow] = []
     for size, table in places.tables:
-        there: list[RouteRow | Run] = rtnl.routes(_SIZES[size], _not_ours, table=table, whole=nl_route.run)
+        there: list[RouteRow | Run] = rtnl.routes(_SIZES[size], _not_ours, table=table, whole=nl_route.runs)
         rows += (row for one in there for row in _at(places, one))
     names: dict[int, IfName | None] = {0: None}
     for index in {row[5] for row in rows} - {0}:

@@ -359,14 +359,33 @@ def test_a_run_is_what_single_messages_say(machine: Machine) -> None:
         actuate.perform(machine, [Step(Verb.CREATE, many(like), None, NAME)])
     for family in (AF_INET, AF_INET6):
         single = machine.rtnl.routes(family, nl_route.decode, protocol=115)
-        runs = machine.rtnl.routes(family, nl_route.decode, protocol=115, whole=nl_route.run)
+        runs = machine.rtnl.routes(family, nl_route.decode, protocol=115, whole=nl_route.runs)
         assert any(isinstance(one, nl_route.Run) for one in runs)
-        told = []
-        for one in runs:
-            if isinstance(one, nl_route.Run):
-                width = len(one.row[0])
-                places_ = range(0, len(one.records), width + 1)
-                told += [(one.records[at : at + width], one.records[at + width], *one.row[2:]) for at in places_]
-            else:
-                told.append(one)
-        assert told == single
+        assert _told(runs) == single
+
+
+def test_runs_of_several_links_are_what_single_messages_say(host: Host, machine: Machine) -> None:
+    for number in range(40):
+        host.ip(f"tuntap add d{number} mode tun")
+        host.ip(f"link set d{number} up")
+        host.ip(f"route add 10.{100 + number}.0.0/16 dev d{number} proto 115")
+        host.ip(f"route add 10.{100 + number}.7.0/24 dev d{number} proto 115")
+        host.ip(f"-6 route add fd00:{number}::/48 dev d{number} proto 115")
+    for family, count in ((AF_INET, 80), (AF_INET6, 40)):
+        single = machine.rtnl.routes(family, nl_route.decode, protocol=115)
+        runs = machine.rtnl.routes(family, nl_route.decode, protocol=115, whole=nl_route.runs)
+        assert len([one for one in runs if isinstance(one, nl_route.Run)]) >= 39
+        assert sorted(_told(runs), key=repr) == sorted(single, key=repr)
+        assert len(single) >= count
+
+
+def _told(runs: list[nl_route.RouteRow | nl_route.Run]) -> list[nl_route.RouteRow]:
+    told: list[nl_route.RouteRow] = []
+    for one in runs:
+        if isinstance(one, nl_route.Run):
+            width = len(one.row[0])
+            places_ = range(0, len(one.records), width + 1)
+            told += [(one.records[at : at + width], one.records[at + width], *one.row[2:]) for at in places_]
+        else:
+            told.append(one)
+    return told
