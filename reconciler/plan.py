@@ -109,18 +109,18 @@ class _Comparison:
                 occupants[f.place] = f
         claimed: dict[Hashable, Resource] = {}
         for w in wanted:
-            first = claimed.setdefault(w.key, w)
+            key = w.key
+            first = claimed.setdefault(key, w)
             if first is not w:
                 self._refuse(w, first, f"{w}: tunnel {first.tunnel} wants the same")
                 continue
-            anew = self._is_made_anew(w)
             if w in same:
-                if anew:
+                if self._is_made_anew(w):
                     self._meet(w, [w], None)
             else:
-                candidates = left.pop(w.key, [])
-                if anew or not self.blind(kind, w.tunnel):
-                    self._meet(w, candidates, occupants.get(w.place))
+                candidates, occupant = (left.pop(key, []), occupants.get(w.place)) if occupants else ([], None)
+                if not self.blind(kind, w.tunnel) or self._is_made_anew(w):
+                    self._meet(w, candidates, occupant)
         for rest in left.values():
             self.steps.extend(step for f in rest for step in self._removal(f))
 
@@ -143,12 +143,15 @@ class _Comparison:
 
     def _meet(self, w: Resource, candidates: list[Resource], occupant: Resource | None) -> None:
         """One wanted object, those that have its identity, and who is in its place."""
+        name = w.tunnel or HOST
+        if not candidates and occupant is None:
+            self.steps.append(Step(Verb.CREATE, w, None, name, (), self._needs(w)))
+            return
         ours = [f for f in candidates if f.tunnel is not None or f.yields]
         in_the_way = next((f for f in (*candidates, occupant) if f is not None and f not in ours and self._stays(f)), None)
         if in_the_way is not None:
             self._refuse(w, in_the_way, _refusal(in_the_way))
             return
-        name = w.tunnel or HOST
         if not ours:
             self.steps.append(Step(Verb.CREATE, w, None, name, needs=self._needs(w)))
             return
@@ -242,7 +245,7 @@ def _ordered(
     leaving, before, made, after = (defaultdict[int, list[Step]](list) for _ in range(4))
     for step in steps:
         resource = step.resource
-        if _is_names_of_leaving(step, staying):
+        if step.found is not None and _is_names_of_leaving(step, staying):
             leaving[-len(KINDS)].append(step)
         elif step.verb is Verb.DELETE and step.tunnel == HOST and resource.kind == "route":
             after[_LAST].append(step)

@@ -136,6 +136,8 @@ def _core(type_: Any) -> CoreSchema:
 def _core_of(one: Key) -> CoreSchema:
     if one.default is _REQUIRED:
         return _core(one.type)
+    if one.default in ([], {}):  # a new one each time: pydantic would have `copy` make it
+        return core_schema.with_default_schema(_core(one.type), default_factory=type(one.default))
     return core_schema.with_default_schema(_core(one.type), default=one.default, validate_default=one.is_checked)
 
 

@@ -137,7 +137,7 @@ def make_directory(path: str | Path, mode: int = 0o755) -> bool:
     One of ours with a wider mode is narrowed; a symlink or somebody else's directory is refused. → whether it was made.
     """
     try:
-        os.mkdir(path, mode & 0o700)
+        os.mkdir(path, mode)
         is_new = True
     except FileExistsError:
         is_new = False

@@ -162,6 +162,8 @@ class Places:
 
 def missing(wanted: Sequence[Some], found: Sequence[Some]) -> list[Some]:
     """Those of the wanted at whose places none of the found ones stands."""
+    if not found:
+        return list(wanted)
     same = set(found)
     taken = Places(found)
     out: list[Some] = []

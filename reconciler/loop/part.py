@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler.kinds.listen import Bound
+from reconciler.kinds.owner import Owner
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Outcome, Plan, Step
 from reconciler.typed import TYPE_CHECKING
@@ -48,7 +49,7 @@ def started(plan: Plan) -> list[Step]:
     return [
         step
         for step in plan.steps
-        if step.resource.kind == "owner" or (isinstance(step.resource, Bound) and step.resource.by_program)
+        if isinstance(step.resource, Owner) or (isinstance(step.resource, Bound) and step.resource.by_program)
     ]
 
 

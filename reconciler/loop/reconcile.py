@@ -8,6 +8,7 @@ from reconciler.errors import Foreign, NotConverged, PortTaken, TunctlError
 from reconciler.host import process
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
+from reconciler.kinds.owner import Owner
 from reconciler.kinds.resolver import Resolver
 from reconciler.loop import part, remember
 from reconciler.loop.act import act
@@ -161,7 +162,7 @@ def _restless(outcomes: Iterable[Outcome], machine: Machine) -> set[TunnelName]:
 def _has_started(outcome: Outcome) -> bool:
     """One that was only waited for has not."""
     step, is_new = outcome.step, outcome.step.verb in (Verb.CREATE, Verb.REPLACE)
-    return step.resource.kind == "owner" and is_new and not outcome.error and not outcome.skipped
+    return isinstance(step.resource, Owner) and is_new and not outcome.error and not outcome.skipped
 
 
 def _keys(steps: Iterable[Step]) -> set[Hashable]:

@@ -31,6 +31,7 @@ from reconciler.wanted import Wanted, wanted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_ROUTES = (Route, Routes)
 PATIENCE_S = 2.0  # a pass that is blind to something has failed: it waits longer than `status` does
 
 
@@ -76,11 +77,11 @@ class Survey:
 
     def link_of(self, tunnel: TunnelName) -> Link | None:
         """The found link of a tunnel."""
-        return next((r for r in self.found_of(tunnel) if isinstance(r, Link)), None)
+        return self._links.get(tunnel)
 
     def owner_of(self, tunnel: TunnelName) -> Owner | None:
         """The found owner of a tunnel."""
-        return next((r for r in self.found_of(tunnel) if isinstance(r, Owner)), None)
+        return self._owners.get(tunnel)
 
     def plan_of(self, tunnel: TunnelName) -> Plan:
         """What is left to do for one tunnel."""
@@ -90,6 +91,15 @@ class Survey:
         """What it asked for and does not get here, and why."""
         said = [text for name, text in self.wanted.degraded if name == tunnel]
         return (*said, *(error.message for name, error in self.wanted.refused if name == tunnel))
+
+    @cached_property
+    def _links(self) -> dict[TunnelName, Link]:
+        """The first one of each tunnel."""
+        return {r.tunnel: r for r in reversed(self.found.resources) if isinstance(r, Link) and r.tunnel}
+
+    @cached_property
+    def _owners(self) -> dict[TunnelName, Owner]:
+        return {r.tunnel: r for r in reversed(self.found.resources) if isinstance(r, Owner) and r.tunnel}
 
     @cached_property
     def _plans(self) -> dict[TunnelName, Plan]:
@@ -227,7 +237,7 @@ def _with_endpoints_tried(facts: Facts, found: Found, stored: Stored) -> Facts:
 
 def _with_foreign_routes(machine: Machine, resources: Iterable[Resource], found: Found) -> Found:
     """What others have where routes of ours are missing; only then their tables are read."""
-    wanted_ones, ours = ([r for r in side if isinstance(r, Route | Routes)] for side in (resources, found.resources))
+    wanted_ones, ours = ([r for r in side if isinstance(r, _ROUTES)] for side in (resources, found.resources))
     lacking = missing(wanted_ones, ours)
     if not lacking or found.is_unobserved("route", None):
         return found

@@ -25,8 +25,12 @@ def plan_text(plan: Plan, held: Sequence[TunnelName] = (), paint: Paint = PLAIN)
 def _plan_lines(plan: Plan, held: Sequence[TunnelName]) -> Iterator[str]:
     if not plan.steps and not plan.conflicts:
         yield NO_CHANGES
-    for step in plan.steps:
-        yield from _lines(step)
+    for step in plan.steps:  # one for each object that it is about
+        many = step.resource
+        if is_many(many):
+            yield from many.lines(f"{step.verb.value} ")
+        else:
+            yield step_line(step)
     yield from (f"x {conflict.tunnel}: {conflict.message}" for conflict in plan.conflicts)
     yield from (f"# warning: {warning}" for warning in plan.warnings)
     yield from (f"# {name} is held down (tunctl up {name})" for name in held)
@@ -36,15 +40,6 @@ def step_line(step: Step) -> str:
     """``~ link tun-demo … (mtu 1300 → 1420)``"""
     changes = f"  ({', '.join(_change(step, field) for field in step.fields)})" if step.found and step.fields else ""
     return f"{step.verb.value} {step.resource}{changes}"
-
-
-def _lines(step: Step) -> Iterator[str]:
-    """One for each object it is about."""
-    many = step.resource
-    if is_many(many):
-        yield from many.lines(f"{step.verb.value} ")
-    else:
-        yield step_line(step)
 
 
 def _change(step: Step, field: str) -> str:
