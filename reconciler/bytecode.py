@@ -32,7 +32,8 @@ LIGHT = frozenset((
 ))  # fmt: skip
 _PACKAGE = __name__.partition(".")[0]
 _OURS = sys.stdlib_module_names | {_PACKAGE}  # other packages may be those of another environment next time
-_HEAD = b"tunctl 2 %b %b\n" % (MAGIC_NUMBER, os.fsencode(os.__file__))  # another Python's byte code is another language
+# Another Python's byte code is another language, and a copy of us is somebody else.
+_HEAD = b"tunctl 2 %b %b %b\n" % (MAGIC_NUMBER, os.fsencode(os.__file__), os.fsencode(__file__))
 
 
 class Module(NamedTuple):
@@ -91,6 +92,8 @@ class Bytecode:
         """What had to be imported waits from now on. What the first run needs that finds all of it here, each run executes.
         Who may not write there does without."""
         sys.meta_path.remove(self)
+        if not self._file or sys.dont_write_bytecode or not os.access(os.path.dirname(self._file), os.W_OK):
+            return
         if self._new:
             self._later |= {new.name: new._replace(code=marshal.dumps(new.code)) for new in self._new}
         elif self._needed:
@@ -99,11 +102,10 @@ class Bytecode:
                 self._later.pop(module.name, None)
         else:
             return
-        if self._file and not sys.dont_write_bytecode:
-            try:
-                _write(self._file, self._always, self._later)
-            except OSError:
-                return
+        try:
+            _write(self._file, self._always, self._later)
+        except OSError:
+            return
 
 
 class _Kept(SourceFileLoader):

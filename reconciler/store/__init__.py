@@ -14,11 +14,13 @@ from reconciler import lean
 
 # SQLite is the half in C of Python's module: the other adds `datetime`, which the store has no use for. This half imports
 # functools, with all that functools imports, for a single word of it: where nobody has done so, it finds the word here.
-_stands_in = sys.modules.setdefault("functools", lean) is lean
-try:
-    import _sqlite3 as sqlite
-finally:
-    if _stands_in:
+if sys.modules.setdefault("functools", lean) is lean:
+    try:
+        import _sqlite3 as sqlite
+    except (ImportError, AttributeError):  # a Python in which it asks for more
+        sys.modules.pop("_sqlite3", None)
+    finally:
         del sys.modules["functools"]
+import _sqlite3 as sqlite
 
 __all__ = ["sqlite"]

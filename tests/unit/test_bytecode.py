@@ -122,9 +122,15 @@ def test_a_source_that_is_gone_is_not_executed(copy: Copy, runs: int) -> None:
     assert "No module named 'reconciler.errors'" in error.value.stderr
 
 
+def _head(content: bytes) -> bytes:
+    """It ends with the path of the module that made the file."""
+    end = b"/reconciler/bytecode.py\n"
+    return content[: content.index(end) + len(end)]
+
+
 def _shuffled(content: bytes) -> bytes:
     """Modules stand before those that they import, and one raises what nobody expects."""
-    head = bytecode._HEAD
+    head = _head(content)
     modules, later = marshal.loads(content[len(head) :])
     name, path, is_package, stamp, _ = modules[0]
     bad = compile("half = 1\nraise ZeroDivisionError", path, "exec")
@@ -137,10 +143,10 @@ def _shuffled(content: bytes) -> bytes:
         lambda _: b"",
         lambda content: content[: len(content) // 2],
         lambda content: b"tunctl 0" + content[8:],
-        lambda content: content[: len(bytecode._HEAD)] + b"N",
-        lambda content: content[: len(bytecode._HEAD)] + marshal.dumps([1, 2]),
-        lambda content: content[: len(bytecode._HEAD)] + marshal.dumps(([], [(1, 2)])),
-        lambda content: content[: len(bytecode._HEAD)] + os.urandom(64),
+        lambda content: _head(content) + b"N",
+        lambda content: _head(content) + marshal.dumps([1, 2]),
+        lambda content: _head(content) + marshal.dumps(([], [(1, 2)])),
+        lambda content: _head(content) + os.urandom(64),
         _shuffled,
     ],
     ids=["empty", "cut", "another form", "nothing", "other things", "other things that wait", "noise", "shuffled"],
@@ -153,6 +159,18 @@ def test_a_damaged_file_costs_time_only(copy: Copy, damage: Callable[[bytes], by
     for _ in range(2):
         assert copy.run("version")[:2] == (said, "")
     assert "reconciler.cli.output" not in copy.run("version")[2], "it is whole again"
+
+
+def test_a_copy_believes_its_own_sources(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Made with all caches, as `cp -a` makes it, and edited then: the original is still there as it was."""
+    for _ in range(2):
+        copy.run("version")
+    other = Copy(tmp_path_factory.mktemp("other"))
+    shutil.copytree(copy.dir / "reconciler", other.dir / "reconciler", dirs_exist_ok=True)
+    assert other.file().exists()
+    source = other.dir / "reconciler/errors.py"
+    source.write_text(source.read_text() + '\nimport sys\n\nprint("edited", file=sys.stderr)\n')
+    assert other.run("version")[1] == "edited"
 
 
 def test_where_python_keeps_none_we_keep_none(copy: Copy) -> None:
