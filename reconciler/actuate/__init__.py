@@ -1,14 +1,16 @@
-"""Steps → the machine. Writes only, and every write may be done twice; one file a kind, as in observe and kinds."""
+"""Steps → the machine. Writes only, and every write may be done twice; one file a kind, as in observe and kinds.
+
+A module of it is imported when the first step comes that it is for: most commands need two or three of them.
+"""
 
 from __future__ import annotations
 
 from reconciler.errors import LookAgain, TunctlError
 from reconciler.host.machine import Machine
+from reconciler.kinds import KINDS
 from reconciler.model.plan import Step
 from reconciler.model.resource import Verb
 from reconciler.typed import TYPE_CHECKING, Any, Protocol
-
-from . import address, addresses, forward, link, links, listen, nat, owner, peer, resolver, route, rule, sysctl, tuns, wireguard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,30 +32,47 @@ class BulkActuator(Protocol):
     def perform(self, machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, TunctlError | None]]: ...
 
 
-ACTUATORS: Mapping[str, Actuator] = {
-    "link": link,
-    "owner": owner,
-    "wireguard": wireguard,
-    "peer": peer,
-    "listen": listen,
-    "address": address,
-    "rule": rule,
-    "nat": nat,
-    "forward": forward,
-    "sysctl": sysctl,
-    "resolver": resolver,
+if TYPE_CHECKING:  # mypy compares each with its protocol
+    from . import (
+        address,
+        addresses,
+        forward,
+        link,
+        links,
+        listen,
+        nat,
+        owner,
+        peer,
+        resolver,
+        route,
+        rule,
+        sysctl,
+        tuns,
+        wireguard,
+    )
+
+    ACTUATORS: Sequence[Actuator] = (
+        link, owner, wireguard, peer, listen, address, route, rule, nat, forward, sysctl, resolver,
+    )  # fmt: skip
+    BULK_ACTUATORS: Sequence[BulkActuator] = (addresses, links, route, tuns)
+
+_BULK: Mapping[str, Mapping[Verb, str]] = {
+    "route": dict.fromkeys((Verb.CREATE, Verb.CHANGE, Verb.REPLACE, Verb.DELETE), "route"),
+    "link": {Verb.CREATE: "tuns", Verb.DELETE: "links"},
+    "address": {Verb.CREATE: "addresses"},
 }
-_BULK: Mapping[str, Mapping[Verb, BulkActuator]] = {
-    "route": dict.fromkeys((Verb.CREATE, Verb.CHANGE, Verb.REPLACE, Verb.DELETE), route),
-    "link": {Verb.CREATE: tuns, Verb.DELETE: links},
-    "address": {Verb.CREATE: addresses},
-}
+MODULES = (*KINDS, "addresses", "links", "tuns")
 
 
 def bulk(step: Step) -> BulkActuator | None:
     """Who carries out many steps such as this one in one call; None: each has a call of its own."""
-    of_kind = _BULK.get(step.resource.kind)
-    return of_kind.get(step.verb) if of_kind else None
+    name = _BULK.get(step.resource.kind, {}).get(step.verb)
+    found: BulkActuator | None = _module(name) if name else None
+    return found
+
+
+def _module(name: str) -> Any:
+    return __import__(f"{__name__}.{name}", fromlist=("",))
 
 
 def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, TunctlError | None]]:
@@ -62,7 +81,7 @@ def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, Tun
     if together is not None:
         return together.perform(machine, steps)
     (step,) = steps
-    actuator = ACTUATORS[step.resource.kind]
+    actuator: Actuator = _module(step.resource.kind)
     if step.verb is Verb.CREATE:
         actuator.create(machine, step.resource)
     elif step.verb is Verb.CHANGE:

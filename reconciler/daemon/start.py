@@ -6,6 +6,7 @@ import gc
 import importlib
 import time
 
+from reconciler import actuate
 from reconciler.config import shape
 from reconciler.daemon.place import Place
 from reconciler.daemon.rehearsal import rehearse
@@ -23,6 +24,7 @@ _PASSES_USE = (
     "reconciler.observe.wireguard", "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat",
     "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns", "reconciler.observe.engine",
     "reconciler.drivers.way", "reconciler.host.resolve", "reconciler.host.rtnl", "hashlib",
+    "reconciler.loop.salvage", "reconciler.loop.wait", *(f"reconciler.actuate.{name}" for name in actuate.MODULES),
 )  # fmt: skip
 
 

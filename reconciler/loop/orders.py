@@ -7,11 +7,10 @@ from contextlib import contextmanager
 
 from reconciler.errors import NotConverged, StoreError, UsageError
 from reconciler.host.signals import signal
-from reconciler.loop import commands, salvage
+from reconciler.loop import commands
 from reconciler.loop.commands import Done, Session
 from reconciler.loop.interrupt import TimeIsUp
 from reconciler.loop.reconcile import Watcher
-from reconciler.loop.wait import wait_until_connected
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.order import Order
 from reconciler.model.plan import Outcome, Plan
@@ -52,6 +51,8 @@ def _apply(session: Session, order: Order, watch: Watcher) -> Done:
 
 def _waited(session: Session, done: Done, deadline: float) -> Done:
     """The same, with what is not connected at the deadline as an error: there is one document, and it says so."""
+    from reconciler.loop.wait import wait_until_connected
+
     try:
         wait_until_connected(session, done.declared, deadline)
     except NotConverged as error:
@@ -68,6 +69,8 @@ def _down(session: Session, order: Order, watch: Watcher) -> Done:
     if order.orphans:
         if order.names or order.every:
             raise UsageError("--orphans goes without names and without --all")
+        from reconciler.loop import salvage
+
         return salvage.down_orphans(session, watch)
     _names_or_all(order)
     try:
@@ -75,6 +78,8 @@ def _down(session: Session, order: Order, watch: Watcher) -> Done:
     except StoreError as error:
         if not order.every:
             raise
+        from reconciler.loop import salvage
+
         return salvage.down_without_store(session, error, watch)
 
 
