@@ -13,6 +13,7 @@ IFNAMSIZ = 16  # linux/if.h: 15 bytes and the final NUL
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _LETTERS = _FIRST | frozenset("_-")
 _LONGEST = 32
+_NEVER = frozenset("/:%")
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
@@ -27,7 +28,7 @@ def ifname_problem(text: str) -> str | None:
         return "an interface name must not be empty"
     if len(text.encode()) >= IFNAMSIZ:
         return f"{text!r} has {len(text.encode())} bytes, an interface name at most {IFNAMSIZ - 1}"
-    if text in (".", "..") or any(c in "/:%" or c.isspace() or not c.isprintable() for c in text):
+    if text in (".", "..") or " " in text or not text.isprintable() or not _NEVER.isdisjoint(text):
         return f"{text!r} is no interface name (no '/', ':', '%' or blanks)"
     if text in ("lo", "all", "default"):
         return f"{text!r} is reserved by the kernel"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 AF_INET, AF_INET6 = _socket.AF_INET, _socket.AF_INET6
+_LENGTHS = {str(length): length for length in range(129)}
 
 
 class Prefix(NamedTuple):
@@ -87,15 +88,16 @@ def parse_prefix(text: str) -> Prefix:
     bits = len(packed) * 8
     if not slash:
         return Prefix(packed, bits)
-    if not (length.isascii() and length.isdigit() and len(length) <= 3 and int(length) <= bits):
+    number = _LENGTHS.get(length.lstrip("0") or length[:1], 999) if len(length) <= 3 else 999
+    if number > bits:
         raise ValueError(f"{text!r}: the length must be a number from 0 to {bits}")
-    return Prefix(packed, int(length))
+    return Prefix(packed, number)
 
 
 def parse_network(text: str) -> Prefix:
     """As ``parse_prefix``, but host bits are an error that prints the prefix that was meant."""
     prefix = parse_prefix(text)
-    tail = prefix.bits - prefix.length
+    tail = len(prefix.packed) * 8 - prefix.length
     if tail and int.from_bytes(prefix.packed, "big") & ((1 << tail) - 1):
         raise ValueError(f"{text!r} has host bits set, did you mean {prefix.network}?")
     return prefix
