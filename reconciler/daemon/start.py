@@ -25,6 +25,7 @@ _PASSES_USE = (
     "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns", "reconciler.observe.engine",
     "reconciler.drivers.way", "reconciler.host.resolve", "reconciler.host.rtnl", "hashlib",
     "reconciler.loop.salvage", "reconciler.loop.wait", *(f"reconciler.actuate.{name}" for name in actuate.MODULES),
+    "cryptography.hazmat.primitives.asymmetric.x25519",
 )  # fmt: skip
 
 

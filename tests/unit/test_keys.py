@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from base64 import b64encode
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from reconciler.errors import InvalidFile
@@ -19,12 +22,27 @@ from reconciler.model.publickey import PublicKey
 def test_public_keys_are_those_of_the_library() -> None:
     for _ in range(20):
         raw = os.urandom(32)
-        assert x25519.public(raw) == X25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()
+        assert x25519.computed(raw) == X25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()
+
+
+@pytest.mark.parametrize("why", ["it is not loaded", "its OpenSSL may not", None])
+def test_the_library_is_asked_where_it_is_loaded(monkeypatch: pytest.MonkeyPatch, why: str | None) -> None:
+    raw, asked = os.urandom(32), []
+    if why == "it is not loaded":
+        monkeypatch.delitem(sys.modules, x25519._LIBRARY)
+    if why == "its OpenSSL may not":
+        monkeypatch.setattr(X25519PrivateKey, "from_private_bytes", _refuse)
+    monkeypatch.setattr(x25519, "computed", lambda private: asked.append(private) or b"computed")
+    assert (x25519.public(raw) == b"computed") == bool(asked) == bool(why)
+
+
+def _refuse(_private: bytes) -> NoReturn:
+    raise UnsupportedAlgorithm("X25519 is not supported by this version of OpenSSL.")
 
 
 def test_the_standards_own_example() -> None:
     nine = bytes([9, *bytes(31)])  # RFC 7748, section 5.2: after one iteration
-    assert x25519.public(nine).hex() == "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
+    assert x25519.computed(nine).hex() == "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
 
 
 def _write(path: Path, content: str, mode: int = 0o600) -> str:
