@@ -139,6 +139,8 @@ def make_directory(path: str | Path, mode: int = 0o755) -> bool:
     try:
         os.mkdir(path, mode)
         is_new = True
+        if os.lstat(path).st_mode & 0o777 == mode:
+            return True
     except FileExistsError:
         is_new = False
     except FileNotFoundError:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     _Form = dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]
 
 T = TypeVar("T")
+_REQUIRED = object()  # the default of a field that has none
 _MOST_DECODED = 4096
 _decoded: dict[str, Tunnel] = {}
 
@@ -120,10 +121,11 @@ class _Damage:
 def _encode(value: Any) -> dict[str, Any]:
     """A named tuple → what its fields say beyond their defaults."""
     form = _FORMS.get(type(value), {})
-    defaults = value._field_defaults
+    default_of = value._field_defaults.get
     document = {}
     for field, content in zip(value._fields, value, strict=True):
-        if field in defaults and content == defaults[field]:
+        default = default_of(field, _REQUIRED)
+        if content is default or content == default:
             continue
         if content is not None and field in form:
             content = form[field][0](content)  # noqa: PLW2901 - its stored form
