@@ -12,7 +12,7 @@ from reconciler.daemon.place import Place
 from reconciler.daemon.rehearsal import rehearse
 from reconciler.daemon.say import Log, Say
 from reconciler.daemon.serve import Daemon
-from reconciler.host import limits
+from reconciler.host import limits, x25519
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
 from reconciler.loop.commands import Session
@@ -25,7 +25,7 @@ _PASSES_USE = (
     "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns", "reconciler.observe.engine",
     "reconciler.drivers.way", "reconciler.host.resolve", "reconciler.host.rtnl", "hashlib",
     "reconciler.loop.salvage", "reconciler.loop.wait", *(f"reconciler.actuate.{name}" for name in actuate.MODULES),
-    "cryptography.hazmat.primitives.asymmetric.x25519",
+    "cryptography.hazmat.primitives.asymmetric.x25519", "pwd", "grp",
 )  # fmt: skip
 
 
@@ -33,9 +33,7 @@ def serve(session: Session, say: Say) -> int:
     """Runs until SIGTERM. NotPermitted, Unavailable; Locked when another daemon of this run directory runs, also later: when
     somebody has removed our lock, and it was faster than we."""
     require_net_admin("daemon")
-    for name in _PASSES_USE:  # a pass is forked: what is loaded here it need not load
-        importlib.import_module(name)
-    shape.prepare()
+    load()
     _rehearse(session)
     limits.take_all()
     with Daemon(session, Log(say).say) as daemon:
@@ -48,6 +46,14 @@ def serve(session: Session, say: Say) -> int:
         finally:
             place.leave()
     return 0
+
+
+def load() -> None:
+    """A pass is forked: what is loaded here it need not load."""
+    for name in _PASSES_USE:
+        importlib.import_module(name)
+    shape.prepare()
+    x25519.public(bytes(32))  # the library loads the most of itself for the first key
 
 
 def _rehearse(session: Session) -> None:
