@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from struct import Struct
 
-from reconciler.host.nl_codec import as_u8, as_u32, attribute, attributes, u8, u32
+from reconciler.host.nl_codec import Attributes, as_u8, as_u32, attribute, u8, u32
 from reconciler.lean import lru_cache
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.typed import NamedTuple
@@ -15,6 +15,7 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 _IFADDRMSG = Struct("=BBBBi")  # family, prefix length, flags, scope, index
 _IFADDRMSG_BYTES = 8
 _ADDRESS, _LOCAL, _BROADCAST, _FLAGS, _RT_PRIORITY, _PROTO = 1, 2, 4, 8, 9, 11  # IFA_*
+_ADDRESSES = Attributes(_IFADDRMSG_BYTES, (_ADDRESS,), (_LOCAL,), (_BROADCAST,), (_FLAGS,), (_RT_PRIORITY,), (_PROTO,))
 _BYTES = {AF_INET: 4, AF_INET6: 16}
 SCOPE_LINK = 253  # RT_SCOPE_LINK
 NOPREFIXROUTE = 0x200  # IFA_F_NOPREFIXROUTE
@@ -67,9 +68,9 @@ def decode(body: bytes) -> AddressRow | None:
         raise ValueError(f"netlink: an address that is cut off: {error}") from error
     if family not in _BYTES:
         return None
-    found = attributes(body, _IFADDRMSG_BYTES)
-    remote = found.get(_ADDRESS) or found.get(_LOCAL) or b""
-    packed = found.get(_LOCAL) or remote
+    address, local, broadcast, flags, metric, protocol = _ADDRESSES.of(body)
+    remote = address or local or b""
+    packed = local or remote
     bits = _BYTES[family] * 8
     if len(packed) * 8 != bits or len(remote) * 8 != bits or length > bits:
         raise ValueError(f"netlink: an address of {len(packed)} bytes and length {length} in family {family}")
@@ -79,10 +80,10 @@ def decode(body: bytes) -> AddressRow | None:
         length=length,
         remote=remote,
         scope=scope,
-        flags=as_u32(found.get(_FLAGS), short_flags),
-        protocol=as_u8(found[_PROTO]) if _PROTO in found else None,
-        broadcast=found.get(_BROADCAST),
-        metric=as_u32(found[_RT_PRIORITY]) if _RT_PRIORITY in found else None,
+        flags=as_u32(flags, short_flags),
+        protocol=None if protocol is None else as_u8(protocol),
+        broadcast=broadcast,
+        metric=None if metric is None else as_u32(metric),
     )
 
 

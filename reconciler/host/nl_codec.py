@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from struct import Struct
 
-from reconciler.typed import TYPE_CHECKING
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,8 @@ _ATTRIBUTE_U32 = Struct("=HHI")
 _ATTRIBUTE_U8 = Struct("=HHBxxx")
 
 NESTED = 0x8000  # NLA_F_NESTED
-_NETWORK_ORDER = 0x4000  # NLA_F_NET_BYTEORDER
 TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK: without the flags for nested and for network byte order
+_MOST_KNOWN = 256  # lengths of messages of one type
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -40,22 +40,19 @@ def messages(datagram: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
         at += (length + 3) & ~3
 
 
-def attributes(body: bytes, start: int = 0, only: frozenset[int] | None = None) -> dict[int, bytes]:
-    """The attributes of a body from `start` on, by type; the last of a type wins, as in the kernel. `only`: of `those` types,
-    which takes two thirds of the time."""
+def attributes(body: bytes, start: int = 0) -> dict[int, bytes]:
+    """The attributes of a body from `start` on, by type; the last of a type wins, as in the kernel."""
     found = {}
-    at, end = start, len(body)
-    if end < start:
-        raise ValueError(f"netlink: a body of {end} bytes where at least {start} are due")
-    stop, size, kind, unpack = start, 4, 0, ATTRIBUTE.unpack_from
+    if len(body) < start:
+        raise ValueError(f"netlink: a body of {len(body)} bytes where at least {start} are due")
+    stop, size, kind, at, end, unpack = start, 4, 0, start, len(body), ATTRIBUTE.unpack_from
     try:
         while at < end:
             size, kind = unpack(body, at)
             if size < 4:
                 break
             stop = at + size
-            if only is None or kind in only:
-                found[kind & TYPE_MASK] = body[at + 4 : stop]
+            found[kind & TYPE_MASK] = body[at + 4 : stop]
             at = (stop + 3) & ~3
     except struct.error:
         raise ValueError("netlink: an attribute header is cut off") from None
@@ -64,9 +61,59 @@ def attributes(body: bytes, start: int = 0, only: frozenset[int] | None = None) 
     return found
 
 
-def those(*kinds: int) -> frozenset[int]:
-    """These types, each with every flag that it may carry."""
-    return frozenset(kind | flags for kind in kinds for flags in (0, NESTED, _NETWORK_ORDER, NESTED | _NETWORK_ORDER))
+class _Layout(NamedTuple):
+    """Where everything stands in a message: numbers in which each byte of it is one."""
+
+    mask: int  # which bytes are those of headers
+    headers: int  # what they say
+    places: list[slice | None]  # of what is asked for
+
+
+class Attributes:
+    """Some attributes of messages of one type, nested ones too, each named by the types that lead to it.
+
+    Messages of one length mostly have the same attributes in the same places. That is known when all their headers are equal
+    to those of the one before, which is found out at once: a quarter of the time of going from one to the next.
+    """
+
+    def __init__(self, start: int, *paths: tuple[int, ...]) -> None:
+        self._start = start
+        self._paths = paths
+        self._nests = frozenset(path[:depth] for path in paths for depth in range(1, len(path)))
+        self._known: dict[int, _Layout] = {}  # by the length of the message
+
+    def of(self, body: bytes) -> list[bytes | None]:
+        """In the order of the paths; None: it is not there. The last of a type wins. ValueError when malformed."""
+        known = self._known.get(len(body))
+        if known is None or int.from_bytes(body, "little") & known.mask != known.headers:
+            known = self._known[len(body)] = self._learn(body)
+        return [None if place is None else body[place] for place in known.places]
+
+    def _learn(self, body: bytes) -> _Layout:
+        if len(body) < self._start:
+            raise ValueError(f"netlink: a body of {len(body)} bytes where at least {self._start} are due")
+        places: dict[tuple[int, ...], tuple[int, int]] = {}
+        mask = bytearray(len(body))
+        nests: list[tuple[tuple[int, ...], int, int]] = [((), self._start, len(body))]
+        for path, begin, end in nests:
+            at = begin
+            inner: dict[tuple[int, ...], tuple[int, int]] = {}
+            while at < end:
+                if end - at < 4:
+                    raise ValueError("netlink: an attribute header is cut off")
+                size, kind = ATTRIBUTE.unpack_from(body, at)
+                if not 4 <= size <= end - at:
+                    raise ValueError(f"netlink: attribute {kind & TYPE_MASK} claims {size} bytes where {end - at} are left")
+                mask[at : at + 4] = b"\xff\xff\xff\xff"
+                inner[(*path, kind & TYPE_MASK)] = (at + 4, at + size)
+                at += (size + 3) & ~3
+            places |= inner
+            nests += [(nest, *inner[nest]) for nest in self._nests.intersection(inner)]
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        headers = int.from_bytes(mask, "little")
+        asked = [slice(*places[path]) if path in places else None for path in self._paths]
+        return _Layout(headers, int.from_bytes(body, "little") & headers, asked)
 
 
 def as_u32(value: bytes | None, default: int = 0) -> int:

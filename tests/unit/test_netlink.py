@@ -71,6 +71,46 @@ def test_hostile_errors_are_a_value_error_at_most(answer: bytes, flags: int, wit
         assert error is None or str(error)
 
 
+PATHS = ((1,), (2,), (3, 1), (3, 2), (4, 1, 2), (5,))
+
+
+def by_path(body: bytes, path: tuple[int, ...]) -> bytes | None:
+    """What `Attributes` promises, one attribute after the other."""
+    value: bytes | None = body[4:]
+    for kind in path:
+        value = None if value is None else nl_codec.attributes(value).get(kind)
+    return value
+
+
+@st.composite
+def nested(draw: st.DrawFn, depth: int = 3) -> bytes:
+    """Few types and few lengths, so that many have the same layout, or the same length with another one."""
+    out = b""
+    for kind in draw(st.lists(st.integers(1, 6), max_size=4)):
+        inner = draw(nested(depth - 1)) if depth and kind in (3, 4) else draw(st.sampled_from([b"", b"a", b"1234", b"4321"]))
+        flags = draw(st.sampled_from([0, nl_codec.NESTED]))
+        out += nl_codec.attribute(kind | flags, inner)
+    return out
+
+
+@given(st.lists(nested(), min_size=1, max_size=6), st.data())
+@settings(max_examples=400, deadline=None)
+def test_known_places_are_those_that_one_finds_step_by_step(bodies: list[bytes], data: st.DataObject) -> None:
+    some = nl_codec.Attributes(4, *PATHS)
+    for inner in bodies * 2:
+        body = bytearray(b"head" + inner)
+        for _ in range(data.draw(st.integers(0, 2))):
+            if len(body) > 4:
+                body[data.draw(st.integers(4, len(body) - 1))] = data.draw(st.integers(0, 255))
+        try:
+            expected: object = [by_path(bytes(body), path) for path in PATHS]
+        except ValueError:
+            with contextlib.suppress(ValueError):  # nobody asks for what is malformed inside of what is passed over
+                some.of(bytes(body))
+            continue
+        assert some.of(bytes(body)) == expected
+
+
 @pytest.mark.parametrize(("body", "start"), list(zip(GOOD, (16, 8, 8, 12, 12, 12, 12), strict=False)))
 def test_an_attribute_that_is_cut_off_is_never_taken_for_a_shorter_one(body: bytes, start: int) -> None:
     whole = nl_codec.attributes(body, start)
