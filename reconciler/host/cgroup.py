@@ -52,8 +52,8 @@ def made(mark: Mark) -> str | None:
 
 
 def enter(mark: Mark, pid: int) -> None:
-    """Puts the process into the group, if it is not there already (`clone` is quicker) and that can be. Whoever sweeps for another
-    store with a tunnel of this name may have taken it away while it was empty."""
+    """Puts the process into the group, if it is not there already (`clone` is quicker) and that can be. The group may be gone:
+    who sweeps for another store with a tunnel of this name takes away what is empty."""
     path = made(mark)
     if path and pid not in members(mark):
         _write(f"{path}/cgroup.procs", str(pid))
