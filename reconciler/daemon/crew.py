@@ -13,7 +13,7 @@ from reconciler.daemon import worker
 from reconciler.daemon.annals import Lines
 from reconciler.daemon.listening import Ears
 from reconciler.daemon.lookups import Answers
-from reconciler.daemon.passes import Asked, Rested
+from reconciler.daemon.passes import Asked, Rehearsal, Rested
 from reconciler.daemon.ready import ready
 from reconciler.daemon.report import Report
 from reconciler.daemon.say import Say
@@ -125,8 +125,11 @@ class Crew:
     def keep_one_warm(self) -> None:
         """For when something happens. To be called when there is time for it."""
         if self._spare is None:
-            self._spare = worker.start(self._session, self._say)
+            self._spare = worker.start(self._session, self._say, Rehearsal())
             self._join(self._spare)
+        elif not self._spare.has_rehearsed:
+            self._spare.give(Rehearsal())
+        self._spare.has_rehearsed = True
 
     def have_written(self, what: Shown | Lines) -> bool:
         """By whoever rests, or by a new one when it is more than he takes in. False: nobody rests."""

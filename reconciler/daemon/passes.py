@@ -42,6 +42,10 @@ class Asked(NamedTuple):
     names: Names
 
 
+class Rehearsal(NamedTuple):
+    """Time to get ready for what somebody may ask for."""
+
+
 class Rested(NamedTuple):
     """Nothing is left to be done: whoever asks for something need not wait."""
 
@@ -54,14 +58,10 @@ Tell = Callable[[Message], None]
 
 def serve(session: Session, say: Say, channel: socket.socket, tell: Tell, first: object) -> None:
     """Until the loop closes its end, a pass asks for a new process, or this one has worked enough. `first`: what it begins
-    with; None: it rehearses. Who has worked for a user has his rights and his directory: he is given nothing more."""
+    with. Who has worked for a user has his rights and his directory: he is given nothing more."""
     session = telling(session, tell)._replace(handles=Handles(session.run_dir), unmarked={})
-    if first is None:
-        with Machine(session.run_dir, handles=session.handles) as machine:
-            rehearse(session, machine, privileged=True)
-        tell(Rested())
     inbox = Inbox(channel)
-    for number, order in enumerate(chain(() if first is None else (first,), inbox)):
+    for number, order in enumerate(chain((first,), inbox)):
         if isinstance(order, Asked):
             session = session._replace(names=order.names, handles=None)  # a tunnel may have been forgotten, and declared again
             control.serve(socket.socket(fileno=inbox.connections.pop(0)), order.text, session, tell)
@@ -73,7 +73,7 @@ def serve(session: Session, say: Say, channel: socket.socket, tell: Tell, first:
             if not done.goes_on:
                 return
         else:
-            _write(session, say, order)
+            _prepare(session, say, order)
             tell(Rested())
 
 
@@ -87,10 +87,13 @@ def telling(session: Session, tell: Tell) -> Session:
     return session._replace(opened=opened)
 
 
-def _write(session: Session, say: Say, order: object) -> None:
+def _prepare(session: Session, say: Say, order: object) -> None:
     """What has time, by whoever has it. A bug there is told like any other."""
     try:
-        if isinstance(order, Shown):
+        if isinstance(order, Rehearsal):
+            with Machine(session.run_dir, handles=session.handles) as machine:
+                rehearse(session, machine, privileged=True)
+        elif isinstance(order, Shown):
             order.write(session.run_dir)
         elif isinstance(order, Lines):
             order.write(session.state_dir)

@@ -48,7 +48,7 @@ class Worker:
         self.begun_s, self.deadline_s = 0.0, inf
         self.ports: set[int] = set()
         self.is_told_to_end = self.has_reported = self.is_order = self.is_round = self.is_lookup = False
-        self.is_resting = False  # it would begin at once with what it is given
+        self.is_resting = self.has_rehearsed = False  # it would begin at once with what it is given; and quickly
         channel.setblocking(False)
         self._channel = channel
         self._buffer = bytearray()
@@ -114,9 +114,9 @@ class Worker:
         os.close(self.pidfd)
 
 
-def start(session: Session, say: Say, first: object = None) -> Worker:
-    """Forks a process for passes. `first`: what it begins with, without being given it, so it may be of any size; else it
-    rehearses. `say`: how it tells what it does."""
+def start(session: Session, say: Say, first: object) -> Worker:
+    """Forks a process for passes. `first`: what it begins with, without being given it, so it may be of any size. `say`: how
+    it tells what it does."""
     return _fork(lambda channel, tell: passes.serve(session, say, channel, tell, first))
 
 

@@ -142,6 +142,19 @@ def test_who_was_killed_while_he_rested_holds_up_nothing(loop: Loop) -> None:
         assert b"this is no request" in answer.recv(4096)
 
 
+def test_whoever_rests_rehearses_once_when_there_is_time(loop: Loop) -> None:
+    loop.rest()
+    one = loop.crew._spare
+    assert one
+    assert one.has_rehearsed
+    one.has_rehearsed = False  # as of one that has done a pass instead
+    loop.crew.keep_one_warm()
+    assert not one.is_resting, "it is at it, and an order does not wait for that"
+    assert loop.turn_until(lambda: one.is_resting)
+    loop.crew.keep_one_warm()
+    assert one.is_resting
+
+
 def test_a_pass_does_not_begin_beside_an_order_that_has_only_just_come(loop: Loop) -> None:
     now_s = time.monotonic()
     assert loop.crew.free_from_s <= now_s
