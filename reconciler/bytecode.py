@@ -1,6 +1,6 @@
 """The modules that a command imports, kept in one file: to look for a hundred small files, and to import each of them,
 costs more than a bare interpreter. What each run needs is executed at its start, one module after the other; the rest waits
-until it is imported.
+until it is imported. Ours and the standard library's: these are where Python has them, whatever else lies on its path.
 
 It is a cache as `__pycache__` is one, and stands in it. Whoever may write there makes it; PYTHONDONTWRITEBYTECODE and
 PYTHONPYCACHEPREFIX count; it is believed only while each source has the time and the size that it had. Else, and where it is
@@ -32,6 +32,7 @@ LIGHT = frozenset((
 ))  # fmt: skip
 _PACKAGE = __name__.partition(".")[0]
 _OURS = sys.stdlib_module_names | {_PACKAGE}  # other packages may be those of another environment next time
+_PLACES = tuple(os.path.join(os.path.dirname(file), "") for file in (os.__file__, __file__))
 # Another Python's byte code is another language, and a copy of us is somebody else.
 _HEAD = b"tunctl 2 %b %b %b\n" % (MAGIC_NUMBER, os.fsencode(os.__file__), os.fsencode(__file__))
 
@@ -72,7 +73,7 @@ class Bytecode:
         if name.partition(".")[0] not in _OURS or name in sys.builtin_module_names or is_frozen(name):
             return None
         spec = PathFinder.find_spec(name, path)
-        if spec is not None and type(spec.loader) is SourceFileLoader:
+        if spec is not None and type(spec.loader) is SourceFileLoader and spec.loader.path.startswith(_PLACES):
             spec.loader = _Source(name, spec.loader.path, self._imported)
         return spec
 
@@ -204,6 +205,6 @@ def _write(file: str, always: list[Module], later: dict[str, Module]) -> None:
             opened.flush()
             os.fsync(descriptor)
         os.replace(new, file)
-    except OSError:
+    except BaseException:
         os.unlink(new)
         raise

@@ -39,6 +39,8 @@ def ended(output: Output, work: Callable[[], int]) -> int:
         return _say(output, error)
     except Exception as error:
         return _say(output, Bug.of(error))
+    finally:
+        interrupt.no_more()
 
 
 def _say(output: Output, error: TunctlError) -> int:

@@ -56,6 +56,12 @@ def listen() -> None:
     signal.signal(signal.SIGINT, interrupt)
 
 
+def no_more() -> None:
+    """How it went is known: what is left to be done is told or kept for the next command, and takes a moment."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _send_soon(number: int) -> None:
     time.sleep(_SOON_S)
     os.kill(os.getpid(), number)

@@ -173,6 +173,19 @@ def test_a_copy_believes_its_own_sources(copy: Copy, tmp_path_factory: pytest.Te
     assert other.run("version")[1] == "edited"
 
 
+def test_the_standard_library_is_kept_and_nothing_that_stands_before_it(
+    copy: Copy, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """`struct` is needed by the first look, and somebody has one of his own on his path."""
+    shadow = tmp_path_factory.mktemp("shadow")
+    (shadow / "struct.py").write_text('import sys\nfrom _struct import *\nprint("shadow", file=sys.stderr)\n')
+    path = f"{shadow}{os.pathsep}{copy.dir}"
+    for _ in range(3):
+        assert copy.run("status", PYTHONPATH=path)[1] == "shadow"
+    for _ in range(3):
+        assert copy.run("status")[1] == ""
+
+
 def test_where_python_keeps_none_we_keep_none(copy: Copy) -> None:
     copy.run("version", PYTHONDONTWRITEBYTECODE="1")
     assert not copy.file().exists()

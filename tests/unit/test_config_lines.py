@@ -112,23 +112,6 @@ def test_windows_has_the_same_lines(newline: str) -> None:
     assert key_lines(TEXT.replace("\n", newline)) == key_lines(TEXT)
 
 
-def test_an_inline_table_may_take_many_lines() -> None:
-    """TOML 1.1."""
-    text = "a = {\n  # why\n  b = [\n    1,\n  ],\n  c = { d = 2,\n },\n}\ne = 3\n"
-    tree = tomli.loads(text)
-    assert tree == {"a": {"b": [1], "c": {"d": 2}}, "e": 3}
-    lines = key_lines(text)
-    assert set(lines) == set(paths(tree))
-    assert [lines[path] for path in (("a",), ("a", "b"), ("a", "b", 0), ("a", "c"), ("a", "c", "d"), ("e",))] == [
-        1,
-        3,
-        4,
-        6,
-        6,
-        9,
-    ]
-
-
 def test_a_missing_key_stands_where_its_table_stands() -> None:
     document = Document("f", "/", TEXT, tomli.loads(TEXT))
     assert document.line(("tunnels", "office", "wireguard", "peers", 1, "endpoint")) == 25
