@@ -37,5 +37,8 @@ def _create_together(machine: Machine, addresses: Sequence[Address]) -> set[Addr
     messages = [
         Message(nl_address.RTM_NEWADDR, address.NEW, nl_address.wanted(address.row(one, indexes[one.dev]))) for one in there
     ]
-    answers: Sequence[KernelError | None] = machine.rtnl.batch(messages)
+    try:
+        answers = machine.rtnl.batch(messages)
+    except (TunctlError, KernelError):
+        return set()
     return {one for one, error in zip(there, answers, strict=True) if error is None}

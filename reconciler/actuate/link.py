@@ -21,7 +21,8 @@ _NO_TUN = frozenset((errno.ENOENT, errno.ENODEV, errno.ENXIO))
 
 
 def create(machine: Machine, wanted: Link) -> None:
-    """A new link, up, marked. One that a program made is claimed; its program is waited for elsewhere.
+    """A new link, up, marked (marked and down, when switching it on fails). One that a program made is claimed; its program is
+    waited for elsewhere.
 
     Foreign, NotPermitted, Unavailable (no such kind of link here), StepFailed.
     """
@@ -63,12 +64,23 @@ def delete(machine: Machine, found: Link) -> None:
 
 def _create_tun(machine: Machine, wanted: Link) -> None:
     try:
-        descriptor = tun.create(wanted.name, wanted.type, multi_queue=wanted.multi_queue)
+        index = new_tun(machine, wanted)
+    except KernelError as error:
+        raise failed(wanted, error) from error
     except OSError as error:
         if error.errno == errno.EBUSY:
             _adopt(machine, wanted)
             return
         raise _no_tun(wanted, error) from error
+    try:
+        machine.rtnl.change_link(index, up=wanted.up)  # only now: see `tuns`
+    except KernelError as error:
+        raise failed(wanted, error) from error
+
+
+def new_tun(machine: Machine, wanted: Link) -> int:
+    """A new TUN device, marked and still down → its index. OSError as of `tun.create`, KernelError, StepFailed."""
+    descriptor = tun.create(wanted.name, wanted.type, multi_queue=wanted.multi_queue)
     try:
         tun.give(descriptor, wanted.uid, wanted.gid)
         index = machine.rtnl.index_of(wanted.name)
@@ -76,14 +88,9 @@ def _create_tun(machine: Machine, wanted: Link) -> None:
             raise StepFailed(f"{wanted}: it vanished while it was made")
         _set(machine, index, wanted, _MARKED)
         tun.persist(descriptor)  # last: cut off before, it vanishes with us and nothing without a mark is left
-    except OSError as error:
-        raise failed(wanted, error) from error
     finally:
         os.close(descriptor)
-    try:
-        machine.rtnl.change_link(index, up=wanted.up)  # only now: see `tuns`
-    except KernelError as error:
-        raise failed(wanted, error) from error
+    return index
 
 
 def _create_other(machine: Machine, wanted: Link) -> None:
@@ -150,10 +157,10 @@ def _set(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...] =
         mtu=wanted.mtu if "mtu" in fields else None,
         up=wanted.up if "up" in fields else None,
     )
-    open_its_death(wanted, name)
+    _open_its_death(wanted, name)
 
 
-def open_its_death(wanted: Link, name: IfName | None = None) -> None:
+def _open_its_death(wanted: Link, name: IfName | None = None) -> None:
     """Routes by it do not count while it has no carrier, if that is wanted. StepFailed, where it has to be."""
     if wanted.dies_openly is not False:
         try:

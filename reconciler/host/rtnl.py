@@ -49,10 +49,14 @@ class Rtnl(Netlink):
             raise NotObserved(f"link {name or index} could not be read: {error}") from error
 
     def index_of(self, name: str) -> int:
-        """Of the link with this name, 0 when there is none: a fiftieth of what the kernel's whole description of it costs."""
+        """Of the link with this name, 0 when there is none: a fiftieth of what the kernel's whole description of it costs.
+        NotObserved when there is no socket to ask by."""
         import fcntl  # who only looks needs no number
 
-        socket = self._wire.open()
+        try:
+            socket = self._wire.open()
+        except KernelError as error:
+            raise NotObserved(f"link {name} could not be looked up: {error}") from error
         try:
             answer: bytes = fcntl.ioctl(socket.fileno(), _SIOCGIFINDEX, _IFREQ.pack(name.encode(), 0))
         except OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from reconciler.model.resource import Resource, Verb
 from tests.netns.scenario import desired, links, settled, tun
 from tests.netns.world import Host
 
-MANY = 150  # more than are made in one go
+MANY = 150
 
 
 @pytest.fixture
@@ -63,6 +64,48 @@ def test_all_are_there_marked_and_stay(host: Host, machine: Machine) -> None:
         assert (state.type, state.up, state.alias, state.group, state.persist) == (one.type, True, one.alias, 20000, True)
         assert (state.uid, state.gid, state.multi_queue) == (one.uid, one.gid, one.multi_queue)
         assert state.mtu == (one.mtu or 1500)
+
+
+def test_nobody_sees_more_than_one_without_its_mark(machine: Machine, tmp_path: Path) -> None:
+    """`status` beside it would take them for somebody else's."""
+    seen: list[int] = []
+    done = threading.Event()
+
+    def look() -> None:
+        with Machine(tmp_path) as other:
+            while not done.is_set():
+                seen.append(sum(state.mark is None and not state.loopback for state in other.rtnl.links()))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        assert set(make(machine, *(link(n) for n in range(MANY))).values()) == {None}
+    finally:
+        done.set()
+        looking.join(30)
+    assert max(seen) <= 1
+
+
+def test_an_address_of_a_tap_that_nobody_opened_is_there(host: Host) -> None:
+    """Of IPv6, too: a route has it for its source."""
+    host.write(
+        "d.toml",
+        """version = 1
+[tunnels.tap]
+driver = "tun"
+interface = "tap-t"
+addresses = ["fd00:7::1/64", "10.7.0.1/24"]
+[tunnels.tap.tun]
+mode = "tap"
+[[tunnels.tap.routes]]
+to = ["fd00:8::/32"]
+src = "fd00:7::1"
+""",
+    )
+    host.tunctl("apply", "d.toml")
+    assert "fd00:8::/32" in host.ip("-6 route")
+    assert "tentative" not in host.ip("-6 address show dev tap-t scope global")
+    assert host.tunctl("apply", "d.toml").stdout.startswith("no changes")
 
 
 def test_each_says_why_it_could_not_be_made(host: Host, machine: Machine) -> None:
