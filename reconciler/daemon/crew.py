@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from math import inf
 
-from reconciler.daemon import worker
+from reconciler.daemon import control, worker
 from reconciler.daemon.annals import Lines
 from reconciler.daemon.listening import Ears
 from reconciler.daemon.lookups import Answers
-from reconciler.daemon.passes import Asked, Rehearsal, Rested
+from reconciler.daemon.passes import Asked, Rehearsal, Rested, Taken
 from reconciler.daemon.ready import ready
 from reconciler.daemon.report import Report
 from reconciler.daemon.say import Say
@@ -68,13 +68,13 @@ class Crew:
         """The tunnels that are being worked on by those that know theirs."""
         return frozenset(name for one in self._working.values() for name in one.names or ())
 
-    @property
-    def free_from_s(self) -> float:
-        """When a pass over everything has something to do: not beside one that may be at any tunnel, and not just after an
-        order has come, which has the lock, or will have it."""
+    def free_from_s(self, due_s: float) -> float:
+        """When a pass over everything, due at `due_s`, has something to do: not beside one that may be at any tunnel, and not
+        just after an order has come, which has the lock, or will have it. Orders without end put it off once."""
         if any(one.names is None for one in self._working.values()):
             return inf
-        return min((one.begun_s + _ORDER_S for one in self._working.values() if one.is_order), default=0.0)
+        orders = [one.begun_s for one in self._working.values() if one.is_order]
+        return max(due_s, min(*orders, due_s) + _ORDER_S) if orders else due_s
 
     @property
     def is_full(self) -> bool:
@@ -102,12 +102,16 @@ class Crew:
     def order(self, connection: socket.socket, text: bytes, names: Names, now_s: float) -> None:
         """What a user asked for, by whoever rests, else by a new process. `names`: what those of endpoints meant just now."""
         one = self._spare
-        if one is not None and one.is_resting and one.give(Asked(text, names), connection.fileno()):
+        if one is not None and one.is_resting and one.ask(Asked(text, names), connection):
             self._spare = None
             one.serve(now_s)
+            self._working[one.pid] = one
         else:
-            one = worker.start_order(self._session._replace(names=names), connection, text, now_s)
-            self._join(one)
+            self._serve(connection, text, names, now_s)
+
+    def _serve(self, connection: socket.socket, text: bytes, names: Names, now_s: float) -> None:
+        one = worker.start_order(self._session._replace(names=names), connection, text, now_s)
+        self._join(one)
         self._working[one.pid] = one
 
     def make_round(self, now_s: float) -> None:
@@ -205,6 +209,8 @@ class Crew:
                 self._answered(message)
             elif isinstance(message, Rested):
                 one.is_resting = True
+            elif isinstance(message, Taken):
+                one.forget_asked()
             elif message is None:
                 self._gone(one)
             else:
@@ -226,9 +232,17 @@ class Crew:
 
     def _gone(self, one: Worker) -> None:
         was_working = self._working.pop(one.pid, None) is not None
+        if one.asked is not None:  # it was ending when it was given that: nobody has begun with it
+            self._ask_again(*one.asked)
         self._send_away(one)
         if was_working:
             self._ended(one)
+
+    def _ask_again(self, asked: Asked, connection: socket.socket) -> None:
+        try:
+            self._serve(connection, asked.text, asked.names, time.monotonic())
+        except Unavailable as error:
+            control.refuse(connection, error)
 
     def _send_away(self, one: Worker) -> None:
         """Nothing more is heard of it."""

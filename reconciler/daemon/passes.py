@@ -46,13 +46,17 @@ class Rehearsal(NamedTuple):
     """Time to get ready for what somebody may ask for."""
 
 
+class Taken(NamedTuple):
+    """Begins with what a user asked for: from now on it is lost with this process, and not before."""
+
+
 class Rested(NamedTuple):
     """Nothing is left to be done: whoever asks for something need not wait."""
 
 
 # The port of its netlink socket, the tunnels it is about, at the end the report, or what a round of health checks came to,
 # or a look-up of names.
-Message = int | frozenset[TunnelName] | Report | Round | Answers | Rested
+Message = int | frozenset[TunnelName] | Report | Round | Answers | Rested | Taken
 Tell = Callable[[Message], None]
 
 
@@ -63,8 +67,9 @@ def serve(session: Session, say: Say, channel: socket.socket, tell: Tell, first:
     inbox = Inbox(channel)
     for number, order in enumerate(chain((first,), inbox)):
         if isinstance(order, Asked):
+            tell(Taken())
             session = session._replace(names=order.names, handles=None)  # a tunnel may have been forgotten, and declared again
-            control.serve(socket.socket(fileno=inbox.connections.pop(0)), order.text, session, tell)
+            serve_user(socket.socket(fileno=inbox.connections.pop(0)), order.text, session, tell)
             return
         if isinstance(order, Request):
             done = _pass(session, order, say, tell)
@@ -75,6 +80,16 @@ def serve(session: Session, say: Say, channel: socket.socket, tell: Tell, first:
         else:
             _prepare(session, say, order)
             tell(Rested())
+
+
+def serve_user(connection: socket.socket, text: bytes, session: Session, tell: Tell) -> None:
+    """What he asked for is done and told to him, whether or not the loop is still there to hear of it."""
+
+    def told(message: Message) -> None:
+        with suppress(ConnectionError):
+            tell(message)
+
+    control.serve(connection, text, telling(session, told), told)
 
 
 def telling(session: Session, tell: Tell) -> Session:

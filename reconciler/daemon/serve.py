@@ -161,7 +161,7 @@ class Daemon:
             self._crew.look_up(now_s)
             self._lookups.begun(now_s)
         next_s = self._due.next_s
-        if next_s is not None and now_s >= max(next_s, self._crew.free_from_s):
+        if next_s is not None and now_s >= self._crew.free_from_s(next_s):
             self._due.begun(now_s)
             self._is_news, self._goes_by_news = False, self._is_news
             self._start(None)
@@ -291,7 +291,7 @@ class Daemon:
     def _patience(self) -> float:
         times = [*self._crew.deadlines_s, *self._door.deadlines_s]
         if self._due.next_s is not None:
-            times.append(max(self._due.next_s, self._crew.free_from_s))
+            times.append(self._crew.free_from_s(self._due.next_s))
         times += [due_s for due_s in (self._rounds.due_s, self._lookups.due_s) if due_s is not None]
         if self._crew.is_idle and self._annals.due_s is not None:
             times.append(self._annals.due_s)

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from math import inf
 from typing import TYPE_CHECKING, cast
 
-from reconciler.daemon import control, lookups, passes, rounds
+from reconciler.daemon import lookups, passes, rounds
 from reconciler.daemon.channel import packed, unpacked
 from reconciler.daemon.lookups import LOOK_UP_S
-from reconciler.daemon.passes import Message, Tell
+from reconciler.daemon.passes import Asked, Message, Tell
 from reconciler.daemon.rounds import ROUND_S
 from reconciler.daemon.say import Say
 from reconciler.errors import Unavailable
@@ -49,6 +49,7 @@ class Worker:
         self.ports: set[int] = set()
         self.is_told_to_end = self.has_reported = self.is_order = self.is_round = self.is_lookup = False
         self.is_resting = self.has_rehearsed = False  # it would begin at once with what it is given; and quickly
+        self.asked: tuple[Asked, socket.socket] | None = None  # what a user asked for, until it has begun with it
         channel.setblocking(False)
         self._channel = channel
         self._buffer = bytearray()
@@ -87,6 +88,19 @@ class Worker:
             self.dismiss()
         return taken == len(content)
 
+    def ask(self, asked: Asked, connection: socket.socket) -> bool:
+        """What a user asked for. It is kept until it says that it has taken it: it may be ending just now."""
+        if not self.give(asked, connection.fileno()):
+            return False
+        with suppress(OSError):  # no descriptor left to keep it by
+            self.asked = asked, connection.dup()
+        return True
+
+    def forget_asked(self) -> None:
+        if self.asked is not None:
+            self.asked[1].close()
+            self.asked = None
+
     def read(self) -> Iterator[Message | None]:
         """What has come; None: nothing more will."""
         try:
@@ -110,6 +124,7 @@ class Worker:
 
     def close(self) -> None:
         """Its process has ended, or is about to: takes leave of it."""
+        self.forget_asked()
         self._channel.close()
         os.close(self.pidfd)
 
@@ -122,9 +137,7 @@ def start(session: Session, say: Say, first: object) -> Worker:
 
 def start_order(session: Session, connection: socket.socket, text: bytes, now_s: float) -> Worker:
     """Forks. What a user asked for through the control socket, which the process takes over."""
-    one = _fork(
-        lambda _channel, tell: control.serve(connection, text, passes.telling(session, tell), tell), connection.fileno()
-    )
+    one = _fork(lambda _channel, tell: passes.serve_user(connection, text, session, tell), connection.fileno())
     one.serve(now_s)
     return one
 

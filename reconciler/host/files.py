@@ -144,7 +144,11 @@ def make_directory(path: str | Path, mode: int = 0o755) -> bool:
     except FileExistsError:
         is_new = False
     except FileNotFoundError:
-        make_directory(os.path.dirname(os.path.abspath(path)), mode)
+        parent = os.path.dirname(os.path.abspath(path))
+        if os.path.isdir(parent):
+            os.mkdir(path, mode)  # somebody has just made it; else no directory can be made there, as in /proc
+        else:
+            make_directory(parent, mode)
         return make_directory(path, mode)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -100,8 +100,9 @@ def start(program: Program, log: int) -> Started:
         opened.keep(gate, report)
     child = process.stat(pid)
     started = Started(pid, child.start_ticks if child else 0, gate, report)
-    if child is None:  # killed by somebody within microseconds
-        started.abandon()
+    if child is None:  # it failed at once, and says why; or was killed by somebody within microseconds
+        started.release()
+        children.wait_status(pid)
         raise ProcessLookupError(errno.ESRCH, "was killed before it could run", program.argv[0])
     return started
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.daemon import passes
 from reconciler.daemon.annals import Lines
 from reconciler.daemon.crew import Crew
 from reconciler.daemon.listening import Ears
@@ -109,8 +110,8 @@ def test_an_order_is_carried_out_by_whoever_rests(loop: Loop) -> None:
     with loop.order() as answer:
         assert children() == before
         assert b"this is no request of tunctl" in answer.recv(4096)
+        assert loop.turn_until(lambda: loop.crew.is_idle)
         assert answer.recv(4096) == b"", "nobody has it open any more"
-    assert loop.turn_until(lambda: loop.crew.is_idle)
     loop.crew.reap()
     assert not loop.crew.have_written(Lines()), "who had a user's rights does nothing else"
 
@@ -156,12 +157,50 @@ def test_whoever_rests_rehearses_once_when_there_is_time(loop: Loop) -> None:
 
 
 def test_a_pass_does_not_begin_beside_an_order_that_has_only_just_come(loop: Loop) -> None:
-    now_s = time.monotonic()
-    assert loop.crew.free_from_s <= now_s
+    due_s = time.monotonic()
+    assert loop.crew.free_from_s(due_s) == due_s
     with loop.order():
-        assert now_s < loop.crew.free_from_s < now_s + 1
+        assert due_s < loop.crew.free_from_s(due_s) < due_s + 1
     assert loop.turn_until(lambda: loop.crew.is_idle)
-    assert loop.crew.free_from_s <= now_s
+    assert loop.crew.free_from_s(due_s) == due_s
+
+
+def test_orders_without_end_put_a_pass_off_once(loop: Loop) -> None:
+    due_s = time.monotonic()
+    with loop.order():
+        first_s = loop.crew.free_from_s(due_s)
+        time.sleep(0.05)
+        with loop.order():
+            assert loop.crew.free_from_s(due_s) <= first_s
+    loop.turn_until(lambda: loop.crew.is_idle)
+    time.sleep(0.2)
+    with loop.order():
+        assert loop.crew.free_from_s(due_s) <= first_s, "whoever comes later, when it is overdue"
+
+
+def test_an_order_is_not_lost_with_him_who_had_not_begun_with_it(loop: Loop) -> None:
+    """He is ending: what he is given lies in his socket, and nobody reads it."""
+    warm = loop.rest()
+    os.kill(warm, signal.SIGSTOP)
+    with loop.order() as answer:
+        answer.settimeout(30)
+        assert loop.crew._working.keys() == {warm}, "it looked as if he took it"
+        os.kill(warm, signal.SIGKILL)
+        assert loop.turn_until(lambda: warm not in loop.crew._working)
+        assert b"this is no request" in answer.recv(4096)
+        assert answer.recv(4096) == b"", "nobody else has it open"
+    assert loop.turn_until(lambda: loop.crew.is_idle)
+
+
+def test_what_a_user_asked_for_is_told_to_him_when_nobody_listens_to_whoever_does_it(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+
+    def gone(_message: object) -> None:
+        raise BrokenPipeError
+
+    with ours, theirs:
+        passes.serve_user(theirs, b"{}", loop.session, gone)
+        assert b"this is no request" in ours.recv(4096)
 
 
 def children() -> set[int]:

@@ -77,3 +77,10 @@ def test_directories_are_narrowed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
         files.make_directory(tmp_path / "link")
+
+
+def test_where_no_directory_can_be_made_that_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.make_directory("/proc/tunctl/tunnels")
+    assert files.make_directory(tmp_path / "a/b/c")
+    assert not files.make_directory(tmp_path / "a/b/c")
