@@ -51,18 +51,16 @@ class Bytecode:
     """What one command imports, from now to `end`. Also the finder of what waits, and of what is not kept yet."""
 
     def __init__(self, command: str, *, learn: bool = True) -> None:
-        """Executes what each run needs. `learn`: they need the same."""
+        """Executes what each run needs. `learn`: they need the same, more or less."""
         place = _package.cached if _package and type(_package.loader) is SourceFileLoader else None
         self._file = place.replace("__init__", f"command-{command}") if place else None
         self._always, self._later = _read(self._file) if self._file else ([], {})
         if not _execute(self._always, self._file or ""):
             self._always = []
-        self._learns = learn and not self._always
-        self._needed: list[
-            Module
-        ] = []  # by this run, beyond those; none from the first on that leads to more than what is light
+        self._learns = learn
+        self._needed: list[tuple[Module, int]] = []  # by this run, beyond those; how many modules there were when it was ready
         self._new: list[Module] = []
-        self._before = frozenset(sys.modules)
+        self._before = len(sys.modules)
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
@@ -83,23 +81,19 @@ class Bytecode:
 
     def _executed(self, module: Module) -> None:
         """It is ready, and so are those that it imports: they stand before it."""
-        if not self._learns:
-            return
-        loaded = {name.partition(".")[0] for name in sys.modules.keys() - self._before}
-        if loaded <= LIGHT | {_PACKAGE}:
-            self._needed.append(module)
+        self._needed.append((module, len(sys.modules)))
 
     def end(self) -> None:
-        """What had to be imported waits from now on. What the first run needs that finds all of it here, each run executes.
-        Who may not write there does without."""
+        """What had to be imported waits from now on. When a run that finds everything here needs half as much again as each run
+        executes, then each run executes that, too. Who may not write there does without."""
         sys.meta_path.remove(self)
         if not self._file or sys.dont_write_bytecode or not os.access(os.path.dirname(self._file), os.W_OK):
             return
         if self._new:
             self._later |= {new.name: new._replace(code=marshal.dumps(new.code)) for new in self._new}
-        elif self._needed:
-            self._always = self._needed
-            for module in self._always:
+        elif self._learns and len(needed := self._light()) * 2 > len(self._always):
+            self._always += needed
+            for module in needed:
                 self._later.pop(module.name, None)
         else:
             return
@@ -107,6 +101,12 @@ class Bytecode:
             _write(self._file, self._always, self._later)
         except OSError:
             return
+
+    def _light(self) -> list[Module]:
+        """What was needed, up to the first one that leads to more than what is light."""
+        new = [name.partition(".")[0] for name in list(sys.modules)[self._before :]]
+        heavy = next((at for at, name in enumerate(new) if name not in LIGHT and name != _PACKAGE), len(new))
+        return [module for module, loaded in self._needed if loaded <= self._before + heavy]
 
 
 class _Kept(SourceFileLoader):

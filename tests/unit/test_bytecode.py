@@ -93,6 +93,19 @@ def test_a_run_that_needs_more_adds_it_for_those_who_need_it(copy: Copy) -> None
     assert copy.file("status").stat().st_size == large
 
 
+def test_what_the_first_runs_needed_is_no_pattern_for_ever(copy: Copy) -> None:
+    """On a fresh host `status` finds no store and is done: that is a third of what it needs later."""
+    for _ in range(3):
+        copy.run("status")
+    small = copy.run("status")[2]
+    (copy.dir / "state").mkdir()
+    code = "from pathlib import Path; from reconciler.store.write import Store; Store.open(Path('state')).close()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=copy.dir, env=copy.environment)
+    for _ in range(2):
+        copy.run("status")
+    assert copy.run("status")[2] == small == ALONE
+
+
 def test_an_edited_source_is_read(copy: Copy) -> None:
     for _ in range(2):
         copy.run("version")
