@@ -126,14 +126,16 @@ class Crew:
         self._join(one)
         self._working[one.pid] = one
 
-    def keep_one_warm(self) -> None:
-        """For when something happens. To be called when there is time for it."""
+    def keep_one_warm(self, *, at_leisure: bool = True) -> None:
+        """For when something happens. To be called when there is time for it. `at_leisure`: nothing was repaired just now, so
+        that the next repair would come at once, and wait for a rehearsal."""
         if self._spare is None:
             self._spare = worker.start(self._session, self._say, Rehearsal())
             self._join(self._spare)
-        elif not self._spare.has_rehearsed:
+            self._spare.has_rehearsed = True
+        elif not self._spare.has_rehearsed and at_leisure:
             self._spare.give(Rehearsal())
-        self._spare.has_rehearsed = True
+            self._spare.has_rehearsed = True
 
     def have_written(self, what: Shown | Lines) -> bool:
         """By whoever rests, or by a new one when it is more than he takes in. False: nobody rests."""

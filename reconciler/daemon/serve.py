@@ -166,7 +166,7 @@ class Daemon:
             self._is_news, self._goes_by_news = False, self._is_news
             self._start(None)
         elif self._crew.is_idle and (next_s is None or next_s > now_s + QUIET_S):
-            self._crew.keep_one_warm()
+            self._crew.keep_one_warm(at_leisure=self._annals.due_s is None)
             self._write_up(now_s)
 
     def _start(self, names: frozenset[TunnelName] | None) -> None:

@@ -149,6 +149,8 @@ def test_whoever_rests_rehearses_once_when_there_is_time(loop: Loop) -> None:
     assert one
     assert one.has_rehearsed
     one.has_rehearsed = False  # as of one that has done a pass instead
+    loop.crew.keep_one_warm(at_leisure=False)
+    assert one.is_resting, "something was repaired just now"
     loop.crew.keep_one_warm()
     assert not one.is_resting, "it is at it, and an order does not wait for that"
     assert loop.turn_until(lambda: one.is_resting)
