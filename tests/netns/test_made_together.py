@@ -26,6 +26,8 @@ from tests.netns.world import Host
 
 MANY = 150
 
+pytestmark = pytest.mark.xdist_group("many links")  # they hold up whoever makes one, in any network namespace
+
 
 @pytest.fixture
 def machine(host: Host, tmp_path: Path) -> Iterator[Machine]:
