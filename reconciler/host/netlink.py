@@ -10,7 +10,7 @@ import errno
 import time
 
 from reconciler.errors import NotObserved
-from reconciler.host.nl_codec import HEADER, HEADER_BYTES, messages
+from reconciler.host.nl_codec import HEADER, HEADER_BYTES, alike, messages
 from reconciler.host.nl_error import KernelError, error_in
 from reconciler.host.nl_wire import STRAYS, Repeat, Wire, Witness
 from reconciler.typed import TYPE_CHECKING, NamedTuple, TypeVar
@@ -129,14 +129,13 @@ class Netlink:
         port = self._wire.port
         strays = parts = 0
         while True:
-            of_ours = 0
             datagram = self._wire.receive()
-            several = whole(datagram) if _is_list(datagram, expected, port) else None
-            if several is not None:
-                rows += several
-                parts += 1
-                continue
-            for type_, flags_, sequence, to, answer in messages(datagram):
+            at, of_ours = 0, int(_is_list(datagram, expected, port))
+            if of_ours:  # that is said of its first message, and of those that say the same
+                several = whole(datagram)
+                bodies, at = alike(datagram) if several is None else ((), len(datagram))
+                rows += several or [row for row in map(decode, bodies) if row is not None]
+            for type_, flags_, sequence, to, answer in messages(datagram, at):
                 if sequence != expected or to != port:
                     strays = _count_stray(strays)
                     continue

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 from struct import Struct
 
-from reconciler.host.nl_codec import Attributes, as_u8, as_u32, attribute, u8, u32
+from reconciler.host.nl_codec import Attributes, Field, attribute, u8, u32
 from reconciler.lean import lru_cache
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.typed import NamedTuple
@@ -13,9 +12,16 @@ from reconciler.typed import NamedTuple
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 
 _IFADDRMSG = Struct("=BBBBi")  # family, prefix length, flags, scope, index
-_IFADDRMSG_BYTES = 8
 _ADDRESS, _LOCAL, _BROADCAST, _FLAGS, _RT_PRIORITY, _PROTO = 1, 2, 4, 8, 9, 11  # IFA_*
-_ADDRESSES = Attributes(_IFADDRMSG_BYTES, (_ADDRESS,), (_LOCAL,), (_BROADCAST,), (_FLAGS,), (_RT_PRIORITY,), (_PROTO,))
+_ADDRESSES = Attributes(
+    _IFADDRMSG.format,
+    Field((_ADDRESS,), absent=b""),
+    Field((_LOCAL,), absent=b""),
+    Field((_BROADCAST,)),
+    Field((_FLAGS,), "I"),
+    Field((_RT_PRIORITY,), "I"),
+    Field((_PROTO,), "B"),
+)
 _BYTES = {AF_INET: 4, AF_INET6: 16}
 SCOPE_LINK = 253  # RT_SCOPE_LINK
 NOPREFIXROUTE, NODAD = 0x200, 0x02  # IFA_F_*
@@ -62,29 +68,17 @@ def wanted(row: AddressRow) -> bytes:
 @lru_cache(4096)  # the daemon sees the same bytes again and again
 def decode(body: bytes) -> AddressRow | None:
     """RTM_NEWADDR → the address; None for families that are not IP. ValueError when malformed."""
-    try:
-        family, length, short_flags, scope, ifindex = _IFADDRMSG.unpack_from(body)
-    except struct.error as error:
-        raise ValueError(f"netlink: an address that is cut off: {error}") from error
-    if family not in _BYTES:
+    family, length, few_flags, scope, ifindex, address, local, broadcast, flags, metric, protocol = _ADDRESSES.of(body)
+    size = _BYTES.get(family)
+    if size is None:
         return None
-    address, local, broadcast, flags, metric, protocol = _ADDRESSES.of(body)
-    remote = address or local or b""
+    remote = address or local
     packed = local or remote
-    bits = _BYTES[family] * 8
-    if len(packed) * 8 != bits or len(remote) * 8 != bits or length > bits:
+    if len(packed) != size or len(remote) != size or length > size * 8:
         raise ValueError(f"netlink: an address of {len(packed)} bytes and length {length} in family {family}")
     return AddressRow(
-        ifindex=ifindex,
-        packed=packed,
-        length=length,
-        remote=remote,
-        scope=scope,
-        flags=as_u32(flags, short_flags),
-        protocol=None if protocol is None else as_u8(protocol),
-        broadcast=broadcast,
-        metric=None if metric is None else as_u32(metric),
-    )
+        ifindex, packed, length, remote, scope, few_flags if flags is None else flags, protocol, broadcast, metric
+    )  # fmt: skip
 
 
 def _family(packed: bytes) -> int:

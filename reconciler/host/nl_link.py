@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 from struct import Struct
 
-from reconciler.host.nl_codec import Attributes, as_text, as_u8, as_u32, nest, text, u32
+from reconciler.host.nl_codec import Attributes, Field, as_text, nest, text, u32
 from reconciler.lean import lru_cache
 from reconciler.model.found import Counters, LinkState
 from reconciler.model.marks import parse_mark
@@ -15,23 +14,38 @@ from reconciler.model.prefix import AF_INET, AF_INET6
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 
 _IFINFOMSG = Struct("=BxHiII")  # family, ARPHRD type, index, flags, mask of the flags to change
-_IFINFOMSG_BYTES = 16
 IFF_UP, _IFF_LOOPBACK, _IFF_POINTOPOINT = 0x1, 0x8, 0x10
 _IFNAME, _MTU, _LINKINFO, _IFALIAS, _STATS64, _GROUP, _EXT_MASK, _CARRIER = 3, 4, 18, 20, 23, 27, 29, 33  # IFLA_*
 _AF_SPEC = 26  # IFLA_AF_SPEC: by family, what the kernel's switches of this link are
 _INET_CONF, _INET6_CONF = 1, 2  # IFLA_INET_CONF, IFLA_INET6_CONF: arrays of the kernel's switches
 _LINKDOWN = (28, 39)  # ignore_routes_with_linkdown: its place in either (linux/ip.h, linux/ipv6.h)
+_COUNTERS = (0, 8, 16, 24)  # rtnl_link_stats64 begins: packets received, sent, bytes received, sent
 _TUNNELS = ("tun", "tap", "wireguard")
 _INFO_KIND, _INFO_DATA = 1, 2  # IFLA_INFO_*
 _TUN_OWNER, _TUN_GROUP, _TUN_TYPE, _TUN_PERSIST, _TUN_MULTI_QUEUE = 1, 2, 3, 6, 7  # IFLA_TUN_*
 _LINK = Attributes(
-    _IFINFOMSG_BYTES,
-    (_IFNAME,), (_MTU,), (_LINKINFO, _INFO_KIND), (_LINKINFO, _INFO_DATA), (_IFALIAS,), (_STATS64,), (_GROUP,), (_CARRIER,),
-    (_AF_SPEC, AF_INET, _INET_CONF), (_AF_SPEC, AF_INET6, _INET6_CONF),
-)  # fmt: skip
-_TUN = Attributes(0, (_TUN_OWNER,), (_TUN_GROUP,), (_TUN_TYPE,), (_TUN_PERSIST,), (_TUN_MULTI_QUEUE,))
+    _IFINFOMSG.format,
+    Field((_IFNAME,)),
+    Field((_LINKINFO, _INFO_KIND)),
+    Field((_LINKINFO, _INFO_DATA), absent=b""),
+    Field((_MTU,), "I", 0),
+    Field((_CARRIER,), "B", 0),
+    Field((_GROUP,), "I", 0),
+    Field((_IFALIAS,)),
+    *(Field((_STATS64,), "Q", 0, at) for at in _COUNTERS),
+    Field((_AF_SPEC, AF_INET, _INET_CONF), "I", at=4 * _LINKDOWN[0]),
+    Field((_AF_SPEC, AF_INET6, _INET6_CONF), "I", at=4 * _LINKDOWN[1]),
+)
+_TUN = Attributes(
+    "=",
+    Field((_TUN_OWNER,), "I"),
+    Field((_TUN_GROUP,), "I"),
+    Field((_TUN_TYPE,), "B", 0),
+    Field((_TUN_PERSIST,), "B", 0),
+    Field((_TUN_MULTI_QUEUE,), "B", 0),
+)
+_NO_TUN = (None, None, 0, 0, 0)
 _TUN_TYPES = {1: "tun", 2: "tap"}  # IFF_TUN, IFF_TAP
-_STATS = Struct("=QQQQ")  # rtnl_link_stats64 begins: packets received, sent, bytes received, sent
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS; virtual functions are only listed when asked for
 
 
@@ -72,39 +86,16 @@ def wanted(
 @lru_cache(1024)  # the daemon sees the same bytes again and again
 def decode(body: bytes) -> LinkState:
     """RTM_NEWLINK → the link. ValueError when malformed."""
-    name, mtu, info, data, alias_, stats, group, carrier, conf, conf6 = _LINK.of(body)
-    try:
-        _family, _arphrd, index, flags, _ = _IFINFOMSG.unpack_from(body)
-        rx_packets, tx_packets, rx_bytes, tx_bytes = _STATS.unpack_from(stats) if stats else (0, 0, 0, 0)
-    except struct.error as error:
-        raise ValueError(f"netlink: a link that is cut off: {error}") from error
-    alias, kind = as_text(alias_), as_text(info)
-    uid = gid = type_ = persist = queues = None
-    if kind == "tun":  # a TUN says whether it is tun or tap
-        uid, gid, type_, persist, queues = _TUN.of(data or b"")
+    (
+        _family, _arphrd, index, flags, _mask, name, kind_, data, mtu, carrier, group, alias_,
+        rx_packets, tx_packets, rx_bytes, tx_bytes, linkdown, linkdown6,
+    ) = _LINK.of(body)  # fmt: skip
+    kind, alias = as_text(kind_), as_text(alias_)
+    uid, gid, type_, persist, queues = _TUN.of(data) if kind == "tun" else _NO_TUN  # which says whether it is tun or tap
+    is_on = bool(linkdown or linkdown6) and 0 not in (linkdown, linkdown6)  # a family that it does not have says nothing
     return LinkState(
-        name=IfName(as_text(name)),
-        ifindex=index,
-        type=_TUN_TYPES.get(as_u8(type_), kind) if kind == "tun" else kind,
-        mtu=as_u32(mtu),
-        up=bool(flags & IFF_UP),
-        carrier=as_u8(carrier) == 1,
-        group=as_u32(group),
-        alias=alias,
-        mark=parse_mark(alias) if alias else None,
-        counters=Counters(rx_bytes, tx_bytes, rx_packets, tx_packets),
-        point_to_point=bool(flags & _IFF_POINTOPOINT),
-        loopback=bool(flags & _IFF_LOOPBACK),
-        uid=None if uid is None else as_u32(uid),
-        gid=None if gid is None else as_u32(gid),
-        multi_queue=as_u8(queues) == 1,
-        persist=as_u8(persist) == 1,
-        ignores_linkdown=kind in _TUNNELS and _ignores_linkdown(conf, conf6),
-    )
-
-
-def _ignores_linkdown(*switches: bytes | None) -> bool:
-    """On for every family that the link has; one that the kernel, or the link, does not have is not there."""
-    places = [(values, 4 * place) for values, place in zip(switches, _LINKDOWN, strict=True) if values]
-    values = [as_u32(values[place : place + 4]) for values, place in places if len(values) >= place + 4]
-    return bool(values) and all(values)
+        IfName(as_text(name)), index, _TUN_TYPES.get(type_, kind), mtu, bool(flags & IFF_UP), carrier == 1, group,
+        alias, parse_mark(alias) if alias else None, Counters(rx_bytes, tx_bytes, rx_packets, tx_packets),
+        point_to_point=bool(flags & _IFF_POINTOPOINT), loopback=bool(flags & _IFF_LOOPBACK),
+        uid=uid, gid=gid, multi_queue=queues == 1, persist=persist == 1, ignores_linkdown=kind in _TUNNELS and is_on,
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import struct
 from collections.abc import Callable
 
@@ -71,15 +72,27 @@ def test_hostile_errors_are_a_value_error_at_most(answer: bytes, flags: int, wit
         assert error is None or str(error)
 
 
-PATHS = ((1,), (2,), (3, 1), (3, 2), (4, 1, 2), (5,))
+FIELDS = (
+    nl_codec.Field((1,)),
+    nl_codec.Field((2,), absent=b""),
+    nl_codec.Field((3, 1)),
+    nl_codec.Field((3, 2), "I", 7),
+    nl_codec.Field((4, 1, 2), "B"),
+    nl_codec.Field((5,), "B", 0, at=1),
+    nl_codec.Field((5,), "B", 0, at=3),
+)
 
 
-def by_path(body: bytes, path: tuple[int, ...]) -> bytes | None:
+def by_path(body: bytes, field: nl_codec.Field) -> object:
     """What `Attributes` promises, one attribute after the other."""
     value: bytes | None = body[4:]
-    for kind in path:
+    for kind in field.path:
         value = None if value is None else nl_codec.attributes(value).get(kind)
-    return value
+    if value is None or field.form == "s":
+        return field.absent if value is None else value
+    if field.at is not None:
+        return value[field.at] if len(value) > field.at else field.absent
+    return nl_codec.as_u32(value) if field.form == "I" else nl_codec.as_u8(value)
 
 
 @st.composite
@@ -96,14 +109,14 @@ def nested(draw: st.DrawFn, depth: int = 3) -> bytes:
 @given(st.lists(nested(), min_size=1, max_size=6), st.data())
 @settings(max_examples=400, deadline=None)
 def test_known_places_are_those_that_one_finds_step_by_step(bodies: list[bytes], data: st.DataObject) -> None:
-    some = nl_codec.Attributes(4, *PATHS)
+    some = nl_codec.Attributes("=BBH", *FIELDS)
     for inner in bodies * 2:
         body = bytearray(b"head" + inner)
         for _ in range(data.draw(st.integers(0, 2))):
             if len(body) > 4:
                 body[data.draw(st.integers(4, len(body) - 1))] = data.draw(st.integers(0, 255))
         try:
-            expected: object = [by_path(bytes(body), path) for path in PATHS]
+            expected: object = (*struct.unpack_from("=BBH", body), *(by_path(bytes(body), field) for field in FIELDS))
         except ValueError:
             with contextlib.suppress(ValueError):  # nobody asks for what is malformed inside of what is passed over
                 some.of(bytes(body))
@@ -159,6 +172,26 @@ def test_messages_of_one_datagram() -> None:
     one = nl_codec.HEADER.pack(19, 24, 2, 1, 9) + b"abc" + b"\0"
     two = nl_codec.HEADER.pack(16, 3, 2, 2, 9)
     assert list(nl_codec.messages(one + two)) == [(24, 2, 1, 9, b"abc"), (3, 2, 2, 9, b"")]
+
+
+@given(st.lists(st.tuples(st.sampled_from([3, 24]), st.binary(max_size=9)), min_size=1, max_size=6), st.integers(0, 40))
+def test_first_messages_that_are_alike_and_the_others(said: list[tuple[int, bytes]], cut: int) -> None:
+    whole = b"".join(
+        nl_codec.HEADER.pack(nl_codec.HEADER_BYTES + len(body), kind, 2, 1, 9) + body + bytes(-len(body) % 4)
+        for kind, body in said
+    )
+    datagram = whole[: max(nl_codec.HEADER_BYTES, len(whole) - cut)]
+    bodies, at = nl_codec.alike(datagram)
+    first = [body for kind, body in itertools.takewhile(lambda one: one[0] == said[0][0], said)]
+    assert bodies == first[: len(bodies)]
+    assert cut or len(bodies) == len(first)
+    try:
+        expected = [body for *_, body in nl_codec.messages(datagram)]
+    except ValueError:  # said by whoever reads on
+        with pytest.raises(ValueError, match="netlink"):
+            list(nl_codec.messages(datagram, at))
+    else:
+        assert [*bodies, *(body for *_, body in nl_codec.messages(datagram, at))] == expected
 
 
 prefixes4 = st.tuples(st.binary(min_size=4, max_size=4), st.integers(0, 32))
