@@ -102,12 +102,12 @@ def read_of_anybody(path: str | Path, limit: int) -> bytes:
 
 
 def _read(
-    path: str | Path, limit: int, *, follow: bool, check: Callable[[os.stat_result, str], None]
+    path: str | Path, limit: int, *, follow: bool, check: Callable[[os.stat_result, str | Path], None]
 ) -> tuple[bytes, os.stat_result]:
     descriptor = os.open(path, _READ if follow else _READ | os.O_NOFOLLOW)
     try:
         status = os.fstat(descriptor)
-        check(status, str(path))
+        check(status, path)
         content = os.read(descriptor, min(status.st_size, limit) + 1)
         while status.st_size < len(content) <= limit and (more := os.read(descriptor, limit + 1 - len(content))):  # it grows
             content += more
@@ -118,17 +118,17 @@ def _read(
     return content, status
 
 
-def _check_kind(status: os.stat_result, path: str) -> None:
+def _check_kind(status: os.stat_result, path: str | Path) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is not a regular file", path)
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
 
 
-def _check(status: os.stat_result, path: str) -> None:
+def _check(status: os.stat_result, path: str | Path) -> None:
     _check_kind(status, path)
     if status.st_uid not in (0, os.geteuid()):
-        raise PermissionError(errno.EPERM, f"belongs to uid {status.st_uid}, not to root or to us", path)
+        raise PermissionError(errno.EPERM, f"belongs to uid {status.st_uid}, not to root or to us", str(path))
     if status.st_mode & stat.S_IWOTH:
-        raise PermissionError(errno.EPERM, "is writable by everybody", path)
+        raise PermissionError(errno.EPERM, "is writable by everybody", str(path))
 
 
 def make_directory(path: str | Path, mode: int = 0o755) -> bool:

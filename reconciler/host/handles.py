@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from _operator import contains
 
 from reconciler.host import cgroup, files
 from reconciler.host.jsontext import lines, loads
@@ -43,6 +44,16 @@ class Handle(NamedTuple):
     resolved: bool = False  # systemd-resolved has name servers of ours for its link
     starting: bool = False  # nobody has seen yet that the owner is ready
 
+
+_NEEDED = ("name", "id", "boot_id")
+_NUMBERS = ("ifindex", "pid", "start_ticks")
+_MAPS = ("endpoints", "bound", "requested")
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(_NEEDED, (str,)),
+    **dict.fromkeys(("interface", "fingerprint"), (str, type(None))),
+    **dict.fromkeys(_NUMBERS, (int, type(None))),
+    **dict.fromkeys(_MAPS, (dict,)),
+}
 
 _Signature = tuple[int, int, int]  # mtime_ns, inode, size: has anybody else written the file?
 
@@ -81,23 +92,20 @@ class Handles:
 
     def get(self, tunnel: TunnelName) -> Handle | None:
         """The handle of this boot, or None. A file that cannot be used is a warning, never an error."""
-        if tunnel in self._looked:
-            known = self._memory.get(tunnel)
-            return known[0] if known else None
-        handle = self._look(tunnel)
-        self._looked.add(tunnel)
-        return handle
+        if tunnel not in self._looked:
+            self._look(tunnel)
+            self._looked.add(tunnel)
+        known = self._memory.get(tunnel)
+        return known[0] if known else None
 
-    def _look(self, tunnel: TunnelName) -> Handle | None:
+    def _look(self, tunnel: TunnelName) -> None:
         path = f"{self.directory(tunnel)}/{FILE}"
         known = self._memory.get(tunnel)
-        if known and _signature(path) in (None, known[1]):
-            return known[0]
-        found = self._read(tunnel, path) if self._may_have_any(tunnel) else None
-        if found is None:
-            return known[0] if known else None  # what we wrote ourselves is worth more than a damaged file
-        self._memory[tunnel] = found
-        return found[0]
+        if (known and _signature(path) in (None, known[1])) or not self._may_have_any(tunnel):
+            return
+        found = self._read(tunnel, path)
+        if found is not None:  # what we wrote ourselves is worth more than a damaged file
+            self._memory[tunnel] = found
 
     def _may_have_any(self, tunnel: TunnelName) -> bool:
         """One list of all directories instead of a look for each that is not there."""
@@ -258,39 +266,24 @@ def _decode(content: bytes) -> Handle:
         raise ValueError(f"not JSON (line {getattr(error, 'lineno', 1)})") from None
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
-    fields: dict[str, Any] = document
+    fields: dict[str, Any] = {**Handle._field_defaults, **document}
     if fields.get("version") != _VERSION:
         raise ValueError("written by another version")
-    name, mark_id, boot_id = (_text(fields, key) for key in ("name", "id", "boot_id"))
-    if name is None or mark_id is None or boot_id is None:
-        raise ValueError("name, id or boot_id is missing")
-    interface = _text(fields, "interface")
-    return Handle(
-        TunnelName(name), mark_id, boot_id, None if interface is None else IfName(interface),
-        _number(fields, "ifindex"), _number(fields, "pid"), _number(fields, "start_ticks"), _text(fields, "fingerprint"),
-        _texts(fields, "endpoints"), _texts(fields, "bound"), _texts(fields, "requested"),
-        fields.get("resolved") is True, fields.get("starting") is True,
-    )  # fmt: skip
+    if not all(map(contains, _TYPES.values(), map(type, map(fields.get, _TYPES)))):  # True is no number
+        raise ValueError(_fault(fields))
+    for key in _NUMBERS:
+        if fields[key] is not None and not 0 < fields[key] < 1 << 63:
+            raise ValueError(f"{key} is no positive number")
+    for key in _MAPS if any(map(fields.get, _MAPS)) else ():
+        if not {str}.issuperset(map(type, fields[key].values())):
+            raise ValueError(f"{key} has the wrong type")
+    fields["resolved"], fields["starting"] = fields["resolved"] is True, fields["starting"] is True
+    return Handle._make(map(fields.get, Handle._fields))
 
 
-def _text(fields: dict[str, Any], key: str) -> str | None:
-    value = fields.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{key} has the wrong type")
-    return value
-
-
-def _number(fields: dict[str, Any], key: str) -> int | None:
-    value = fields.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 63:
-        raise ValueError(f"{key} is no positive number")
-    return value
-
-
-def _texts(fields: dict[str, Any], key: str) -> dict[str, str]:
-    value: dict[str, str] = fields.get(key, {})
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise ValueError(f"{key} has the wrong type")
-    return value
+def _fault(fields: dict[str, Any]) -> str:
+    """Of a type that is wrong."""
+    key = next(key for key, types in _TYPES.items() if type(fields.get(key)) not in types)
+    if key in _NEEDED and fields.get(key) is None:
+        return "name, id or boot_id is missing"
+    return f"{key} is no positive number" if key in _NUMBERS else f"{key} has the wrong type"

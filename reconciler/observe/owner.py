@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.host import children, process
+from reconciler.host import cgroup, children, process
 from reconciler.host.bounded import Call
 from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
@@ -56,11 +56,24 @@ def _look(machine: Machine, question: Question, links: Mapping[IfName, LinkState
     found: list[Owner] = []
     blind: list[Unobserved] = []
     for intent in question.intents:
-        owners = _of_intent(machine, question, mine.get(intent.name, none), intent, marked.get(intent.mark))
+        handle, link, its = machine.handles.get(intent.name), marked.get(intent.mark), mine.get(intent.name, none)
+        owners = _of_intent(machine, question, its, intent, link) if _may_have_any(its, intent, handle, link) else []
         found += owners
         if not owners and scan.hidden and intent.tunnel.exec_ and intent.tunnel.exec_.user:
             blind.append(Unobserved(intent.name, "owner", f"{scan.hidden} processes may not be read", privilege=True))
     return _Seen(found + _strangers(question, mine), blind, scan.unmarked)
+
+
+def _may_have_any(scan: Marked, intent: Intent, handle: Handle | None, marked: LinkState | None) -> bool:
+    """Most devices are there for somebody else's process: nothing leads to an owner of ours, neither a mark nor a record, a
+    control group, or a device that cannot be without one."""
+    return bool(
+        scan.processes
+        or (handle and handle.pid)
+        or (marked and _needs_keeper(marked))
+        or scan.groups is None
+        or (scan.groups and cgroup.path_of(intent.mark) in scan.groups)
+    )
 
 
 def _by_tunnel(scan: Marked) -> dict[TunnelName, Marked]:
@@ -97,11 +110,15 @@ def _is_starting(intent: Intent, one: Owner, handle: Handle) -> bool:
     return (one.pid, one.start_ticks) == (handle.pid, handle.start_ticks) and process.age_s(one.start_ticks or 0) < timeout_s
 
 
+def _needs_keeper(link: LinkState) -> bool:
+    """A device that is not persistent is there because a process has it open."""
+    return link.type in ("tun", "tap") and not link.persist
+
+
 def _keepers(link: LinkState, mark: Mark) -> list[Process]:
-    """Who keeps a device of ours in being. One that is not persistent is there because a process has it open, and only a
-    process of ours can have made what carries our mark: also one that has wiped its environment, and of which no hint is left.
-    """
-    if link.type not in ("tun", "tap") or link.persist:
+    """Who keeps a device of ours in being: only a process of ours can have made what carries our mark. Also one that has wiped
+    its environment, and of which no hint is left."""
+    if not _needs_keeper(link):
         return []
     from reconciler.host import tunproof
 
