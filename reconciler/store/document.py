@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from reconciler.host.jsontext import canonical, loads
 from reconciler.model.intent import Vouched
-from reconciler.model.names import TunnelName
 from reconciler.model.prefix import Prefix, ntop, parse_prefix, pton
 from reconciler.model.tunnel import (
     Dns,
@@ -31,22 +30,21 @@ from reconciler.model.tunnel import (
     Tunnel,
     WireGuard,
 )
-from reconciler.typed import TYPE_CHECKING, Any, TypeVar
+from reconciler.typed import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    _Form = dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]
+    from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 _REQUIRED = object()  # the default of a field that has none
+_new = tuple.__new__  # a third of what a constructor costs
 _MOST_DECODED = 4096
 _decoded: dict[str, Tunnel] = {}
 
 
 def encode_tunnel(tunnel: Tunnel) -> str:
     """Tunnel → document. The contents of its prefix files are not in it: see `prefix_lists`."""
-    text = canonical(_encode(tunnel))
+    text = canonical(_TUNNEL.encode(tunnel))
     if not tunnel.prefix_files:
         _remember(text, tunnel)
     return text
@@ -57,11 +55,13 @@ def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
 
     A pass reads the store several times, and most documents are what they were.
     """
-    if '"digest"' in text:  # it has prefix files, whose contents are not in it
-        return _tunnel(text, lists)
-    if text not in _decoded:
-        _remember(text, _tunnel(text, lists))
-    return _decoded[text]
+    tunnel = _decoded.get(text)
+    if tunnel is None:
+        if lists and '"digest"' in text:  # it has prefix files, whose contents are not in it
+            return _read(text, lambda document: _with_lists(document, lists))
+        tunnel = _read(text, _TUNNEL.decode)
+        _remember(text, tunnel)
+    return tunnel
 
 
 def _remember(text: str, tunnel: Tunnel) -> None:
@@ -70,14 +70,12 @@ def _remember(text: str, tunnel: Tunnel) -> None:
     _decoded[text] = tunnel
 
 
-def _tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
-    with _Damage():
-        document = loads(text)
-        split = document.get("split", {})
-        files = [route["to_file"] for route in document.get("routes", ()) if "to_file" in route]
-        for file in (*files, *split.get("vpn_files", ()), *split.get("direct_files", ())):
-            file["packed"] = lists[file["digest"]]
-        return _decode(Tunnel, document)
+def _with_lists(document: dict[str, Any], lists: Mapping[str, bytes]) -> Tunnel:
+    split = document.get("split", {})
+    files = [route["to_file"] for route in document.get("routes", ()) if "to_file" in route]
+    for file in (*files, *split.get("vpn_files", ()), *split.get("direct_files", ())):
+        file["packed"] = lists[file["digest"]]
+    return _TUNNEL.decode(document)
 
 
 def prefix_lists(tunnel: Tunnel) -> dict[str, bytes]:
@@ -87,128 +85,114 @@ def prefix_lists(tunnel: Tunnel) -> dict[str, bytes]:
 
 def encode_host(host: Host) -> str:
     """Host → document; nothing declared is ``{}``."""
-    return canonical(_encode(host))
+    return canonical(_HOST.encode(host))
 
 
 def decode_host(text: str) -> Host:
     """Document → Host. ValueError when it is damaged."""
-    with _Damage():
-        return _decode(Host, loads(text))
+    return _read(text, _HOST.decode)
 
 
-def encode_vouched(vouched: Iterable[Vouched]) -> str:
+def encode_vouched(vouched: tuple[Vouched, ...]) -> str:
     """What manifests vouched for → document."""
-    return canonical([_encode(one) for one in vouched])
+    return canonical(_VOUCHED.encode(vouched))
 
 
 def decode_vouched(text: str) -> tuple[Vouched, ...]:
     """Document → what manifests vouched for. ValueError when it is damaged."""
-    with _Damage():
-        return tuple([_decode(Vouched, one) for one in loads(text)])
+    return _read(text, _VOUCHED.decode)
 
 
-class _Damage:
-    """What a document that does not fit does to the code that reads it."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (TypeError, KeyError, AttributeError)):
-            raise ValueError(f"a stored document does not fit this version ({error!r})") from error
+def _read(text: str, decode: Callable[[Any], T]) -> T:
+    """ValueError when the document does not fit: what that does to the code that reads it."""
+    try:
+        return decode(loads(text))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"a stored document does not fit this version ({error!r})") from error
 
 
-def _encode(value: Any) -> dict[str, Any]:
-    """A named tuple → what its fields say beyond their defaults."""
-    form = _FORMS.get(type(value), {})
-    default_of = value._field_defaults.get
-    document = {}
-    for field, content in zip(value._fields, value, strict=True):
-        default = default_of(field, _REQUIRED)
-        if content is default or content == default:
-            continue
-        if content is not None and field in form:
-            content = form[field][0](content)  # noqa: PLW2901 - its stored form
-        document[field.rstrip("_")] = content
-    return document
+class _Form(NamedTuple, Generic[T]):
+    """How a value stands in a document."""
+
+    encode: Callable[[T], Any]
+    decode: Callable[[Any], T]
 
 
-def _decode(make: type[T], document: dict[str, Any]) -> T:
-    form = _FORMS.get(make, {})
-    fields = {}
-    for key, content in document.items():
-        field = _FIELDS.get(key, key)
-        fields[field] = form[field][1](content) if content is not None and field in form else content
-    return make(**fields)
+def _nested(make: type[T], forms: Mapping[str, _Form[Any]] = {}) -> _Form[T]:
+    """A named tuple, as what its fields say beyond their defaults. `forms`: of the keys that stand for more than JSON has."""
+    of: Any = make
+    places = {field.rstrip("_"): place for place, field in enumerate(of._fields)}  # the key of `from_` is `from`
+    defaults = [of._field_defaults.get(field, _REQUIRED) for field in of._fields]
+    required = defaults.count(_REQUIRED)
+
+    def encode(value: Any) -> dict[str, Any]:
+        document = {}
+        for key, content, default in zip(places, value, defaults, strict=True):
+            if content is not default and content != default:
+                document[key] = forms[key].encode(content) if content is not None and key in forms else content
+        return document
+
+    def decode(document: dict[str, Any]) -> T:
+        values = defaults.copy()
+        for key, content in document.items():
+            values[places[key]] = forms[key].decode(content) if content is not None and key in forms else content
+        if _REQUIRED in values[:required]:
+            raise TypeError(f"{make.__name__} without {sorted(places.keys() - document.keys())}")
+        made: T = _new(of, values)
+        return made
+
+    return _Form(encode, decode)
 
 
-def _many(encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    def encode_all(values: Iterable[Any]) -> list[Any]:
-        return [encode(value) for value in values]
-
-    def decode_all(values: Iterable[Any]) -> tuple[Any, ...]:
-        return tuple([decode(value) for value in values])
-
-    return encode_all, decode_all
+def _many(form: _Form[T]) -> _Form[tuple[T, ...]]:
+    """An array of them."""
+    encode, decode = form
+    return _Form(lambda values: list(map(encode, values)), lambda values: tuple(map(decode, values)))
 
 
-def _nested(make: type[Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    return _encode, lambda document: _decode(make, document)
-
-
-def _encode_file(file: PrefixFile) -> dict[str, str]:
-    return {"path": file.path, "digest": file.digest}
-
-
-_ADDRESS = (ntop, pton)
-_PREFIXES = _many(Prefix.__str__, parse_prefix)
-_TUPLE = (list, tuple)
-_FILES = _many(_encode_file, lambda document: PrefixFile(**document))
-_PAIRS = _many(list, tuple)
-_FLOAT = (float, float)  # 5 and 5.0 are the same wish
-
-_FIELDS = {"from": "from_", "exec": "exec_"}  # key → field, where the key is a word of Python
-_FORMS: dict[type[Any], _Form] = {
-    EndpointManifest: {"refresh_s": _FLOAT},
-    PeerSettings: {"allowed_ips": _PREFIXES, "endpoint": _nested(Endpoint), "manifest": _nested(EndpointManifest)},
-    WireGuard: {"userspace_command": _TUPLE, "peers": _many(*_nested(PeerSettings))},
-    Exec: {
+_ADDRESS = _Form(ntop, pton)
+_PREFIXES = _many(_Form(Prefix.__str__, parse_prefix))
+_TUPLE: _Form[Any] = _Form(list, tuple)
+_FILE: _Form[PrefixFile] = _Form(lambda file: {"path": file.path, "digest": file.digest}, lambda found: PrefixFile(**found))
+_FILES = _many(_FILE)
+_FLOAT = _Form(float, float)  # 5 and 5.0 are the same wish
+_MANIFEST = _nested(EndpointManifest, {"refresh_s": _FLOAT})
+_PEER = _nested(PeerSettings, {"allowed_ips": _PREFIXES, "endpoint": _nested(Endpoint), "manifest": _MANIFEST})
+_WIREGUARD = _nested(WireGuard, {"userspace_command": _TUPLE, "peers": _many(_PEER)})
+_EXEC = _nested(
+    Exec,
+    {
         "command": _TUPLE,
-        "environment": _PAIRS,
+        "environment": _many(_TUPLE),
         "remote": _TUPLE,
         "restart_on": _TUPLE,
         "ready_timeout_s": _FLOAT,
         "stop_grace_s": _FLOAT,
-        "manifest": _nested(EndpointManifest),
+        "manifest": _MANIFEST,
     },
-    RouteSettings: {
-        "to": _PREFIXES,
-        "to_file": (_encode_file, lambda document: PrefixFile(**document)),
-        "via": _ADDRESS,
-        "src": _ADDRESS,
-    },
-    RuleSettings: {"from_": _PREFIXES, "to": _PREFIXES, "fwmark": _TUPLE, "uid_range": _TUPLE},
-    Split: {"vpn": _PREFIXES, "vpn_files": _FILES, "direct": _PREFIXES, "direct_files": _FILES},
-    Dns: {"servers": _many(*_ADDRESS), "search": _TUPLE, "domains": _TUPLE},
-    Nat: {"source": _PREFIXES},
-    Listen: {"address": _ADDRESS},
-    Health: {"handshake_max_age_s": _FLOAT, "ping": _many(*_ADDRESS), "interval_s": _FLOAT},
-    Restart: {"base_s": _FLOAT, "factor": _FLOAT, "max_s": _FLOAT},
-    Host: {"lan_except": _TUPLE, "mark": _TUPLE, "reconcile_interval_s": _FLOAT},
-    Tunnel: {
-        "name": (str, TunnelName),
+)
+_ROUTE = _nested(RouteSettings, {"to": _PREFIXES, "to_file": _FILE, "via": _ADDRESS, "src": _ADDRESS})
+_RULE = _nested(RuleSettings, {"from": _PREFIXES, "to": _PREFIXES, "fwmark": _TUPLE, "uid_range": _TUPLE})
+_SPLIT = _nested(Split, {"vpn": _PREFIXES, "vpn_files": _FILES, "direct": _PREFIXES, "direct_files": _FILES})
+_DNS = _nested(Dns, {"servers": _many(_ADDRESS), "search": _TUPLE, "domains": _TUPLE})
+_HEALTH = _nested(Health, {"handshake_max_age_s": _FLOAT, "ping": _many(_ADDRESS), "interval_s": _FLOAT})
+_TUNNEL = _nested(
+    Tunnel,
+    {
         "addresses": _PREFIXES,
         "src": _ADDRESS,
-        "wireguard": _nested(WireGuard),
-        "exec_": _nested(Exec),
+        "wireguard": _WIREGUARD,
+        "exec": _EXEC,
         "tun": _nested(Tun),
-        "routes": _many(*_nested(RouteSettings)),
-        "rules": _many(*_nested(RuleSettings)),
-        "restart": _nested(Restart),
-        "split": _nested(Split),
-        "dns": _nested(Dns),
-        "nat": _many(*_nested(Nat)),
-        "listen": _many(*_nested(Listen)),
-        "health": _nested(Health),
+        "routes": _many(_ROUTE),
+        "rules": _many(_RULE),
+        "restart": _nested(Restart, {"base_s": _FLOAT, "factor": _FLOAT, "max_s": _FLOAT}),
+        "split": _SPLIT,
+        "dns": _DNS,
+        "nat": _many(_nested(Nat, {"source": _PREFIXES})),
+        "listen": _many(_nested(Listen, {"address": _ADDRESS})),
+        "health": _HEALTH,
     },
-}
+)
+_HOST = _nested(Host, {"lan_except": _TUPLE, "mark": _TUPLE, "reconcile_interval_s": _FLOAT})
+_VOUCHED = _many(_nested(Vouched))

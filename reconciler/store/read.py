@@ -130,7 +130,7 @@ def _source(row: tuple[Any, ...]) -> Source:
 def _intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Intent:
     """Decoded once in the life of a process, where the row says all."""
     known = _decoded.get((store_id, row))
-    if known is None and '"digest"' in row[5]:  # it has prefix files, whose contents are not in it
+    if known is None and lists and '"digest"' in row[5]:  # it has prefix files, whose contents are not in it
         return _decode_intent(row, store_id, lists)
     if known is None:
         if len(_decoded) >= _MOST_DECODED:
