@@ -42,7 +42,7 @@ def ranked(lays: Iterable[Lay], facts: Facts, family: int) -> list[Lay]:
 def _metric(lay: Lay) -> int:
     """That of the default route, or of its halves: the lowest, if there are several."""
     general = lay.intent.tunnel.metric or 0
-    widest = min(_lengths(lay.table_less))
+    widest = min(_lengths(lay.table_less), default=None)  # None: all of it stays outside (direct)
     found = [general] if widest in _lengths(lay.prefixes) else []
     for entry, prefixes in lay.entries:
         if entry.table is None and entry.type == UNICAST and widest in _lengths(prefixes):

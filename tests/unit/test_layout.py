@@ -131,6 +131,13 @@ def test_direct_prefixes_by_the_uplink_and_never_in() -> None:
     assert "route 10.1.0.0/16 via 192.168.50.1 dev cl0 table 20000" in told(one)
 
 
+def test_a_full_tunnel_of_which_all_is_direct_has_nothing_to_route() -> None:
+    nothing = laid("0.0.0.0/0", split=Split(direct=(parse_network("0.0.0.0/0"),)))
+    assert not nothing.table_less
+    assert nothing.full
+    assert [line for line in told(nothing) if "tun-a" in line] == []
+
+
 def test_split_vpn_takes_the_place_of_what_the_engine_lets_through() -> None:
     one = laid("10.0.0.0/8", split=Split(vpn=(parse_network("172.18.0.0/16"),)))
     assert [str(prefix) for prefix in one.prefixes] == ["172.18.0.0/16"]
