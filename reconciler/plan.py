@@ -16,9 +16,11 @@ from reconciler.model.resource import Resource, Verb
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 
     Blind = Callable[[str, TunnelName | None], bool]  # is this kind unobserved for this tunnel?
+    ByKind = dict[str, list[Resource]]
+    Differences = Mapping[Hashable, tuple[str, ...]]
 
 
 CARRIERS = ("link", "owner", "wireguard")  # what other things hang on
@@ -44,10 +46,9 @@ def plan(
     stops everything else of them; `guards` is what that takes beside the routes that block: it is made whatever else
     fails, and first of all where their link is gone. `kept`: kinds of which HOST keeps what it has; guards come in addition.
     """
-    comparison = _Comparison(wanted, found, blind)
-    wanted_by_kind, found_by_kind = _by_kind(wanted), _by_kind(found)
+    comparison = _Comparison(_by_kind(wanted), _by_kind(found), blind)
     for kind in KINDS:
-        comparison.of_kind(kind, wanted_by_kind[kind], found_by_kind[kind])
+        comparison.of_kind(kind)
     comparison.keep(kept, guards)
     skipped = set(untouched) | comparison.stopped()
     steps = [
@@ -65,38 +66,50 @@ def _is_made(step: Step) -> bool:
     return step.verb is Verb.CREATE
 
 
-def _by_kind(resources: Iterable[Resource]) -> defaultdict[str, list[Resource]]:
-    out: defaultdict[str, list[Resource]] = defaultdict(list)
-    for resource in resources:
-        out[resource.kind].append(resource)
+def _by_kind(resources: Collection[Resource]) -> ByKind:
+    """Asked once of each class: all values of it are of the same kind."""
+    out: ByKind = {kind: [] for kind in KINDS}
+    of_class = {cls: out[one.kind] for cls, one in dict(zip(map(type, resources), resources, strict=True)).items()}
+    for one in resources:
+        of_class[type(one)].append(one)
     return out
 
 
 class _Comparison:
     """All wanted with all found, one kind after the other."""
 
-    def __init__(self, wanted: Collection[Resource], found: Collection[Resource], blind: Blind) -> None:
+    def __init__(self, wanted: ByKind, found: ByKind, blind: Blind) -> None:
+        self.wanted = wanted
+        self.found = found
         self.blind = blind
-        self.staying = {w.tunnel for w in wanted}  # tunnels of which something is wanted
-        self.up = {f.tunnel for f in found if f.kind == "link"}
+        self.staying = {w.tunnel for some in wanted.values() for w in some}  # tunnels of which something is wanted
+        self.up = {f.tunnel for f in found["link"]}
         self.dark = _dark(wanted, found)
-        self.anew = _made_anew(wanted, found, blind)
+        self.differences = {kind: _differences(wanted[kind], found[kind]) for kind in CARRIERS}
+        self.anew = _made_anew(wanted, found, self.differences, blind)
         self.steps: list[Step] = []
         self.conflicts: list[Conflict] = []
 
-    def are_same(self, wanted: list[Resource], found: list[Resource]) -> bool:
+    def are_same(self, kind: str, wanted: list[Resource], found: list[Resource]) -> bool:
         """Nearly always: there is nothing to be done about this kind."""
-        return len(wanted) == len(found) and not self.anew and len(set(wanted).intersection(found)) == len(wanted)
+        if kind == "link":  # everybody's are found, and each has a name of its own
+            found = [f for f in found if f.tunnel is not None]
+        if self.anew or len(wanted) != len(found):
+            return False
+        if kind in CARRIERS:
+            return _are_as_wanted(wanted, self.differences[kind])
+        return len(set(wanted).intersection(found)) == len(wanted)
 
-    def of_kind(self, kind: str, wanted: list[Resource], found: list[Resource]) -> None:
+    def of_kind(self, kind: str) -> None:
         """Adds the steps and conflicts of one kind."""
-        if self.are_same(wanted, found):
+        wanted, found = self.wanted[kind], self.found[kind]
+        if self.are_same(kind, wanted, found):
             return
         if _are_many(wanted) or _are_many(found):
             from reconciler.parted import parted  # few tunnels have so many routes
 
             wanted, found = parted(wanted, found)
-        if not self.are_same(wanted, found):
+        if not self.are_same(kind, wanted, found):
             self._compare(kind, wanted, found)
 
     def _compare(self, kind: str, wanted: list[Resource], found: list[Resource]) -> None:
@@ -197,23 +210,37 @@ def _are_many(resources: Iterable[Resource]) -> bool:
     return any(hasattr(cls, "each") for cls in set(map(type, resources)))
 
 
-def _dark(wanted: Iterable[Resource], found: Iterable[Resource]) -> set[TunnelName]:
+def _dark(wanted: ByKind, found: ByKind) -> set[TunnelName]:
     """The tunnels whose program does not have their link open yet, or any more."""
-    dark = {f.tunnel for f in found if isinstance(f, Link) and f.tunnel and f.carrier is False}
-    return {w.tunnel for w in wanted if w.kind == "owner" and w.tunnel in dark} if dark else set()
+    dark = {f.tunnel for f in found["link"] if isinstance(f, Link) and f.carrier is False}
+    return {w.tunnel for w in wanted["owner"] if w.tunnel and w.tunnel in dark}
 
 
-def _made_anew(wanted: Iterable[Resource], found: Iterable[Resource], blind: Blind) -> dict[TunnelName, frozenset[str]]:
+def _differences(wanted: Iterable[Resource], found: Iterable[Resource]) -> Differences:
+    """Of the carriers of one kind that are there: the fields in which they are not as wanted, by key."""
+    there = {f.key: f for f in found if f.tunnel is not None}
+    return {key: w.differs_from(there[key]) for w in wanted if (key := w.key) in there}
+
+
+def _are_as_wanted(wanted: Collection[Resource], differences: Differences) -> bool:
+    """All carriers of a kind are there, and none of them differs."""
+    return len(differences) == len(wanted) and not any(differences.values())
+
+
+def _made_anew(
+    wanted: ByKind, found: ByKind, differences: Mapping[str, Differences], blind: Blind
+) -> dict[TunnelName, frozenset[str]]:
     """For each tunnel the carriers that will be created or replaced, and those that hang on these: the fixed point."""
-    there = {(f.kind, f.key): f for f in found if f.kind in CARRIERS and f.tunnel is not None}
-    carriers = [w for w in wanted if w.kind in CARRIERS and w.tunnel is not None]
-    starting = {f.tunnel for f in there.values() if isinstance(f, Owner) and not f.ready}
+    if all(_are_as_wanted(wanted[kind], differences[kind]) for kind in CARRIERS):
+        return {}
+    carriers = [w for kind in CARRIERS for w in wanted[kind]]
+    starting = {f.tunnel for f in found["owner"] if isinstance(f, Owner) and not f.ready}
     anew: dict[TunnelName, frozenset[str]] = {}
     for w in carriers:
-        f = there.get((w.kind, w.key))
+        fields = differences[w.kind].get(w.key)
         comes = isinstance(w, Link) and w.by_program and w.tunnel in starting  # its program is about to make it
-        absent = f is None and not comes and not blind(w.kind, w.tunnel)
-        if absent or (f is not None and not w.replace_on.isdisjoint(w.differs_from(f))):
+        absent = fields is None and not comes and not blind(w.kind, w.tunnel)
+        if absent or not w.replace_on.isdisjoint(fields or ()):
             anew[w.tunnel or HOST] = anew.get(w.tunnel or HOST, frozenset()) | {w.kind}
     for _ in CARRIERS:
         for w in carriers:

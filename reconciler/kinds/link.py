@@ -9,6 +9,7 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+_COMMON, _OF_A_TUN = ("type", "name", "mtu", "up", "alias", "group"), ("uid", "gid", "multi_queue")
 _REPLACE_ON = frozenset(("type", "uid", "gid", "multi_queue"))
 
 
@@ -63,8 +64,8 @@ class Link(NamedTuple):
         return 1
 
     def differs_from(self, found: Resource) -> tuple[str, ...]:
-        fields = ("type", "name", "mtu", "up", "alias", "group", *(("dies_openly",) if self.dies_openly else ()))
-        return differing(self, found, fields if self.by_program else (*fields, "uid", "gid", "multi_queue"))
+        openly = ("dies_openly",) if self.dies_openly else ()
+        return differing(self, found, (*_COMMON, *openly, *(() if self.by_program else _OF_A_TUN)))
 
     def __str__(self) -> str:
         mtu = f" mtu {self.mtu}" if self.mtu else ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from _operator import ne
+from itertools import compress, repeat
+
 from reconciler.model.names import IfName, TunnelName
 from reconciler.typed import TYPE_CHECKING, Enum, Protocol
 
@@ -103,4 +106,5 @@ def each(resources: Iterable[Resource]) -> Iterator[Resource]:
 
 def differing(wanted: Resource, found: Resource, fields: tuple[str, ...]) -> tuple[str, ...]:
     """The one place that knows that None in a wanted field is no opinion."""
-    return tuple(name for name in fields if (value := getattr(wanted, name)) is not None and value != getattr(found, name))
+    odd = compress(fields, map(ne, map(getattr, repeat(wanted), fields), map(getattr, repeat(found), fields)))
+    return tuple(name for name in odd if getattr(wanted, name) is not None)
