@@ -72,34 +72,36 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
     ups, impossible = _ups(due, facts, policy, kept)
     ground = Ground([up.lay for up in ups], kept, _endpoints(ups, facts), facts, policy, _publishing(ups, facts))
     without = _stranded(ground)
-    stranded = [up for up in ups if up.lay.intent.name in without]
+    stranded = [up for up in ups if up.lay.intent.name in without] if without else []
     fresh = [up for up in stranded if not up.lay.intent.progress.worked]
     if fresh:
         ups = [up for up in ups if up not in fresh]
         impossible += [(up.lay.intent.name, _no_gateway()) for up in fresh]
-        ground = ground._replace(lays=[up.lay for up in ups], publishing=_publishing(ups, facts))
-    given = overlaps.overlaps(ground.lays, facts, policy.numbers)
-    names = _resolvers(ground.lays, facts, kept)
+        ground = Ground([up.lay for up in ups], kept, ground.endpoints, facts, policy, _publishing(ups, facts))
+    lays = ground.lays
+    given = overlaps.overlaps(lays, facts, policy.numbers)
+    names = _resolvers(lays, facts, kept)
     vouched = _vouched(due, facts)
     lost = _lost(facts, {name for name, _ in impossible})
-    degraded = (*_degraded(ups, [up.lay for up in stranded], ground), *names.reasons, *vouched.expired, *lost)
-    keeps = isinstance(facts.uplinks, Unknown) or isinstance(facts.leading6, Unknown) or len(stranded) > len(fresh)
+    keeping = [up.lay for up in stranded if up not in fresh]
+    degraded = (*_degraded(ups, keeping, ground), *names.reasons, *vouched.expired, *lost)
+    keeps = isinstance(facts.uplinks, Unknown) or isinstance(facts.leading6, Unknown) or bool(keeping)
     filtered = _filtered(ups, ground, unknown=[name for name, _ in impossible], keeps=keeps)
     return Wanted(
         (*_resources(ups, ground, given), *filtered, *names.resources),
         tuple(impossible),
         (*names.refused, *vouched.refused),
         _HOST_KINDS if keeps else frozenset(),
-        {up.lay.intent.name: up.lay.excluded for up in ups if up.lay.excluded},
+        {laid.intent.name: laid.excluded for laid in lays if laid.excluded},
         degraded,
         (
             *_warnings(ground),
-            *overlaps.told(given, ground.lays),
+            *overlaps.told(given, lays),
             *(f"{name}: {reason}" for name, reason in degraded),
             *names.warnings,
             *vouched.warnings,
         ),
-        frozenset(up.lay.intent.name for up in ups if up.lay.blocks and up.lay.intent.progress.worked),
+        frozenset(laid.intent.name for laid in lays if laid.blocks and laid.intent.progress.worked),
         ground,
     )
 
@@ -113,7 +115,8 @@ def _ups(
 ) -> tuple[list[_Up], list[tuple[TunnelName, TunctlError]]]:
     ups: list[_Up] = []
     impossible: list[tuple[TunnelName, TunctlError]] = []
-    covered = frozenset(one.prefix for one in lan.connected(facts)) - {one.prefix for one in kept}
+    local = [one.prefix for one in kept]
+    covered = frozenset(one.prefix for one in lan.connected(facts)).difference(local)
     for intent in due:
         try:
             dev = interface(intent, facts)
@@ -126,7 +129,7 @@ def _ups(
             impossible.append((intent.name, error))
             continue
         try:
-            resources = tuple(_engine(laid, facts, policy, kept))
+            resources = _engine(laid, facts, policy, local)
             ups.append(_Up(laid, resources, _passages(laid, facts, resources)))
         except TunctlError as error:
             impossible.append((intent.name, error))
@@ -143,36 +146,37 @@ def _passages(laid: Lay, facts: Facts, resources: Iterable[Resource]) -> tuple[P
     return passage.passages(laid, facts, next((r.mtu for r in resources if isinstance(r, Link)), None))
 
 
-def _engine(laid: Lay, facts: Facts, policy: Policy, kept: tuple[Connected, ...]) -> Iterator[Resource]:
-    """What one tunnel wants when it is up, apart from routes and rules."""
+def _engine(laid: Lay, facts: Facts, policy: Policy, local: Sequence[Prefix]) -> tuple[Resource, ...]:
+    """What one tunnel wants when it is up, apart from routes and rules. `local`: networks that stay where they are."""
     intent, dev = laid.intent, laid.dev
     driver = drivers.of(intent.tunnel)
     dies_openly = laid.blocks or (False if intent.tunnel.tun else None)  # a program that is gone leaves no hole, if possible
-    yield driver.link(intent, facts, policy.numbers, dev)._replace(dies_openly=dies_openly)
+    link = driver.link(intent, facts, policy.numbers, dev)._replace(dies_openly=dies_openly)
     owner = driver.owner(intent, facts, dev)
-    if owner is not None:
-        pulse = facts.pulse(intent.name)
-        yield owner._replace(condemned=pulse.condemned) if pulse else owner
-    yield from driver.engine(intent, facts, policy.numbers, dev)
-    yield from address.wanted(intent, dev, [one.prefix for one in kept], frozenset(routes.in_place_of_connected(laid)))
+    pulse = facts.pulse(intent.name) if owner else None
+    owners = (owner._replace(condemned=pulse.condemned) if pulse else owner,) if owner else ()
+    addresses = address.wanted(intent, dev, local, frozenset(routes.in_place_of_connected(laid)))
+    return (link, *owners, *driver.engine(intent, facts, policy.numbers, dev), *addresses)
 
 
-def _resources(ups: list[_Up], ground: Ground, given: Overlaps) -> Iterator[Resource]:
+def _resources(ups: list[_Up], ground: Ground, given: Overlaps) -> list[Resource]:
     """Shared objects first: nobody's packets may go the wrong way for a moment."""
-    yield from shared.shared(ground, given)
-    yield from rules.of_tables(ground.lays, ground.facts, ground.policy.numbers)
+    facts, numbers = ground.facts, ground.policy.numbers
+    out: list[Resource] = [*shared.shared(ground, given), *rules.of_tables(ground.open, facts, numbers)]
     if ground.judged_for:
         from reconciler.layout import begun
 
-        yield from begun.held_back(ground.lays, ground.facts, ground.policy.numbers)
-    for up in ups:
-        yield from up.resources
-        yield from routes.of_tunnel(up.lay, ground.facts)
-        yield from rule.wanted(up.lay.intent, ground.policy.numbers)
-        if up.passages:
+        out += begun.held_back(ground.lays, facts, numbers)
+    for laid, resources, passages in ups:
+        out += resources
+        out += routes.of_tunnel(laid, facts)
+        if laid.intent.tunnel.rules:
+            out += rule.wanted(laid.intent, numbers)
+        if passages:
             from reconciler.layout import nat
 
-            yield from nat.of_tunnel(up.lay, up.passages, ground.facts)
+            out += nat.of_tunnel(laid, passages, facts)
+    return out
 
 
 def _filtered(ups: list[_Up], ground: Ground, *, unknown: Sequence[TunnelName], keeps: bool) -> Iterator[Resource]:
@@ -218,9 +222,8 @@ def _unpassable(ups: Iterable[_Up], facts: Facts) -> Iterator[tuple[TunnelName, 
         yield from nat.reasons(ways, facts)
 
 
-def _publishing(ups: Iterable[_Up], facts: Facts) -> frozenset[IfName]:
+def _publishing(ups: Sequence[_Up], facts: Facts) -> frozenset[IfName]:
     """Uplinks from which the host forwards, or is to, while a full tunnel is up: answers come from others then."""
-    ups = tuple(ups)
     if isinstance(facts.uplinks, Unknown) or not any(up.lay.full for up in ups):
         return frozenset()
     outs = {one.out for up in ups for one in up.passages if one.forward}
@@ -228,21 +231,23 @@ def _publishing(ups: Iterable[_Up], facts: Facts) -> frozenset[IfName]:
 
 
 def _endpoints(ups: Iterable[_Up], facts: Facts) -> dict[TunnelName, tuple[bytes, ...]]:
+    """Of each tunnel that has any."""
     found = {}
     for up in ups:
+        tunnel = up.lay.intent.tunnel
         packed: list[bytes] = []
-        for host in drivers.of(up.lay.intent.tunnel).endpoints(up.lay.intent.tunnel, facts):
+        for host in drivers.of(tunnel).endpoints(tunnel, facts):
             addresses = facts.resolved.get(host, ())
             # a name that cannot be looked up now: its pin is one of these, and none of them may go
             packed += facts.pinned if isinstance(addresses, Unknown) else addresses
-        found[up.lay.intent.name] = tuple(dict.fromkeys(packed))
+        if packed:
+            found[tunnel.name] = tuple(dict.fromkeys(packed))
     return found
 
 
 def _stranded(ground: Ground) -> set[TunnelName]:
     """They need a gateway, and the host has none."""
-    needing = [] if isinstance(ground.facts.uplinks, Unknown) else shared.needing_uplink(ground)
-    return {lay.intent.name for lay in needing}
+    return set() if isinstance(ground.facts.uplinks, Unknown) else shared.needing_uplink(ground)
 
 
 def _no_gateway() -> TunctlError:
@@ -252,9 +257,8 @@ def _no_gateway() -> TunctlError:
 def _degraded(ups: Sequence[_Up], stranded: Sequence[Lay], ground: Ground) -> Iterator[tuple[TunnelName, str]]:
     """Reasons why a tunnel is not all that it could be."""
     last = " and ".join(map(ntop, ground.facts.gateways)) or "what was set by the last one"
-    for up in ups:
-        if up.lay in stranded:
-            yield up.lay.intent.name, f"gateway unknown, keeping {last}"
+    for laid in stranded:
+        yield laid.intent.name, f"gateway unknown, keeping {last}"
     yield from _unpassable(ups, ground.facts)
     yield from lan.public(ground.kept, ground.lays, (AF_INET,))
 

@@ -19,7 +19,7 @@ from reconciler.model.tunnel import Tunnel
 from reconciler.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Driver(Protocol):
@@ -29,11 +29,11 @@ class Driver(Protocol):
 
     def owner(self, intent: Intent, facts: Facts, dev: IfName) -> Owner | None: ...
 
-    def engine(self, intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterator[Resource]: ...
+    def engine(self, intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterable[Resource]: ...
 
-    def prefixes(self, tunnel: Tunnel) -> Iterator[Prefix]: ...
+    def prefixes(self, tunnel: Tunnel) -> Iterable[Prefix]: ...
 
-    def endpoints(self, tunnel: Tunnel, facts: Facts) -> Iterator[str]: ...
+    def endpoints(self, tunnel: Tunnel, facts: Facts) -> Iterable[str]: ...
 
 
 DRIVERS: Mapping[str, Driver] = {"wireguard": wireguard, "exec": exec_, "tun": tun}

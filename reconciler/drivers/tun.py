@@ -15,7 +15,7 @@ from reconciler.model.tunnel import Tunnel
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 ROOT = 0  # where the file names nobody: a TUN without owner and group may be opened by every user (tun_not_capable)
 
@@ -35,16 +35,16 @@ def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
     return None
 
 
-def engine(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterator[Resource]:
-    return iter(())
+def engine(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Iterable[Resource]:
+    return ()
 
 
-def prefixes(tunnel: Tunnel) -> Iterator[Prefix]:
-    return iter(())
+def prefixes(tunnel: Tunnel) -> Iterable[Prefix]:
+    return ()
 
 
-def endpoints(tunnel: Tunnel, facts: Facts) -> Iterator[str]:
-    return iter(())
+def endpoints(tunnel: Tunnel, facts: Facts) -> Iterable[str]:
+    return ()
 
 
 def user_id(facts: Facts, name: str) -> int:

@@ -9,7 +9,7 @@ from reconciler.model.resource import Resource
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterator
+    from collections.abc import Collection, Hashable
 
 
 class Address(NamedTuple):
@@ -59,10 +59,15 @@ class Address(NamedTuple):
         return f"address {Prefix(self.packed, self.length)} dev {self.dev}{bare}"
 
 
-def wanted(intent: Intent, dev: IfName, local: Collection[Prefix] = (), routed: Collection[Prefix] = ()) -> Iterator[Address]:
+def wanted(intent: Intent, dev: IfName, local: Collection[Prefix] = (), routed: Collection[Prefix] = ()) -> list[Address]:
     """The addresses of a tunnel on its link `dev`; `local`: networks that stay where they are; `routed`: networks of these
     addresses that the tunnel has routes of its own for."""
-    for prefix in intent.tunnel.addresses:
-        network = prefix.network
-        is_bare = not prefix.is_host and (network in routed or any(one.covers(network) or network.covers(one) for one in local))
-        yield Address(intent.name, dev, *prefix, is_bare)
+    name, addresses = intent.name, intent.tunnel.addresses
+    return [Address(name, dev, *prefix, _is_bare(prefix, local, routed)) for prefix in addresses]
+
+
+def _is_bare(prefix: Prefix, local: Collection[Prefix], routed: Collection[Prefix]) -> bool:
+    if prefix.is_host:
+        return False
+    network = prefix.network
+    return network in routed or any(one.covers(network) or network.covers(one) for one in local)

@@ -6,7 +6,7 @@ from reconciler.model.facts import Connected
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName
-from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
+from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import NONE, Prefixes
 from reconciler.model.tunnel import PrefixFile, RouteSettings
 from reconciler.typed import TYPE_CHECKING, NamedTuple
@@ -71,27 +71,28 @@ def lay(
     direct = _all(split.direct, split.direct_files) if split else NONE
     inside = (_all(split.vpn, split.vpn_files) if split else NONE) or Prefixes.of(allowed)
     listed = [(entry, _all(entry.to, (entry.to_file,) if entry.to_file else ())) for entry in tunnel.routes]
-    leave_out = _LeaveOut(kept, direct)
-    prefixes = leave_out.rest(inside)
-    entries = tuple((entry, leave_out.rest(to) if _is_through(entry) else to) for entry, to in listed)
-    table_less = Prefixes.union((prefixes, *(to for entry, to in entries if _is_through(entry))))
-    full = frozenset[int]()
-    if tunnel.table is None and not tunnel.has_own_table:
-        through = table_less
-        if leave_out.excluded:
-            through = Prefixes.union((inside, *(to for entry, to in listed if _is_through(entry))))
-        full = frozenset(family for family in (AF_INET, AF_INET6) if through.covers_all(family))
+    through = _through(inside, listed)
+    is_apart = tunnel.table is not None or tunnel.has_own_table  # not every packet looks there
+    full = frozenset[int]() if is_apart else frozenset(filter(through.covers_all, through.families))
     blocks = tunnel.on_failure == "block" or (tunnel.on_failure is None and bool(full))
     own = bool(full or direct or blocks or tunnel.has_own_table)
     table = tunnel.table or (numbers.table(intent.slot) if own else MAIN)
-    laid = Lay(intent, dev, prefixes, entries, table_less, direct, full, table, blocks, leave_out.excluded)
-    if not covered or table != MAIN:
-        return laid
-    return laid._replace(displaced=frozenset(prefix for prefix in covered if prefix in table_less))
+    excluded: tuple[Excluded, ...] = ()
+    if kept or direct:
+        leave_out = _LeaveOut(kept, direct)
+        inside = leave_out.rest(inside)
+        listed = [(entry, leave_out.rest(to) if _is_through(entry) else to) for entry, to in listed]
+        through, excluded = _through(inside, listed), leave_out.excluded
+    displaced = frozenset(filter(through.__contains__, covered)) if table == MAIN else frozenset[Prefix]()
+    return Lay(intent, dev, inside, tuple(listed), through, direct, full, table, blocks, excluded, displaced=displaced)
 
 
 def _all(inline: Iterable[Prefix], files: Iterable[PrefixFile]) -> Prefixes:
     return Prefixes.union((Prefixes.of(inline), *(file.prefixes for file in files)))
+
+
+def _through(inside: Prefixes, listed: Iterable[tuple[RouteSettings, Prefixes]]) -> Prefixes:
+    return Prefixes.union([inside, *[to for entry, to in listed if _is_through(entry)]])
 
 
 def _is_through(entry: RouteSettings) -> bool:

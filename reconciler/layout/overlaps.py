@@ -51,8 +51,8 @@ _Places = list[tuple[Prefix, int, Lay]]  # prefix, when it is looked up, whose
 
 def overlaps(lays: Sequence[Lay], facts: Facts, numbers: Numbers) -> Overlaps:
     """Tables that only the users' own rules lead into are left as they are; so are full tunnels among each other."""
-    open_ones = [lay for lay in lays if lay.is_open or lay.table == MAIN]
-    direct = [(prefix, _DIRECT, lay) for lay in lays for prefix in lay.direct]
+    open_ones = [lay for lay in lays if lay.table == MAIN or lay.is_open]
+    direct = [(prefix, _DIRECT, lay) for lay in lays if lay.direct for prefix in lay.direct]
     displaced = [prefix for lay in open_ones for prefix in lay.displaced]
     if not displaced and len({lay.table for lay in open_ones}) + bool(direct) < 2:
         return Overlaps()

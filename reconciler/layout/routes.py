@@ -51,8 +51,7 @@ def in_place_of_connected(lay: Lay) -> Iterator[Prefix]:
     IPv4 only, without a metric: routes of IPv6 have another one than those that come with addresses."""
     usual = lay.intent.tunnel.metric
     for prefix in lay.intent.tunnel.addresses:
-        network = prefix.network
-        if prefix.family != AF_INET or prefix.is_host or network in lay.displaced:
+        if prefix.is_host or prefix.family != AF_INET or (network := prefix.network) in lay.displaced:
             continue
         stands = lay.table == MAIN and not usual and network in lay.prefixes
         if stands or any(

@@ -12,38 +12,75 @@ from reconciler.layout.lay import UNICAST, Lay
 from reconciler.layout.overlaps import Overlaps
 from reconciler.layout.routes import ANY, whole
 from reconciler.layout.ways import Way
+from reconciler.lean import cached_property
 from reconciler.model.facts import Connected, Facts, Unknown, Uplink
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, parse_prefix
-from reconciler.model.prefixes import Prefixes
+from reconciler.model.prefixes import NONE, Prefixes
 from reconciler.model.resource import Resource
-from reconciler.typed import TYPE_CHECKING, NamedTuple
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence, Set
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 MARKED_ELSE, SHARED, WAY_BACK, WAY_BACK_DEFAULT, OVERLAPS, SPLIT_FIRST = 20, 30, 40, 41, 45, 50  # offsets of priorities
 
 MULTICAST, BROADCAST = parse_prefix("224.0.0.0/4"), parse_prefix("255.255.255.255/32")
 
 
-class Ground(NamedTuple):
-    """What the shared objects follow from."""
+class Ground:
+    """What the shared objects follow from. What is asked of all tunnels again and again is found out once."""
 
-    lays: Sequence[Lay]
-    kept: Sequence[Connected]
-    endpoints: Mapping[TunnelName, tuple[bytes, ...]]  # of the engine of each tunnel, as far as they are known
-    facts: Facts
-    policy: Policy
-    publishing: Set[IfName] = frozenset()  # uplinks by which others are asked, behind the host
+    def __init__(
+        self,
+        lays: Sequence[Lay],
+        kept: Sequence[Connected],
+        endpoints: Mapping[TunnelName, tuple[bytes, ...]],
+        facts: Facts,
+        policy: Policy,
+        publishing: Set[IfName] = frozenset(),
+    ) -> None:
+        """`endpoints`: of the engine of each tunnel, as far as they are known. `publishing`: uplinks by which others are
+        asked, behind the host."""
+        self.lays = lays
+        self.kept = kept
+        self.endpoints = endpoints
+        self.facts = facts
+        self.policy = policy
+        self.publishing = publishing
 
-    @property
+    @cached_property
+    def in_main(self) -> list[Lay]:
+        """Those whose prefixes stand in `main`."""
+        return [lay for lay in self.lays if lay.table == MAIN]
+
+    @cached_property
+    def open(self) -> list[Lay]:
+        """Those into whose own tables every packet looks."""
+        return [lay for lay in self.lays if lay.table != MAIN and lay.is_open]
+
+    @cached_property
+    def with_direct(self) -> list[Lay]:
+        """Those with prefixes that must never go into a tunnel."""
+        return [lay for lay in self.lays if lay.direct]
+
+    @cached_property
+    def main_families(self) -> frozenset[int]:
+        """Families of which a tunnel has prefixes in `main`."""
+        return frozenset[int]().union(*{lay.table_less.families for lay in self.in_main})
+
+    @cached_property
+    def can_mark(self) -> bool:
+        """There is an engine that marks its packets."""
+        return any(lay.intent.tunnel.wireguard is not None for lay in self.lays)
+
+    @cached_property
     def ways(self) -> tuple[Way, ...]:
         """Uplinks that have a table of their own."""
         return ways.ways(self.facts, self.policy.numbers)
 
-    @property
+    @cached_property
     def uplinks(self) -> dict[int, Uplink]:
         """The best one of each family."""
         if isinstance(self.facts.uplinks, Unknown):
@@ -63,7 +100,7 @@ class Ground(NamedTuple):
         uplinks = () if isinstance(self.facts.uplinks, Unknown) else self.facts.uplinks
         return any(uplink.family == AF_INET6 and uplink.addresses for uplink in uplinks)
 
-    @property
+    @cached_property
     def judged_for(self) -> TunnelName | None:
         """The tunnel for whose sake a filter judges who takes the way back of IPv6."""
         if not (self.answers_ipv6 and any(lay.owns_table for lay in self.lays)):
@@ -72,7 +109,7 @@ class Ground(NamedTuple):
 
         return begun.judged_for(self.lays, self.facts)
 
-    @property
+    @cached_property
     def is_full(self) -> bool:
         return any(lay.full for lay in self.lays)
 
@@ -97,7 +134,8 @@ def _local(ground: Ground, above: Sequence[Prefix]) -> Iterator[Route]:
     """Connected networks that some open table covers, or a direct prefix, or one that is looked up before `main` (`above`):
     they are looked up before all of these."""
     table = ground.policy.numbers.table_base
-    covering = [(whole(lay, ground.facts), lay.table_less | lay.direct) for lay in ground.lays if lay.is_open or lay.direct]
+    looked_into = {lay.intent.name: lay for lay in (*ground.open, *ground.with_direct)}
+    covering = [(whole(lay, ground.facts), lay.table_less | lay.direct) for lay in looked_into.values()]
     covering.append((frozenset(), Prefixes.of(above)))
     for prefix, (dev, src) in _networks(ground).items():
         if any(prefix.family in all_of or inside.meets(prefix) for all_of, inside in covering):
@@ -109,7 +147,7 @@ def _to_all(ground: Ground) -> Iterator[Route]:
     """What is for everybody around (mDNS, SSDP, DHCP), if a network stays local and a wider prefix of a tunnel covers it. A
     prefix in it that a tunnel names is meant. IPv6: the kernel looks multicast up in `local`, before any rule."""
     near = next(((dev, src) for prefix, (dev, src) in _networks(ground).items() if prefix.family == AF_INET), None)
-    lays = [lay for lay in ground.lays if near and (lay.is_open or lay.table == MAIN)]
+    lays = [lay for lay in ground.lays if near and (lay.table == MAIN or lay.is_open)]
     table, metric = ground.policy.numbers.table_base, DEFAULT_METRIC[4]
     for everybody in (MULTICAST, BROADCAST):
         covering = [length for lay in lays for length in lay.table_less.around(everybody)]
@@ -132,7 +170,7 @@ def _networks(ground: Ground) -> dict[Prefix, tuple[IfName, bytes | None]]:
 
 def _direct(ground: Ground) -> Iterator[Route]:
     """What must never go into a tunnel: by the uplink."""
-    for prefix in dict.fromkeys(prefix for lay in ground.lays for prefix in lay.direct):
+    for prefix in dict.fromkeys(prefix for lay in ground.with_direct for prefix in lay.direct):
         yield from _away(ground, prefix, None, ground.policy.numbers.table_base)
 
 
@@ -140,9 +178,9 @@ def pins(ground: Ground, above: Sequence[Prefix] = ()) -> Iterator[Route]:
     """Endpoints kept out of the tunnels: in `main` where a prefix of ours there covers them, whichever engine it is; in the
     shared table where the own table of a tunnel covers them, or a prefix that is looked up before `main` (`above`), and
     the engine cannot mark its packets."""
-    if not any(ground.endpoints.values()):
+    if not ground.endpoints:
         return
-    in_main = Prefixes.union(lay.table_less - Prefixes.of(lay.displaced) for lay in ground.lays if lay.table == MAIN)
+    in_main = Prefixes.union(lay.table_less - Prefixes.of(lay.displaced) for lay in ground.in_main)
     in_own = Prefixes.union(lay.table_less for lay in ground.lays if lay.owns_table) | Prefixes.of(above)
     for lay in ground.lays:
         marks = lay.intent.tunnel.wireguard is not None
@@ -176,21 +214,18 @@ def _away(ground: Ground, prefix: Prefix, near: Connected | None, table: int) ->
         yield Route(HOST, *prefix, table, metric, "unreachable", None)
 
 
-def needing_uplink(ground: Ground) -> list[Lay]:
+def needing_uplink(ground: Ground) -> set[TunnelName]:
     """Tunnels that can only come up if there is a gateway: for their direct prefixes, or to reach their endpoints."""
-    beyond = {lay.intent.name: _beyond(ground, lay) for lay in ground.lays}
-    inside = Prefixes.union(lay.table_less for lay in ground.lays) if any(beyond.values()) else Prefixes()
-    return [
-        lay
-        for lay in ground.lays
-        if (lay.direct and not ground.uplinks) or any(inside.around(host) for host in beyond[lay.intent.name])
-    ]
+    directing = set() if ground.uplinks else {lay.intent.name for lay in ground.with_direct}
+    beyond = {name: hosts for name, packed in ground.endpoints.items() if (hosts := _beyond(ground, packed))}
+    inside = Prefixes.union(lay.table_less for lay in ground.lays) if beyond else NONE
+    return directing.union(name for name, hosts in beyond.items() if any(inside.around(host) for host in hosts))
 
 
-def _beyond(ground: Ground, lay: Lay) -> list[Prefix]:
+def _beyond(ground: Ground, endpoints: Iterable[bytes]) -> list[Prefix]:
     """The endpoints of a tunnel, if none can be reached without a gateway. One that can is enough: a name may have
     addresses of a family that the host has not."""
-    hosts = [Prefix(packed, len(packed) * 8) for packed in ground.endpoints.get(lay.intent.name, ())]
+    hosts = [Prefix(packed, len(packed) * 8) for packed in endpoints]
     return [] if any(host.family in ground.uplinks or _network_of(host, ground) for host in hosts) else hosts
 
 
@@ -198,22 +233,18 @@ def _defaults(ground: Ground) -> Iterator[Route]:
     """For the way back past a tunnel's prefix in `main`. Rule 20030 does not see it: it suppresses default routes."""
     own = {(way.uplink.family, way.uplink.dev) for way in ground.ways}
     for family, uplink in ground.uplinks.items():
-        if uplink.addresses and (family, uplink.dev) not in own and _in_main(ground, family):
+        if uplink.addresses and (family, uplink.dev) not in own and family in ground.main_families:
             yield ways.by(uplink, ANY[family], ground.policy.numbers.table_base)
-
-
-def _in_main(ground: Ground, family: int) -> bool:
-    return any(family in lay.table_less.families for lay in ground.lays if lay.table == MAIN)
 
 
 def _rules(ground: Ground, tables: set[tuple[int, int]]) -> Iterator[Rule]:
     numbers = ground.policy.numbers
     base, table = numbers.priority_base, numbers.table_base
     mark = (numbers.fwmark, numbers.fwmask)
-    can_mark = any(lay.intent.tunnel.wireguard is not None for lay in ground.lays)
     # any table but main may be chosen for packets of the engine, by rules that say who sends them; answers carry it, too
-    elsewhere = any(lay.table != MAIN or lay.intent.tunnel.rules or lay.displaced for lay in ground.lays)
-    marks = (can_mark and elsewhere) or ground.is_full
+    marks = ground.is_full or (
+        ground.can_mark and any(lay.table != MAIN or lay.intent.tunnel.rules or lay.displaced for lay in ground.lays)
+    )
     for family in ground.families:
         if marks:
             yield from _engines(ground, family)
@@ -232,14 +263,14 @@ def _engines(ground: Ground, family: int) -> Iterator[Rule]:
     """Tunnels' own packets: by the uplink at whose address they were asked, else by the best one."""
     numbers = ground.policy.numbers
     own = [way for way in ground.ways if way.uplink.family == family]
-    for way in own if any(lay.intent.tunnel.wireguard for lay in ground.lays) else ():
+    for way in own if ground.can_mark else ():
         yield from ways.engines_answers(way, numbers, _hidden(ground, family))
     yield from ways.engines(next((way for way in own[:1] if way.uplink.beaten), None), family, numbers)
 
 
 def _hidden(ground: Ground, family: int) -> int | None:
     """Links whose routes in `main` do not count: tunnels'."""
-    return ground.policy.numbers.link_group if _in_main(ground, family) else None
+    return ground.policy.numbers.link_group if family in ground.main_families else None
 
 
 def _way_back(ground: Ground, family: int) -> Iterator[Rule]:
@@ -247,7 +278,7 @@ def _way_back(ground: Ground, family: int) -> Iterator[Rule]:
     could cover the client, the tunnels' routes there do not count, and the default route is that of the shared table."""
     numbers, group = ground.policy.numbers, _hidden(ground, family)
     uplinks = () if isinstance(ground.facts.uplinks, Unknown) else ground.facts.uplinks
-    if group is None and not any(lay.is_open for lay in ground.lays):
+    if group is None and not ground.open:
         return
     own = {way.uplink.dev: way for way in ground.ways if way.uplink.family == family}
     for dev, way in own.items():

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from _operator import add
 from _socket import inet_ntop  # as in `prefix`
-from itertools import repeat
+from itertools import chain, repeat
+from struct import iter_unpack
 
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, unpack
 from reconciler.model.records import apart, columns, ordered, place, split
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _SIZES = (4, 16)  # bytes of an address
+_IPV4, _IPV6, _BOTH = frozenset((AF_INET,)), frozenset((AF_INET6,)), frozenset((AF_INET, AF_INET6))
+_new = tuple.__new__  # as in `kinds.routes`
 _BYTE = tuple(bytes((number,)) for number in range(256))
 
 
@@ -79,7 +82,7 @@ class Prefixes:
 
     @property
     def families(self) -> frozenset[int]:
-        return frozenset(family for family, mine in ((AF_INET, self.v4), (AF_INET6, self.v6)) if mine)
+        return (_BOTH if self.v6 else _IPV4) if self.v4 else _IPV6 if self.v6 else frozenset()
 
     def lengths(self, size: int) -> list[int]:
         """Which lengths there are, the shortest first."""
@@ -97,10 +100,12 @@ class Prefixes:
         mine, stride = self._table(len(network.packed))
         if not mine:
             return NONE
-        last = int.from_bytes(network.packed, "big") | (1 << network.bits - network.length) - 1
         begin = place(mine, stride, network.packed + _BYTE[network.length])
-        end = place(mine, stride, last.to_bytes(stride - 1, "big") + b"\xff")
-        part = mine[begin:end]
+        last = int.from_bytes(network.packed, "big") | (1 << network.bits - network.length) - 1
+        behind = last.to_bytes(stride - 1, "big") + b"\xff"
+        if not b"" < mine[begin : begin + stride] < behind:
+            return NONE  # nearly always
+        part = mine[begin : place(mine, stride, behind, begin)]
         return _made(part, b"") if stride == 5 else _made(b"", part)
 
     def around(self, prefix: Prefix) -> list[int]:
@@ -143,11 +148,8 @@ class Prefixes:
         return both, here, there
 
     def __iter__(self) -> Iterator[Prefix]:
-        make = Prefix._make
-        for mine, stride in ((self.v4, 5), (self.v6, 17)):
-            end = stride - 1
-            for at in range(0, len(mine), stride):
-                yield make((mine[at : at + end], mine[at + end]))
+        rows = chain(iter_unpack("4sB", self.v4), iter_unpack("16sB", self.v6))
+        return map(_new, repeat(Prefix), rows)
 
     def briefs(self) -> Iterator[str]:
         """`brief` of each."""

@@ -81,10 +81,11 @@ def test_one_that_cannot_mark_is_pinned() -> None:
 def test_an_endpoint_in_the_lan_needs_no_pin_and_no_gateway() -> None:
     one = laid("0.0.0.0/0")
     assert not any("192.168.50.9" in line for line in told(one, endpoints={"a": ("192.168.50.9",)}))
-    ground = Ground([one], (LAN,), {TunnelName("a"): (pton("192.168.50.9"),)}, FACTS._replace(uplinks=()), Policy())
-    assert shared.needing_uplink(ground) == []
-    away = ground._replace(endpoints={TunnelName("a"): (pton("203.0.113.10"),)})
-    assert shared.needing_uplink(away) == [one]
+    facts, name = FACTS._replace(uplinks=()), TunnelName("a")
+    near = Ground([one], (LAN,), {name: (pton("192.168.50.9"),)}, facts, Policy())
+    assert shared.needing_uplink(near) == set()
+    away = Ground([one], (LAN,), {name: (pton("203.0.113.10"),)}, facts, Policy())
+    assert shared.needing_uplink(away) == {name}
 
 
 def test_a_prefix_in_main_that_covers_an_endpoint_is_pinned_there_though_the_engine_marks() -> None:
