@@ -234,7 +234,8 @@ def _made_anew(
     if all(_are_as_wanted(wanted[kind], differences[kind]) for kind in CARRIERS):
         return {}
     carriers = [w for kind in CARRIERS for w in wanted[kind]]
-    starting = {f.tunnel for f in found["owner"] if isinstance(f, Owner) and not f.ready}
+    owners = {f.tunnel: f for f in found["owner"] if isinstance(f, Owner)}
+    starting = {tunnel for tunnel, f in owners.items() if not f.ready}
     anew: dict[TunnelName, frozenset[str]] = {}
     for w in carriers:
         fields = differences[w.kind].get(w.key)
