@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from reconciler.actuate import listen, readiness
+from reconciler.actuate.doomed import Doomed
 from reconciler.actuate.meanwhile import waiting
 from reconciler.errors import Bug, LookAgain, NotPermitted, StepFailed, TunctlError, Unavailable
 from reconciler.host import accounts, cgroup, children, files, launch, nl_link, ownerlog, process, terminate, uapi
@@ -12,8 +13,6 @@ from reconciler.host.handles import Handle
 from reconciler.host.launch import Identity, Program, Started
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import KernelError
-from reconciler.host.process import Process
-from reconciler.host.trees import belonging, trees
 from reconciler.kinds.owner import Owner, fingerprint
 from reconciler.lean import suppress
 from reconciler.model.found import LinkState
@@ -49,7 +48,7 @@ def create(machine: Machine, wanted: Owner) -> None:
         listen.give_way(machine, wanted.ports)
         raise _failed(wanted, error, log, since, left) from None
     except BaseException:  # told to end: within two seconds
-        if machine.has_turn:
+        if machine.has_turn and not _is_another(machine, wanted, started):
             hurried = wanted._replace(stop_grace_s=min(wanted.stop_grace_s, _HURRY_S))
             _take_back(machine, hurried, started, link_too=before is None)
         raise
@@ -80,28 +79,19 @@ def _failed(wanted: Owner, error: TunctlError, log: str, since: int, left: Itera
 
 
 def delete(machine: Machine, found: Owner) -> None:
-    """SIGTERM, patience, SIGKILL (noted), for the whole tree. StepFailed names what survives (uninterruptible sleep)."""
+    """SIGTERM, patience, SIGKILL (noted), for the whole tree. StepFailed names what survives (uninterruptible sleep).
+    What others have started while we were patient lives on."""
     if found.pid is None:
         return
-    hint = (found.pid, found.start_ticks)
-    whole = len(trees(belonging(process.find_marked(), found.mark, hint, found.dev), hint)) <= 1
-
-    def members() -> Iterable[Process]:
-        children.reap()
-        current = trees(belonging(process.find_marked(), found.mark, hint, found.dev), hint)
-        if whole:
-            return [one for tree in current for one in tree.members]
-        return next((tree.members for tree in current if tree.main.pid == found.pid), ())
-
+    doomed = Doomed(machine, found)
     kills: list[int] = []
 
     def kill() -> None:
         kills.append(found.pid or 0)
-        if whole:
-            _kill_group(found)
+        doomed.kill_group()
 
     try:
-        survivors = terminate.stop(members, found.stop_grace_s, kill, machine.linger_s, lambda: waiting(machine))
+        survivors = terminate.stop(doomed.members, found.stop_grace_s, kill, machine.linger_s, lambda: waiting(machine))
     except PermissionError as error:
         raise NotPermitted(f"{found}: may not be signalled: {error.strerror}", hint="run it as root") from error
     children.reap()
@@ -114,13 +104,8 @@ def delete(machine: Machine, found: Owner) -> None:
         )
     cgroup.remove(found.mark)
     handle = machine.handles.get(found.mark.tunnel)
-    if handle and handle.pid == found.pid:
+    if handle and (handle.pid, handle.start_ticks) == (found.pid, found.start_ticks):
         _forget(machine, found)
-
-
-def _kill_group(found: Owner) -> None:
-    if os.getpid() not in cgroup.members(found.mark):
-        cgroup.kill(found.mark)
 
 
 def _forget(machine: Machine, owner: Owner) -> None:

@@ -6,7 +6,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from reconciler.host import process
 from reconciler.host.process import Process
@@ -29,20 +29,19 @@ def stop(
 
     `scan` names the processes that are proven to belong to the tree at this moment; `kill_all` may end it by other means.
     Stopped processes (SIGSTOP) are woken to receive the SIGTERM. A process counts until its descriptors are closed: its
-    environment is gone before that, and so would be its mark. `waiting` is entered when it takes longer than `linger_s`: most
-    end at once, and some were about to end anyway.
+    environment is gone before that, and so would be its mark. Around each wait is `waiting`, if it takes longer than `linger_s`
+    altogether: most end at once, and some were about to end anyway. Nobody is looked for and no signal is sent inside of it.
     """
-    with ExitStack() as others_go_on, Pidfds() as known:
+    with Pidfds() as known:
 
         def wait(seconds: float) -> None:
-            nonlocal linger_s, waiting
+            nonlocal linger_s
             if linger_s > 0:
                 known.wait(min(seconds, linger_s))
                 linger_s = 0
                 return
-            others_go_on.enter_context(waiting())
-            waiting = nullcontext
-            known.wait(seconds)
+            with waiting():
+                known.wait(seconds)
 
         deadline = time.monotonic() + grace_s
         asked: set[Process] = set()
@@ -61,10 +60,10 @@ def stop(
             kill_all()
             for member in members:
                 known.send(member, signal.SIGKILL)
-            if time.monotonic() >= deadline:
-                break
             wait(_ROUND_S)
-        return tuple(members)
+            if time.monotonic() >= deadline:
+                return tuple(known.running(scan()))
+        return ()
 
 
 class Pidfds:

@@ -12,7 +12,7 @@ from reconciler.model.names import IfName
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
 Hint = tuple[int | None, int | None]  # pid and start ticks, as recorded
 
@@ -99,6 +99,20 @@ def trees(members: Iterable[Process], hint: Hint = (None, None)) -> list[Tree]:
         taken.update(one.pid for one in part)
         others.append(Tree(double, tuple(part)))
     return [Tree(main, tuple(one for one in by_pid.values() if one.pid not in taken)), *others]
+
+
+def come_of(known: Container[tuple[int, int]], there: Iterable[Process]) -> list[Process]:
+    """Of these, by age, the known ones, and whom they have started: their children, and who is in their sessions. Both
+    numbers mean them as long as they live."""
+    pids: set[int] = set()
+    sessions: set[int] = set()
+    found: list[Process] = []
+    for one in there:
+        if (one.pid, one.start_ticks) in known or one.parent in pids or one.session in sessions:
+            pids.add(one.pid)
+            sessions.add(one.session)
+            found.append(one)
+    return found
 
 
 def _main(by_pid: Mapping[int, Process], hint: Hint) -> Process:

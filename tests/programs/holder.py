@@ -4,7 +4,8 @@ stubborn: ignores SIGTERM · family: a child in a session of its own, that ignor
 the device is there · never: opens no device · late: opens it after 0.7 s · talk: prints 40 lines first · babble: prints
 2 MiB of no UTF-8 ·
 persist: the device stays when it ends · background: the work is done by a child, the parent exits · rename: wipes its own
-command line and environment · environment: prints its environment
+command line and environment · environment: prints its environment · flee: asked to end it leaves a grandchild in a session
+of its own, that ignores it
 """
 
 from __future__ import annotations
@@ -46,6 +47,16 @@ def _have_family() -> None:
         _sleep()
 
 
+def _flee(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            print("fled", flush=True)
+            _sleep()
+    os._exit(0)
+
+
 def _sleep() -> None:
     while True:
         time.sleep(60)
@@ -61,6 +72,8 @@ def main() -> int:
     device, words = sys.argv[1], sys.argv[2:]
     if "stubborn" in words:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "flee" in words:
+        signal.signal(signal.SIGTERM, _flee)
     _speak(words)
     if "family" in words:
         _have_family()

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.host import bounded, process, terminate
 from reconciler.host.process import Marked, Process
-from reconciler.host.trees import belonging, trees
+from reconciler.host.trees import belonging, come_of, trees
 from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
 
@@ -230,6 +230,43 @@ def test_others_go_on_while_somebody_takes_his_time() -> None:
     assert len(entered) == 1
     assert stop("import time; print(flush=True); time.sleep(60)", 0) == ()
     assert len(entered) == 2
+
+
+def test_nobody_is_looked_for_or_killed_while_others_go_on(start: Start) -> None:
+    """They may be about to start something that would be taken for it."""
+    others, done = False, []
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        nonlocal others
+        others = True
+        yield
+        others = False
+
+    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        seen = process.stat(child.pid)
+        assert seen
+
+        def scan() -> list[Process]:
+            done.append(("scan", others))
+            return [seen]
+
+        assert terminate.stop(scan, 0.1, lambda: done.append(("kill", others)), 0.02, waiting) == ()
+    assert ("kill", False) in done
+    assert not any(meanwhile for _, meanwhile in done)
+
+
+def test_what_comes_of_whom() -> None:
+    known, child, heir = _process(10), _process(11, parent=10, session=10), _process(12, parent=11, session=12)
+    helper, next_one = _process(13, session=10), _process(14)
+    there = [known, child, heir, helper, next_one, _process(15, parent=14, session=14)]
+    assert come_of({(10, 10)}, there) == [known, child, heir, helper]
+    assert come_of({(10, 9)}, there) == [], "the number was given to somebody else"
+    assert come_of({(10, 10)}, there[1:]) == [], "by then it may be another's"
+    assert come_of({(10, 10), (11, 11)}, there[1:]) == [child, heir, helper]
 
 
 def test_who_ended_while_he_was_looked_at_is_nobodys_double(start: Start) -> None:

@@ -1,0 +1,119 @@
+"""While the program of a tunnel is ended others have their turn, and may start its next one: that lives on."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from reconciler.actuate import owner
+from reconciler.host import cgroup, lock
+from reconciler.host.machine import Machine
+from reconciler.kinds.owner import Owner
+from reconciler.loop.interrupt import Interrupted
+from reconciler.model.names import TunnelName
+from tests.netns.engines import DEV, holder, kill, look, machine_in, new_mark, tree_of
+from tests.netns.world import PROJECT, Host, wait_until
+
+_ANOTHER = """
+import os, sys
+sys.path.insert(0, {project!r})
+from reconciler.actuate import owner
+from reconciler.host import cgroup
+from reconciler.host.lock import hold
+from reconciler.host.machine import Machine
+from reconciler.kinds.owner import Owner
+from reconciler.model.marks import Mark
+{first}
+print("asks", flush=True)
+with hold({run!r}, 20):
+    owner.create(Machine({run!r}), Owner("demo", Mark(*{mark!r}), "tun-demo", {argv!r}, by_program=True))
+os._exit(0)
+"""
+_NO_GROUPS = "cgroup._mount = lambda: None"
+
+
+@pytest.fixture(params=[_NO_GROUPS, ""], ids=["no cgroup", "cgroup"])
+def first(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With control groups, and as on a machine without: there the mark in the environment has to do."""
+    if request.param:
+        monkeypatch.setattr(cgroup, "_mount", lambda: None)
+    return str(request.param)
+
+
+@contextlib.contextmanager
+def _overtaken(host: Host, machine: Machine, wanted: Owner, first: str) -> Iterator[None]:
+    """Inside of it, another command starts this program as soon as the turn is given up."""
+    text = _ANOTHER.format(
+        project=str(PROJECT), run=str(host.run_dir), mark=tuple(wanted.mark), argv=wanted.argv, first=first
+    )  # fmt: skip
+    with lock.hold(host.run_dir) as machine.turn:
+        command = host.start([sys.executable, "-c", text], log="another.log")
+        wait_until((host.dir / "another.log").read_text, what="it asks for its turn")
+        yield
+        assert machine.is_overtaken
+        assert machine.turn.is_held
+    machine.turn = None
+    assert command.wait(20) == 0, (host.dir / "another.log").read_text()
+
+
+def _started(host: Host, machine: Machine, wanted: Owner) -> Owner:
+    """It runs, and has lost its device, so that another one can open that."""
+    owner.create(machine, wanted)
+    host.ip(f"link del {DEV}")
+    (found,), _ = look(machine, wanted)
+    return found
+
+
+@pytest.mark.parametrize(
+    "words", [("stubborn", "family"), (), ("background",)], ids=["the same again", "another", "that goes to the background"]
+)
+def test_the_next_program_lives_on(host: Host, first: str, words: tuple[str, ...]) -> None:
+    mark = new_mark()
+    old, new = holder(mark, "stubborn", "family", stop_grace_s=2.0), holder(mark, *words)
+    with machine_in(host, mark) as machine:
+        found = _started(host, machine, old)
+        wait_until(lambda: len(tree_of(mark)) == 3, what="setsid grandchildren")
+        doomed = {one.pid for one in tree_of(mark)}
+        with _overtaken(host, machine, new, first):
+            owner.delete(machine, found)
+        wait_until(lambda: len(tree_of(mark)) == (3 if "family" in words else 1), what="the family of the next one")
+        assert doomed.isdisjoint(one.pid for one in tree_of(mark))
+        (left,), _ = look(machine, new)
+        assert left.holds == DEV
+        assert not new.differs_from(left), "it is known as the one that was started"
+        assert machine.notes == [f"tunnel demo: pid {found.pid} ignored SIGTERM for 2 s: SIGKILL"]
+
+
+def test_what_it_starts_when_it_is_told_to_end(host: Host, first: str) -> None:
+    """In a session of its own, of no parent, and in nobody's memory: with the mark, while nobody else was there."""
+    mark = new_mark()
+    wanted = holder(mark, "flee", stop_grace_s=0.3)
+    with machine_in(host, mark) as machine, lock.hold(host.run_dir) as machine.turn:
+        owner.create(machine, wanted)
+        (found,), _ = look(machine, wanted)
+        owner.delete(machine, found)
+        assert machine.is_overtaken
+        assert tree_of(mark) == []
+        assert (host.run_dir / "tunnels/demo/owner.log").read_text() == "fled\n"
+
+
+def test_told_to_end_while_others_have_replaced_what_was_started(host: Host) -> None:
+    """What is taken back is what was started, not what others have put in its place."""
+    mark = new_mark()
+    with machine_in(host, mark) as machine:
+
+        def interrupt(_tunnel: TunnelName, _words: str) -> None:
+            """Others have ended it, and started the next one."""
+            for one in tree_of(mark):
+                kill(one.pid)
+            with Machine(host.run_dir) as another:
+                owner.create(another, holder(mark))
+            raise Interrupted(15)
+
+        machine.said = interrupt
+        with lock.hold(host.run_dir) as machine.turn, pytest.raises(Interrupted):
+            owner.create(machine, holder(mark, "talk", "never"))
+        assert [one.holds for one in look(machine, holder(mark))[0]] == [DEV]
