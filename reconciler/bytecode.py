@@ -109,6 +109,17 @@ class Bytecode:
         return [module for module, loaded in self._needed if loaded <= self._before + heavy]
 
 
+_Plain = type(sys)  # types.ModuleType, without what `types` imports
+
+
+class _Executing(type(sys)):  # type: ignore[misc]
+    """A module while others are executed. `from module import name` asks each whether it has a `__path__`, and Python 3.11
+    words three errors when it has none: as much as for all else that an import takes."""
+
+    __slots__ = ()
+    __getattribute__ = object.__getattribute__
+
+
 class _Kept(SourceFileLoader):
     """Of a module that waits."""
 
@@ -148,6 +159,7 @@ def _execute(modules: list[Module], file: str) -> bool:
     made = [module_from_spec(_spec(module, SourceFileLoader(module.name, module.path), file)) for module in new]
     try:
         sys.modules.update(zip([module.name for module in new], made, strict=True))
+        _turn(_Plain, _Executing)
         for module, its in zip(new, made, strict=True):
             parent, _, last = module.name.rpartition(".")
             if parent:
@@ -159,13 +171,22 @@ def _execute(modules: list[Module], file: str) -> bool:
             sys.modules.pop(module.name, None)
             vars(sys.modules.get(parent, its)).pop(last, None)
         return False
+    finally:
+        _turn(_Executing, _Plain)
     return True
+
+
+def _turn(old: type[ModuleType], new: type[ModuleType]) -> None:
+    for module in sys.modules.values():
+        if type(module) is old:
+            module.__class__ = new
 
 
 def _spec(module: Module, loader: SourceFileLoader, file: str) -> ModuleSpec:
     """As Python makes it before it executes a module."""
     spec = ModuleSpec(module.name, loader, origin=module.path, is_package=module.is_package)
     spec.has_location, spec.cached = True, file
+    spec._initializing = False  # type: ignore[attr-defined] # each import asks: not to be there costs more than all else of it
     if module.is_package:
         spec.submodule_search_locations = [os.path.dirname(module.path)]
     return spec

@@ -230,6 +230,28 @@ def test_modules_that_are_there_are_left_alone() -> None:
     assert sys.modules["reconciler.errors"] is errors
 
 
+def test_modules_are_modules_again(copy: Copy) -> None:
+    """However they were executed; and one that is asked for what it has not says so as any module does."""
+    for _ in range(3):
+        copy.run("version")
+    code = """if True:
+        import sys
+        from reconciler.cli.short import Bytecode
+        before, plain = set(sys.modules), type(sys)
+        Bytecode("version")
+        assert "reconciler.errors" in sys.modules and "reconciler.errors" not in before
+        print([name for name, module in sys.modules.items() if type(module) is not plain])
+        try:
+            sys.modules["reconciler.errors"].nothing
+        except AttributeError as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=30, text=True, capture_output=True, cwd=copy.dir, env=copy.environment
+    )
+    assert done.stdout == "[]\nmodule 'reconciler.errors' has no attribute 'nothing'\n"
+
+
 def test_what_fails_leaves_nothing() -> None:
     good, bad = compile("there = 1", "x", "exec"), compile("raise ZeroDivisionError", "x", "exec")
     modules = [bytecode.Module(f"reconciler.{name}", "x", False, (0, 0), code) for name, code in (("one", good), ("two", bad))]
