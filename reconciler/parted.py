@@ -7,10 +7,8 @@ place) is taken out as single routes, and judged as these always are. All of it 
 
 from __future__ import annotations
 
-from collections import Counter
-
 from reconciler.kinds.route import Ground, Route
-from reconciler.kinds.routes import Routes, Some, bundled, like, prefixes_of
+from reconciler.kinds.routes import FEW, Routes, Some, bundled, like, prefixes_of
 from reconciler.model.prefixes import NONE, Prefixes
 from reconciler.model.resource import Resource
 from reconciler.typed import TYPE_CHECKING
@@ -35,11 +33,12 @@ def parted(wanted: Sequence[Resource], found: Sequence[Resource]) -> tuple[list[
 
 
 def _cut(pattern: Route, prefixes: Prefixes, others: Sequence[Prefixes], odd: Mapping[Ground, Prefixes]) -> Iterator[Some]:
-    """What both sides have, what only one has, and those that meet something else."""
+    """What both sides have, what only one has, and those that meet something else. A few that have lost the others are
+    repaired one by one."""
     single = odd.get(pattern.ground, NONE)
     both, alone, _ = prefixes.apart(others[0] if others else NONE)
-    for part in (both, alone):
-        yield from bundled(pattern, part - single) if part else ()
+    yield from bundled(pattern, both - single) if both else ()
+    yield from bundled(pattern, alone - single, FEW if both else 1) if alone else ()
     yield from Routes(pattern, prefixes & single).each() if single else ()
 
 
@@ -54,9 +53,17 @@ def _gathered(some: Sequence[Resource]) -> dict[Route, list[Prefixes]]:
             parts.setdefault(like(one), [])
             loose.setdefault(like(one), []).extend(one.records)
     for pattern, records in loose.items():
-        again = [one for one, times in Counter(records).items() if times > 1]
-        parts[pattern] += (prefixes_of(len(pattern.packed), some) for some in (records, again) if some)
+        parts[pattern] += (prefixes_of(len(pattern.packed), some) for some in (records, _again(records)) if some)
     return {pattern: _stacked(several) for pattern, several in parts.items()}
+
+
+def _again(records: list[bytes]) -> set[bytes]:
+    """Those that come more than once."""
+    seen: set[bytes] = set()
+    again: set[bytes] = set()
+    for one in records if len(set(records)) < len(records) else ():
+        (again if one in seen else seen).add(one)
+    return again
 
 
 def _stacked(several: list[Prefixes]) -> list[Prefixes]:

@@ -24,6 +24,7 @@ from reconciler.host.handles import Handles
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import KernelError
 from reconciler.host.resolve import Names
+from reconciler.kinds.routes import FEW
 from reconciler.lean import suppress
 from reconciler.loop import commands
 from reconciler.loop.commands import Session
@@ -119,7 +120,8 @@ def _prepare(session: Session, say: Say, order: object) -> None:
 def _pass(session: Session, request: Request, say: Say, tell: Tell) -> Report:
     def done(outcome: Outcome) -> None:
         if not outcome.error and not outcome.skipped:
-            say("info", str(outcome.step), outcome.step.tunnel or None)
+            for step in outcome.step.each() if outcome.step.number <= FEW else (outcome.step,):
+                say("info", str(step), step.tunnel or None)
 
     try:
         return report(commands.keep(session, request, Watcher(done=done, about=tell)))

@@ -19,13 +19,13 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-FEW = 32  # so many are looked at one by one: each has a line, a name and a history of its own
+FEW = 32  # of those that have lost each other: so many are repaired one by one, each with a line and a history of its own
 _NOWHERE = {4: bytes(4), 16: bytes(16)}
 _new = tuple.__new__  # a third of what the constructor costs
 
 
 class Routes(NamedTuple):
-    """More than a few, of one family. `like` is one of them with the prefix /0."""
+    """More than one, of one family. `like` is one of them with the prefix /0."""
 
     like: Route
     prefixes: Prefixes
@@ -114,10 +114,10 @@ def like(route: Route) -> Route:
     return _new(Route, (route.tunnel, _NOWHERE[len(route.packed)], 0, *route[3:]))
 
 
-def bundled(one: Route, prefixes: Prefixes) -> Iterator[Some]:
-    """The routes to these prefixes, of the family of `one`, that are like it: as one object if there are many."""
+def bundled(one: Route, prefixes: Prefixes, few: int = 1) -> Iterator[Some]:
+    """The routes to these prefixes, of the family of `one`, that are like it: as one object if they are more than so few."""
     mine = prefixes.of_size(len(one.packed))
-    return iter((Routes(like(one), mine),)) if len(mine) > FEW else Routes(one, mine).each()
+    return iter((Routes(like(one), mine),)) if len(mine) > few else Routes(one, mine).each()
 
 
 def deviceless(intent: Intent, numbers: Numbers) -> Iterator[tuple[Ground, Prefixes]]:

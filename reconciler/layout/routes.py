@@ -21,8 +21,12 @@ ANY = {AF_INET: Prefix(bytes(4), 0), AF_INET6: Prefix(bytes(16), 0)}
 def of_tunnel(lay: Lay, facts: Facts) -> Iterator[Some]:
     """Those that stand where the tunnel's routes stand. A displaced one is lifted (see overlaps)."""
     displaced = Prefixes.of(lay.displaced)
+    together: dict[Route, Prefixes] = {}  # several entries may say the same of theirs
     for like, prefixes in all_of(lay, facts):
-        yield from bundled(like, prefixes - displaced if displaced and like.table == lay.table else prefixes)
+        mine = prefixes - displaced if displaced and like.table == lay.table else prefixes
+        together[like] = mine | together[like] if like in together else mine
+    for like, mine in together.items():
+        yield from bundled(like, mine)
 
 
 def all_of(lay: Lay, facts: Facts) -> Iterator[tuple[Route, Prefixes]]:

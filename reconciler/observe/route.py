@@ -7,7 +7,7 @@ from reconciler.host import nl_route
 from reconciler.host.machine import Machine
 from reconciler.host.nl_route import RouteRow, Run
 from reconciler.kinds.route import Ground, Route
-from reconciler.kinds.routes import Places, Some, bundled, deviceless, prefixes_of
+from reconciler.kinds.routes import FEW, Places, Some, bundled, deviceless, prefixes_of
 from reconciler.lean import defaultdict
 from reconciler.model.intent import Intent
 from reconciler.model.marks import PROTOCOL, Numbers
@@ -101,7 +101,8 @@ class _Whose:
             raise NotObserved(f"link {ifindex} came after the links were listed")
         for tunnel, mine in self._owners(prefixes, (size, table, metric), ifindex):
             owner = HOST if table == self._overlaps else tunnel  # copies, which are the host's
-            yield from bundled(Route(owner, bytes(size), 0, table, metric, type_, dev, via, src), mine)
+            route = Route(owner, bytes(size), 0, table, metric, type_, dev, via, src)
+            yield from bundled(route, mine, FEW if owner == HOST else 1)  # the host wants single ones
 
     def _owners(self, prefixes: Prefixes, ground: Ground, ifindex: int) -> Iterator[tuple[TunnelName | None, Prefixes]]:
         by_table = self._by_table.get(ground[1], HOST)

@@ -135,8 +135,19 @@ def test_a_change_is_made_to_single_ones_and_the_rest_stays() -> None:
     assert (step.verb.name, step.fields, number(step.resource)) == ("CHANGE", ("via",), 1)
 
 
-@pytest.mark.parametrize("count", [0, 1, FEW, FEW + 1])
-def test_few_stay_single(count: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 2, FEW + 1])
+def test_more_than_one_are_one_object(count: int) -> None:
     made = list(bundled(OURS[0], numbered(0, count)))
-    assert [type(one) for one in made] == ([Routes] if count > FEW else [Route] * count)
+    assert [type(one) for one in made] == ([Routes] if count > 1 else [Route] * count)
     assert {like(one) for one in alone(made) if isinstance(one, Route)} <= {OURS[0]}
+
+
+@pytest.mark.parametrize("count", [2, FEW, FEW + 1])
+def test_a_few_that_have_lost_the_others_are_repaired_one_by_one(count: int) -> None:
+    """Each of them has a line in the log and a history of its own then."""
+    many = Routes(OURS[0], numbered(0, count + 1))
+    (left,) = bundled(OURS[0], numbered(count, 1))
+    steps = plan([*LINKS[0][0], many], [*LINKS[0][1], left]).steps
+    assert [step.number for step in steps] == ([count] if count > FEW else [1] * count)
+    (whole,) = plan([*LINKS[0][0], many], LINKS[0][1]).steps
+    assert whole.number == count + 1
