@@ -5,6 +5,8 @@ Equal values need nothing, and that is found out at the speed of sets: only what
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from reconciler.kinds import KINDS
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
@@ -70,8 +72,8 @@ def _by_kind(resources: Collection[Resource]) -> ByKind:
     """Asked once of each class: all values of it are of the same kind."""
     out: ByKind = {kind: [] for kind in KINDS}
     of_class = {cls: out[one.kind] for cls, one in dict(zip(map(type, resources), resources, strict=True)).items()}
-    for one in resources:
-        of_class[type(one)].append(one)
+    for cls, run in groupby(resources, type):
+        of_class[cls] += run
     return out
 
 

@@ -21,6 +21,8 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from reconciler.model.pulse import Pulse
+
 REASONS_SHOWN = 12
 _SKEW_S = 5  # a handshake may be a little younger than the look that tells of it
 _BASIC = ("link", "address", "route", "rule")
@@ -41,12 +43,19 @@ class Evidence(NamedTuple):
 
 def judge(intent: Intent, seen: Evidence) -> Judgement:
     """The verdict on one tunnel."""
-    plan, facts = seen.left, seen.facts
     blind = [u for u in seen.unobserved if u.tunnel in (None, intent.name)]
-    unseen = tuple(dict.fromkeys(f"{u.kind}: {u.reason}" for u in blind if u.privilege))
-    lost = [u for u in blind if u.kind in _BASIC or not (u.privilege or u.kind == "resolver")]
-    if lost:
-        return Judgement(Verdict.UNKNOWN, _unknown(lost), unseen)
+    unseen: tuple[str, ...] = ()
+    if blind:
+        unseen = tuple(dict.fromkeys(f"{u.kind}: {u.reason}" for u in blind if u.privilege))
+        lost = [u for u in blind if u.kind in _BASIC or not (u.privilege or u.kind == "resolver")]
+        if lost:
+            return Judgement(Verdict.UNKNOWN, _unknown(lost), unseen)
+    return _judged(intent, seen, blind, unseen)
+
+
+def _judged(intent: Intent, seen: Evidence, blind: Sequence[Unobserved], unseen: tuple[str, ...]) -> Judgement:
+    """All that counts could be seen."""
+    plan, facts = seen.left, seen.facts
     link = next((r for r in seen.found if isinstance(r, Link)), None)
     if not intent.is_wanted_up(facts.boot_id):
         return _when_down(intent, link, plan, unseen)
@@ -59,24 +68,23 @@ def judge(intent: Intent, seen: Evidence) -> Judgement:
         return Judgement(Verdict.FAILED, (seen.impossible or intent.progress.error or "gave up",), unseen)
     if link is None:
         return _when_absent(intent, seen, unseen)
-    taken = [seen.impossible] if seen.impossible else []
     vital = facts.vitals.get(intent.name)
-    if vital is not None and vital.blind:
+    pulse = vital.pulse if vital else None
+    if vital and vital.blind:
         unseen = (*unseen, f"health: {vital.blind}")
     reasons = [
-        *taken,
-        *_drift(plan),
-        *_carrier(link, seen),
-        *_peers(intent, seen.found, facts),
-        *_health(intent, seen),
+        *((seen.impossible,) if seen.impossible else ()),
+        *(_drift(plan) if plan.steps else ()),
+        *(_carrier(link, seen) if link.carrier is False else ()),
+        *(_peers(intent, seen.found, facts) if intent.tunnel.wireguard else ()),
+        *(_health(intent, pulse, seen) if pulse else ()),
         *seen.lacks,
+        *[f"dns could not be compared: {u.reason}" for u in blind if u.kind == "resolver" and not u.privilege],
     ]
-    reasons += [f"dns could not be compared: {u.reason}" for u in blind if u.kind == "resolver" and not u.privilege]
     if not reasons:
         return Judgement(Verdict.CONNECTED, (), unseen)
     if not intent.progress.worked and any(step.resource.kind != "resolver" for step in plan.steps):
         return Judgement(Verdict.NOT_CONNECTED, ("still coming up for the first time", *reasons), unseen)
-    pulse = facts.pulse(intent.name)
     gave_up = pulse is not None and pulse.gave_up(intent.tunnel)
     return Judgement(Verdict.FAILED if gave_up else Verdict.DEGRADED, tuple(reasons), unseen)
 
@@ -165,7 +173,7 @@ def _difference(step: Step, field: str) -> str:
 
 def _carrier(link: Link, seen: Evidence) -> list[str]:
     """A link without carrier delivers nothing, and the kernel does not say so to the senders."""
-    if link.carrier is not False or not link.up or any(step.resource.kind == "owner" for step in seen.left.steps):
+    if not link.up or any(step.resource.kind == "owner" for step in seen.left.steps):
         return []
     if link.type not in ("tun", "tap"):
         return ["no carrier"]
@@ -173,11 +181,8 @@ def _carrier(link: Link, seen: Evidence) -> list[str]:
     return [f"no process attached: owner pid {owner.pid} runs and has not opened it" if owner else "no process attached"]
 
 
-def _health(intent: Intent, seen: Evidence) -> list[str]:
+def _health(intent: Intent, pulse: Pulse, seen: Evidence) -> list[str]:
     """What health checks say against it, and what follows."""
-    pulse = seen.facts.pulse(intent.name)
-    if pulse is None:
-        return []
     blocks = any(r.kind == "route" and r.order < 0 for r in seen.found)
     return pulse.reasons(intent.tunnel, seen.facts.now_us, blocks=blocks)
 
@@ -215,4 +220,5 @@ def _handshake(label: str, latest_s: int | None, now_s: int, max_age_s: float) -
 
 def worst(judgements: Iterable[Judgement], *, named: bool) -> int:
     """The exit code of a status over these; without names, what is to be down and is down does not count."""
-    return max((j.verdict.exit_code for j in judgements if named or j.counts), default=0)
+    said = {j.verdict for j in judgements if named or j.counts}
+    return max((verdict.exit_code for verdict in said), default=0)

@@ -25,7 +25,7 @@ from reconciler.typed import TYPE_CHECKING
 from reconciler.verdict import Evidence, judge, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from reconciler.model.port import Port
@@ -68,16 +68,20 @@ def _undeclared(name: str) -> TunnelStatus:
     return TunnelStatus(TunnelName(name), Judgement(Verdict.NOT_CONNECTED, (f"no tunnel {name!r} is declared",)))
 
 
-def judgement_of(seen: Survey, intent: Intent, fights: Iterable[Fight] = ()) -> Judgement:
+def judgement_of(seen: Survey, intent: Intent, fights: Sequence[Fight] = ()) -> Judgement:
     """The verdict on one tunnel. `fights`: what the daemon knows to be contested."""
-    error = seen.errors.get(intent.name)
+    name = intent.name
+    error = seen.errors.get(name)
+    lacks = seen.lacks_of(name)
+    if fights:
+        lacks = (*lacks, *(str(fight) for fight in fights if fight.tunnel in (name, HOST)))
     evidence = Evidence(
-        seen.found_of(intent.name),
-        seen.plan_of(intent.name),
+        seen.found_of(name),
+        seen.plan_of(name),
         seen.found.unobserved,
         seen.facts,
         error.message if error else "",
-        (*seen.lacks_of(intent.name), *(str(fight) for fight in fights if fight.tunnel in (intent.name, HOST))),
+        lacks,
         isinstance(error, NotObserved),
         isinstance(error, PortTaken),
     )
@@ -85,26 +89,27 @@ def judgement_of(seen: Survey, intent: Intent, fights: Iterable[Fight] = ()) -> 
 
 
 def _tunnel(machine: Machine, seen: Survey, intent: Intent, fights: Sequence[Fight]) -> TunnelStatus:
-    judgement = judgement_of(seen, intent, fights)
-    mine = seen.found_of(intent.name)
-    link = seen.link_of(intent.name)
+    name = intent.name
+    mine = seen.found_of(name)
+    link = seen.link_of(name)
     state = seen.found.links.get(link.name) if link else None
+    excluded = seen.wanted.excluded.get(name, ())
     return TunnelStatus(
-        intent.name, judgement, intent,
+        name, judgement_of(seen, intent, fights), intent,
         interface=state.name if state else intent.tunnel.interface,
         ifindex=state.ifindex if state else None,
         addresses=_addresses(seen, state.name) if state else (),
         mtu=state.mtu if state else None,
         owner=_owner(machine, intent, seen),
         counters=state.counters if state else None,
-        peers=tuple(_peer(r) for r in mine if isinstance(r, Peer)),
+        peers=tuple([_peer(r) for r in mine if isinstance(r, Peer)]),
         listen=ports_of(seen, intent) if intent.tunnel.listen else (),
-        routes=sum(number(r) for r in mine if r.kind == "route"),
+        routes=sum([number(r) for r in mine if r.kind == "route"]),
         nat=_nat(seen, intent),
         dns=_dns(seen, intent),
-        pending=seen.plan_of(intent.name).steps,
-        pulse=seen.facts.pulse(intent.name),
-        excluded=tuple((str(prefix), reason) for prefix, reason in seen.wanted.excluded.get(intent.name, ())),
+        pending=seen.plan_of(name).steps,
+        pulse=seen.facts.pulse(name),
+        excluded=tuple((str(prefix), reason) for prefix, reason in excluded) if excluded else (),
     )  # fmt: skip
 
 
@@ -170,7 +175,7 @@ def _peer(peer: Peer) -> PeerLine:
 
 def _unmanaged(seen: Survey) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     """Tunnel devices of somebody else."""
-    ours = {r.name for r in seen.found.resources if isinstance(r, Link) and r.tunnel is not None}
+    ours = {link.name for link in seen.found.of(Link) if link.tunnel is not None}
     return tuple(
         (state.name, state.type, tuple(str(p) for p in seen.found.addresses.get(state.name, ())))
         for state in seen.found.links.values()

@@ -12,7 +12,7 @@ from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
 from reconciler.kinds.routes import Places, Routes, missing
 from reconciler.kinds.rule import Rule
-from reconciler.lean import cached_property
+from reconciler.lean import cached_property, defaultdict
 from reconciler.model.facts import Facts
 from reconciler.model.found import Found
 from reconciler.model.intent import Intent
@@ -29,8 +29,9 @@ from reconciler.typed import TYPE_CHECKING, Enum
 from reconciler.wanted import Wanted, wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
+_NOTHING = Plan()
 _ROUTES = (Route, Routes)
 PATIENCE_S = 2.0  # a pass that is blind to something has failed: it waits longer than `status` does
 
@@ -66,7 +67,7 @@ class Survey:
     @cached_property
     def table(self) -> Table | None:
         """The packet filter of ours that is there."""
-        return next((r for r in self.found.resources if isinstance(r, Table)), None)
+        return next(iter(self.found.of(Table)), None)
 
     @cached_property
     def owners_wanted(self) -> dict[TunnelName, Owner]:
@@ -85,21 +86,20 @@ class Survey:
 
     def plan_of(self, tunnel: TunnelName) -> Plan:
         """What is left to do for one tunnel."""
-        return self._plans.get(tunnel, Plan())
+        return self._plans.get(tunnel, _NOTHING)
 
-    def lacks_of(self, tunnel: TunnelName) -> tuple[str, ...]:
+    def lacks_of(self, tunnel: TunnelName) -> Sequence[str]:
         """What it asked for and does not get here, and why."""
-        said = [text for name, text in self.wanted.degraded if name == tunnel]
-        return (*said, *(error.message for name, error in self.wanted.refused if name == tunnel))
+        return self._lacks.get(tunnel, ())
 
     @cached_property
     def _links(self) -> dict[TunnelName, Link]:
         """The first one of each tunnel."""
-        return {r.tunnel: r for r in reversed(self.found.resources) if isinstance(r, Link) and r.tunnel}
+        return {link.tunnel: link for link in reversed(self.found.of(Link)) if link.tunnel}
 
     @cached_property
     def _owners(self) -> dict[TunnelName, Owner]:
-        return {r.tunnel: r for r in reversed(self.found.resources) if isinstance(r, Owner) and r.tunnel}
+        return {owner.tunnel: owner for owner in reversed(self.found.of(Owner)) if owner.tunnel}
 
     @cached_property
     def _plans(self) -> dict[TunnelName, Plan]:
@@ -112,6 +112,15 @@ class Survey:
         for conflict in self.plan.conflicts:
             conflicts.setdefault(conflict.tunnel, []).append(conflict)
         return {name: Plan(tuple(steps.get(name, ())), tuple(conflicts.get(name, ()))) for name in {*steps, *conflicts}}
+
+    @cached_property
+    def _lacks(self) -> Mapping[TunnelName, Sequence[str]]:
+        lacks: defaultdict[TunnelName, list[str]] = defaultdict(list)
+        for name, text in self.wanted.degraded:
+            lacks[name].append(text)
+        for name, error in self.wanted.refused:
+            lacks[name].append(error.message)
+        return lacks
 
     def named(self, step: Step) -> frozenset[TunnelName]:
         """Tunnels that a step of the host's own is about: those whose name servers it sets or removes, whose rules it
@@ -223,7 +232,9 @@ def _planned(want: Wanted, found: Found, refused: frozenset[TunnelName] = frozen
 
 def _refused(want: Wanted, found: Found, made: Plan) -> frozenset[TunnelName]:
     """Tunnels that are not up and will not come up, because something foreign stands in their place."""
-    up = {r.tunnel for r in found.resources if isinstance(r, Link)}
+    if not made.conflicts:
+        return frozenset()
+    up = {link.tunnel for link in found.of(Link)}
     return frozenset(conflict.tunnel for conflict in made.conflicts) - up - want.armed - {HOST}
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from reconciler.model.facts import Drop
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.nameservice import NameService
 from reconciler.model.prefix import Prefix
 from reconciler.model.resource import Resource
-from reconciler.typed import TYPE_CHECKING, NamedTuple
+from reconciler.typed import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
     from reconciler.model.port import Socket
+
+R = TypeVar("R")
 
 
 class Counters(NamedTuple):
@@ -68,6 +72,11 @@ class Found(NamedTuple):
     drops: tuple[Drop, ...] = ()  # chains of others that drop what is forwarded
     sockets: tuple[Socket, ...] = ()  # bound ports, as far as `listen` entries are about them
     name_service: NameService | None = None  # None: not looked at, no tunnel has `dns`
+
+    def of(self, cls: type[R]) -> list[R]:
+        """Those of one class. They were looked at one kind after the other, so they stand together."""
+        runs: Iterable[tuple[type, Iterable[Any]]] = groupby(self.resources, type)
+        return [one for kind, run in runs if kind is cls for one in run]
 
     @property
     def orphans(self) -> tuple[LinkState, ...]:

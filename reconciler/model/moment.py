@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-_UNITS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
+_UNITS = ((86400, "day", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))  # each with the next smaller one, seconds
 
 
 def rfc3339(us: int | None) -> str | None:
@@ -19,14 +19,12 @@ def duration(seconds: float) -> str:
     left = int(seconds)
     if left < 0:
         return "just now"
-    parts = []
-    for size, unit in _UNITS:
-        count, left = divmod(left, size)
-        if count:
-            parts.append(_part(count, unit))
-        if len(parts) == 2 or (parts and not count):
-            break
-    return " ".join(parts) or "0s"
+    for size, unit, lesser_size, lesser in _UNITS:
+        if left >= size:
+            count, rest = divmod(left, size)
+            more = rest // lesser_size
+            return f"{_part(count, unit)} {more}{lesser}" if more else _part(count, unit)
+    return f"{left}s"
 
 
 def _part(count: int, unit: str) -> str:

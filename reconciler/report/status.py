@@ -182,6 +182,16 @@ def _ago(us: int) -> str:
     return text if text == "just now" else f"{text} ago"
 
 
+_TIPS = {
+    Verdict.CONNECTED: "",
+    Verdict.STALE: "tunctl reconcile",
+    Verdict.DEGRADED: "tunctl show {name}",
+    Verdict.FAILED: "remove what is in the way, then tunctl up {name}",
+    Verdict.NOT_CONNECTED: "tunctl up {name}",
+    Verdict.UNKNOWN: "try again, or as root",
+}
+
+
 def _tip(tunnel: TunnelStatus) -> str:
     verdict, name = tunnel.judgement.verdict, tunnel.name
     if tunnel.intent is None:
@@ -192,11 +202,6 @@ def _tip(tunnel: TunnelStatus) -> str:
         return "enabled = true in its file, then tunctl apply"
     if tunnel.intent.held:
         return f"tunctl up {name}"
-    tips = {
-        Verdict.STALE: "tunctl reconcile",
-        Verdict.DEGRADED: f"tunctl reconcile, or tunctl show {name}" if tunnel.pending else f"tunctl show {name}",
-        Verdict.FAILED: f"remove what is in the way, then tunctl up {name}",
-        Verdict.NOT_CONNECTED: f"tunctl up {name}",
-        Verdict.UNKNOWN: "try again, or as root",
-    }
-    return tips.get(verdict, "")
+    if verdict is Verdict.DEGRADED and tunnel.pending:
+        return f"tunctl reconcile, or tunctl show {name}"
+    return _TIPS[verdict].format(name=name)
