@@ -18,7 +18,8 @@ Tell = Callable[[Outcome], None]
 
 def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell, first: int = 1) -> list[Outcome]:
     """Does the steps in their order. `first` is the number of the first one, for faults. It ends early, without a word
-    about the rest, when others had their turn while a step waited: then what is left has to be found out anew."""
+    about the rest, when others had their turn while a step waited: then what is left has to be found out anew. Locked when
+    they did not give it back."""
     outcomes: list[Outcome] = []
     failed: set[TunnelName | None] = set()
     missed = False  # something of the host's own could not be made: what it was to take the place of stays
@@ -74,6 +75,8 @@ def _perform(machine: Machine, steps: list[Step], fault: Fault | None, number: i
         try:
             results = actuate.perform(machine, steps)
         except TunctlError as error:
+            if not machine.has_turn:
+                raise
             results = [(step, error) for step in steps]
         except Exception as error:
             bug = Bug.of(error, f"{steps[0]}: ")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from reconciler.actuate import owner
-from reconciler.host import cgroup, lock
+from reconciler.actuate import meanwhile, owner
+from reconciler.errors import Locked
+from reconciler.host import cgroup, lock, process
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
+from reconciler.loop import act as loop_act
 from reconciler.loop.interrupt import Interrupted
 from reconciler.model.names import TunnelName
+from reconciler.model.plan import Outcome, Step
+from reconciler.model.resource import Verb
 from tests.netns.engines import DEV, holder, kill, look, machine_in, new_mark, tree_of
 from tests.netns.world import PROJECT, Host, wait_until
 
@@ -29,6 +34,7 @@ from reconciler.model.marks import Mark
 {first}
 print("asks", flush=True)
 with hold({run!r}, 20):
+    {then}
     owner.create(Machine({run!r}), Owner("demo", Mark(*{mark!r}), "tun-demo", {argv!r}, by_program=True))
 os._exit(0)
 """
@@ -44,19 +50,19 @@ def first(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 @contextlib.contextmanager
-def _overtaken(host: Host, machine: Machine, wanted: Owner, first: str) -> Iterator[None]:
+def _overtaken(
+    host: Host, machine: Machine, wanted: Owner, first: str = "", then: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
     """Inside of it, another command starts this program as soon as the turn is given up."""
     text = _ANOTHER.format(
-        project=str(PROJECT), run=str(host.run_dir), mark=tuple(wanted.mark), argv=wanted.argv, first=first
+        project=str(PROJECT), run=str(host.run_dir), mark=tuple(wanted.mark), argv=wanted.argv, first=first, then=then
     )  # fmt: skip
     with lock.hold(host.run_dir) as machine.turn:
         command = host.start([sys.executable, "-c", text], log="another.log")
         wait_until((host.dir / "another.log").read_text, what="it asks for its turn")
-        yield
+        yield command
         assert machine.is_overtaken
-        assert machine.turn.is_held
     machine.turn = None
-    assert command.wait(20) == 0, (host.dir / "another.log").read_text()
 
 
 def _started(host: Host, machine: Machine, wanted: Owner) -> Owner:
@@ -77,8 +83,10 @@ def test_the_next_program_lives_on(host: Host, first: str, words: tuple[str, ...
         found = _started(host, machine, old)
         wait_until(lambda: len(tree_of(mark)) == 3, what="setsid grandchildren")
         doomed = {one.pid for one in tree_of(mark)}
-        with _overtaken(host, machine, new, first):
+        with _overtaken(host, machine, new, first) as command:
             owner.delete(machine, found)
+            assert machine.has_turn
+        assert command.wait(20) == 0, (host.dir / "another.log").read_text()
         wait_until(lambda: len(tree_of(mark)) == (3 if "family" in words else 1), what="the family of the next one")
         assert doomed.isdisjoint(one.pid for one in tree_of(mark))
         (left,), _ = look(machine, new)
@@ -117,3 +125,27 @@ def test_told_to_end_while_others_have_replaced_what_was_started(host: Host) -> 
         with lock.hold(host.run_dir) as machine.turn, pytest.raises(Interrupted):
             owner.create(machine, holder(mark, "talk", "never"))
         assert [one.holds for one in look(machine, holder(mark))[0]] == [DEV]
+
+
+@pytest.mark.parametrize("act", ["delete", "create", "change"])
+def test_a_turn_that_does_not_come_back(host: Host, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
+    """Then nothing more is done: not even a step is told, as nobody knows what has become of it."""
+    monkeypatch.setattr(meanwhile, "AGAIN_S", 0.3)
+    mark, told = new_mark(), list[Outcome]()
+    wanted = holder(mark, "stubborn", "never", stop_grace_s=1.0, ready_timeout_s=1.0)
+    with machine_in(host, mark) as machine:
+        child = process.stat(host.start([*wanted.argv], env={"TUNCTL_TUNNEL": mark.environment}).pid)
+        assert child
+        found = wanted._replace(pid=child.pid, start_ticks=child.start_ticks)
+        step = {
+            "delete": Step(Verb.DELETE, found, found, mark.tunnel),
+            "create": Step(Verb.CREATE, wanted, None, mark.tunnel),
+            "change": Step(Verb.CHANGE, wanted, found, mark.tunnel, ("ready",)),
+        }[act]
+        with _overtaken(host, machine, wanted, then="import time; time.sleep(60)") as command:
+            with pytest.raises(Locked, match=f"pid {command.pid}"):
+                loop_act.act(machine, [step], None, told.append)
+            assert not machine.has_turn
+            command.kill()
+        assert told == []
+        assert process.is_alive(child.pid, child.start_ticks)
