@@ -126,10 +126,12 @@ def _start(machine: Machine, wanted: Owner, log: str) -> Started:
     except OSError as error:
         raise StepFailed(f"{wanted}: its log {log} cannot be written: {error.strerror}") from error
     try:
-        started = launch.start(program, output)
-    except OSError as error:
+        started = launch.start(program._replace(group=cgroup.made(wanted.mark)), output)
+    except BaseException as error:
         cgroup.remove(wanted.mark)
-        raise _refusal(wanted, error) from error
+        if isinstance(error, OSError):
+            raise _refusal(wanted, error) from error
+        raise
     finally:
         os.close(output)
     try:
@@ -164,7 +166,7 @@ def _program(wanted: Owner) -> Program:
     environment = {"PATH": children.PATH, **dict(wanted.environment), ENVIRONMENT_KEY: wanted.mark.environment}
     private = os.path.realpath(uapi.DIRECTORY) if wanted.own_mounts else None
     identity = _identity(wanted.user) if wanted.user else None
-    return Program(wanted.argv, environment, identity, private, cgroup.made(wanted.mark))
+    return Program(wanted.argv, environment, identity, private)
 
 
 def _identity(user: str) -> Identity:

@@ -172,6 +172,16 @@ def test_a_program_that_is_not_there(host: Host) -> None:
         assert not os.path.exists(cgroup.path_of(mark) or "")
 
 
+def test_a_log_that_cannot_be_written(host: Host) -> None:
+    mark = new_mark()
+    log = host.run_dir / "tunnels/demo/owner.log"
+    log.mkdir(parents=True)
+    with machine_in(host, mark) as machine:
+        with pytest.raises(StepFailed, match=f"its log {log} cannot be written: "):
+            owner.create(machine, holder(mark))
+        assert not os.path.exists(cgroup.path_of(mark) or ""), "no control group without a process"
+
+
 def test_an_innocent_process_with_the_recorded_pid_is_not_signalled(host: Host) -> None:
     mark = new_mark()
     wanted = holder(mark)
