@@ -18,6 +18,7 @@ from reconciler.model.names import IfName
 TUNS = ("tun", "tap")
 _NO_SUCH_KIND = frozenset((errno.EOPNOTSUPP, errno.EAFNOSUPPORT))
 _NO_TUN = frozenset((errno.ENOENT, errno.ENODEV, errno.ENXIO))
+_NOT_FOR_US = frozenset((errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT))  # /proc/sys, in a container
 
 
 def create(machine: Machine, wanted: Link) -> None:
@@ -161,12 +162,13 @@ def _set(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...] =
 
 
 def _open_its_death(wanted: Link, name: IfName | None = None) -> None:
-    """Routes by it do not count while it has no carrier, if that is wanted. StepFailed, where it has to be."""
+    """Routes by it do not count while it has no carrier, if that is wanted. StepFailed; but not where nothing is promised and
+    we may not write it."""
     if wanted.dies_openly is not False:
         try:
             linkdown.switch_on(name or wanted.name)
         except OSError as error:
-            if wanted.dies_openly is None:  # a container may not write there; nothing is promised
+            if wanted.dies_openly is None and error.errno in _NOT_FOR_US:
                 return
             raise StepFailed(f"{wanted}: ignore_routes_with_linkdown: {error.strerror}") from error
 

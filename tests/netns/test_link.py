@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import resource
 import struct
 import sys
 from collections.abc import Iterator
@@ -144,6 +145,34 @@ def test_a_family_that_the_link_does_not_have_has_no_say(machine: Machine, host:
     actuate.create(machine, WANTED._replace(mtu=1000, dies_openly=True))
 
 
+def test_a_switch_that_cannot_be_written(machine: Machine) -> None:
+    """Though nothing is promised, nobody is told that it is on, or that it cannot be."""
+    actuate.create(machine, WANTED)
+    wanted, link = WANTED._replace(mtu=1300, dies_openly=None), found(machine)
+    _, most = limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, most))
+    try:
+        with pytest.raises(StepFailed, match="ignore_routes_with_linkdown: Too many open files"):
+            actuate.change(machine, wanted, link, ("mtu",))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    actuate.change(machine, wanted, found(machine), ("mtu",))
+    assert found(machine).dies_openly
+
+
+def test_switches_that_a_container_may_not_write(host: Host, machine: Machine) -> None:
+    script = 'mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec "$@"'
+    prefix = ("unshare", "-m", "sh", "-c", script, "sh")
+    said = attempt(host, *prefix, kind="promised")
+    assert said.startswith("StepFailed: ")
+    assert "ignore_routes_with_linkdown: Read-only file system" in said
+    assert ours(machine) == []
+    assert attempt(host, *prefix, kind="if possible") == ""
+    assert not found(machine).dies_openly
+
+
 def attempt(host: Host, *prefix: str, kind: str = "link") -> str:
     """Creates one thing of a kind in a process of its own; what it says."""
     (host.dir / "attempt.py").write_text(ATTEMPT)
@@ -163,8 +192,9 @@ from reconciler.kinds.link import Link
 from reconciler.kinds.route import Route
 from reconciler.kinds.rule import Rule
 
-wanted = dict(
-    link=Link("office", "tun-office", "tun", 1400, up=True, alias={MARK.alias!r}, group=20000),
+link = Link("office", "tun-office", "tun", 1400, up=True, alias={MARK.alias!r}, group=20000)
+wanted = {{"promised": link._replace(dies_openly=True), "if possible": link._replace(dies_openly=None)}} | dict(
+    link=link,
     wireguard=Link("office", "wg-office", "wireguard", 1400, up=True, alias={MARK.alias!r}, group=20000),
     address=Address("office", "lo", bytes((10, 0, 0, 1)), 32),
     route=Route("office", bytes((10, 0, 0, 0)), 8, 254, 0, "unicast", "lo"),
