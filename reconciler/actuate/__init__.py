@@ -56,19 +56,18 @@ if TYPE_CHECKING:  # mypy compares each with its protocol
     )  # fmt: skip
     BULK_ACTUATORS: Sequence[BulkActuator] = (addresses, links, route, tuns)
 
-_BULK: Mapping[str, Mapping[Verb, str]] = {
-    "route": dict.fromkeys((Verb.CREATE, Verb.CHANGE, Verb.REPLACE, Verb.DELETE), "route"),
-    "link": {Verb.CREATE: "tuns", Verb.DELETE: "links"},
-    "address": {Verb.CREATE: "addresses"},
+_BULK: Mapping[tuple[str, Verb], str] = {
+    **dict.fromkeys((("route", verb) for verb in (Verb.CREATE, Verb.CHANGE, Verb.REPLACE, Verb.DELETE)), "route"),
+    ("link", Verb.CREATE): "tuns",
+    ("link", Verb.DELETE): "links",
+    ("address", Verb.CREATE): "addresses",
 }
 MODULES = (*KINDS, "addresses", "links", "tuns")
 
 
-def bulk(step: Step) -> BulkActuator | None:
-    """Who carries out many steps such as this one in one call; None: each has a call of its own."""
-    name = _BULK.get(step.resource.kind, {}).get(step.verb)
-    found: BulkActuator | None = _module(name) if name else None
-    return found
+def bulk(step: Step) -> str | None:
+    """The BulkActuator that carries out many steps such as this one in one call; None: each has a call of its own."""
+    return _BULK.get((step.resource.kind, step.verb))
 
 
 def _module(name: str) -> Any:
@@ -79,7 +78,8 @@ def perform(machine: Machine, steps: Sequence[Step]) -> Sequence[tuple[Step, Tun
     """Carries out steps, each with its error or None. More than one step only where the same BulkActuator has them all."""
     together = bulk(steps[0])
     if together is not None:
-        return together.perform(machine, steps)
+        many: BulkActuator = _module(together)
+        return many.perform(machine, steps)
     (step,) = steps
     actuator: Actuator = _module(step.resource.kind)
     if step.verb is Verb.CREATE:

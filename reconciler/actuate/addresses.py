@@ -6,7 +6,7 @@ from reconciler.actuate import address
 from reconciler.errors import TunctlError
 from reconciler.host import nl_address
 from reconciler.host.machine import Machine
-from reconciler.host.netlink import KernelError, Message
+from reconciler.host.netlink import KernelError
 from reconciler.kinds.address import Address
 from reconciler.model.plan import Step
 from reconciler.typed import TYPE_CHECKING
@@ -34,11 +34,9 @@ def _create_together(machine: Machine, addresses: Sequence[Address]) -> set[Addr
     """→ those that are set."""
     indexes = {dev: machine.rtnl.index_of(dev) for dev in {one.dev for one in addresses}}
     there = [one for one in addresses if indexes[one.dev]]
-    messages = [
-        Message(nl_address.RTM_NEWADDR, address.NEW, nl_address.wanted(address.row(one, indexes[one.dev]))) for one in there
-    ]
+    bodies = (nl_address.wanted(address.row(one, indexes[one.dev])) for one in there)
     try:
-        answers = machine.rtnl.batch(messages)
+        answers = machine.rtnl.batch([(nl_address.RTM_NEWADDR, address.NEW, body) for body in bodies])
     except (TunctlError, KernelError):
         return set()
     return {one for one, error in zip(there, answers, strict=True) if error is None}

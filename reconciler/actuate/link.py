@@ -87,7 +87,8 @@ def new_tun(machine: Machine, wanted: Link) -> int:
         index = machine.rtnl.index_of(wanted.name)
         if not index:
             raise StepFailed(f"{wanted}: it vanished while it was made")
-        _set(machine, index, wanted, _MARKED)
+        machine.rtnl.change_link(index, alias=wanted.alias, group=wanted.group, mtu=wanted.mtu)
+        _open_its_death(wanted)
         tun.persist(descriptor)  # last: cut off before, it vanishes with us and nothing without a mark is left
     finally:
         os.close(descriptor)
@@ -145,8 +146,7 @@ def _adopt(machine: Machine, wanted: Link) -> None:
         raise failed(wanted, error) from error
 
 
-_MARKED = ("mtu", "alias", "group")
-_ALL = (*_MARKED, "up")
+_ALL = ("mtu", "alias", "group", "up")
 
 
 def _set(machine: Machine, ifindex: int, wanted: Link, fields: tuple[str, ...] = _ALL, name: IfName | None = None) -> None:

@@ -11,7 +11,7 @@ from reconciler.actuate import link
 from reconciler.errors import TunctlError
 from reconciler.host import nl_link
 from reconciler.host.machine import Machine
-from reconciler.host.netlink import KernelError, Message
+from reconciler.host.netlink import KernelError
 from reconciler.kinds.link import Link
 from reconciler.lean import suppress
 from reconciler.model.names import IfName
@@ -45,7 +45,7 @@ def _create_together(machine: Machine, links: Sequence[Link]) -> set[IfName]:
         with suppress(OSError, TunctlError):  # its name is taken, say
             marked[wanted.name] = nl_link.wanted(index=link.new_tun(machine, wanted), up=wanted.up)
     try:
-        errors = machine.rtnl.batch([Message(nl_link.RTM_NEWLINK, 0, body) for body in marked.values()])
+        errors = machine.rtnl.batch([(nl_link.RTM_NEWLINK, 0, body) for body in marked.values()])
     except (TunctlError, KernelError):
         return set()
     return {name for name, error in zip(marked, errors, strict=True) if error is None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 from reconciler import actuate
 from reconciler.errors import Bug, LookAgain, TunctlError
@@ -11,7 +12,7 @@ from reconciler.host.machine import Machine
 from reconciler.loop.fault import Fault
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Outcome, Step
-from reconciler.model.resource import Verb
+from reconciler.model.resource import Verb, number
 
 Tell = Callable[[Outcome], None]
 
@@ -27,16 +28,9 @@ def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell
     for group in _groups(steps, single=fault is not None):
         if machine.is_overtaken:
             break
-        due = [
-            step
-            for step in group
-            if (step.verb is Verb.DELETE and not (missed and _is_ground(step)))
-            or step.regardless
-            or (step.verb is not Verb.DELETE and failed.isdisjoint((step.tunnel, step.needs)))
-        ]
+        due, left = _divided(group, failed, missed=missed)
         done = _perform(machine, due, fault, first + len(outcomes)) if due else []
-        if len(due) < len(group):
-            done += [Outcome(step, None, 0.0, skipped=True) for step in group if step not in due]
+        done += [Outcome(step, None, 0.0, skipped=True) for step in left]
         for outcome in done:
             if (outcome.error is not None or outcome.skipped) and outcome.step.resource.kind != "resolver":
                 failed.add(outcome.step.tunnel)
@@ -50,25 +44,37 @@ def _is_ground(step: Step) -> bool:
     return step.tunnel == HOST and step.resource.kind in ("route", "rule")
 
 
+def _divided(group: list[Step], failed: set[TunnelName | None], *, missed: bool) -> tuple[list[Step], list[Step]]:
+    """What is to be done of it, and what is not, because of what failed before."""
+    if not failed:
+        return group, []
+    due: list[Step] = []
+    left: list[Step] = []
+    for step in group:
+        if step.verb is Verb.DELETE:
+            is_due = not (missed and _is_ground(step))
+        else:
+            is_due = failed.isdisjoint((step.tunnel, step.needs))
+        (due if is_due or step.regardless else left).append(step)
+    return due, left
+
+
 def _groups(steps: Sequence[Step], *, single: bool) -> Iterator[list[Step]]:
     """Runs of steps that one call can carry out; with a fault every object is on its own."""
-    group: list[Step] = []
-    before = None
-    for step in (one for many in steps for one in many.each()) if single else steps:
-        together = actuate.bulk(step)
-        if group and (single or together is None or together is not before):
-            yield group
-            group = []
-        group.append(step)
-        before = together
-    if group:
-        yield group
+    if single:
+        yield from ([one] for step in steps for one in step.each())
+        return
+    for together, run in groupby(steps, actuate.bulk):
+        if together is None:
+            yield from ([step] for step in run)
+        else:
+            yield list(run)
 
 
-def _perform(machine: Machine, steps: list[Step], fault: Fault | None, number: int) -> list[Outcome]:
+def _perform(machine: Machine, steps: list[Step], fault: Fault | None, first: int) -> list[Outcome]:
     begun = time.monotonic()
     results: Sequence[tuple[Step, TunctlError | None]]
-    injected = fault.before(number, steps[0].resource) if fault is not None else None
+    injected = fault.before(first, steps[0].resource) if fault is not None else None
     if injected is not None:
         results = [(step, injected) for step in steps]
     else:
@@ -82,12 +88,9 @@ def _perform(machine: Machine, steps: list[Step], fault: Fault | None, number: i
             bug = Bug.of(error, f"{steps[0]}: ")
             results = [(step, bug) for step in steps]
     if fault is not None:
-        fault.after(number)
-    seconds = (time.monotonic() - begun) / sum(step.number for step in steps)
-    return [_outcome(step, error, seconds) for step, error in results]
-
-
-def _outcome(step: Step, error: TunctlError | None, seconds: float) -> Outcome:
-    if isinstance(error, LookAgain):
-        return Outcome(step, None, seconds, skipped=True)
-    return Outcome(step, error, seconds)
+        fault.after(first)
+    seconds = (time.monotonic() - begun) / sum(number(step.resource) for step in steps)
+    return [
+        Outcome(step, None, seconds, skipped=True) if isinstance(error, LookAgain) else Outcome(step, error, seconds)
+        for step, error in results
+    ]

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from reconciler.loop.survey import Survey
 
 
+_OF_PROGRAMS = (Owner, Bound)
+
+
 def tunnels(before: Survey, request: Request) -> frozenset[TunnelName]:
     """The tunnels that this pass may touch. One that gave up waits for a user."""
     if request.scope is not None:
@@ -29,7 +32,7 @@ def tunnels(before: Survey, request: Request) -> frozenset[TunnelName]:
 
 def divided(plan: Plan, scope: frozenset[TunnelName], request: Request) -> tuple[frozenset[TunnelName], frozenset[TunnelName]]:
     """The scope of this pass, and the tunnels that are left to passes of their own: nobody waits for another's program."""
-    names = frozenset(step.tunnel for step in started(plan.only(scope)))
+    names = frozenset(step.tunnel for step in Plan(tuple(started(plan))).only(scope).steps)
     scope -= names & frozenset(request.resting)
     slow = names - frozenset(request.resting)
     if not request.apart or not slow:
@@ -46,11 +49,8 @@ def armed(before: Survey, request: Request) -> frozenset[TunnelName]:
 
 def started(plan: Plan) -> list[Step]:
     """The steps that wait for a program: to begin, to end, or to bind its port."""
-    return [
-        step
-        for step in plan.steps
-        if isinstance(step.resource, Owner) or (isinstance(step.resource, Bound) and step.resource.by_program)
-    ]
+    programs = (step for step in plan.steps if isinstance(step.resource, _OF_PROGRAMS))
+    return [step for step in programs if not isinstance(step.resource, Bound) or step.resource.by_program]
 
 
 def allowed(plan: Plan, request: Request, outcomes: Iterable[Outcome] = ()) -> Plan:

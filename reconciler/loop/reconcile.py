@@ -89,16 +89,16 @@ class Request(NamedTuple):
 
 def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, watch: Watcher, fault: Fault | None) -> Pass:
     """Makes the machine as the intents in scope say, and keeps in the store how each of them got on."""
-    machine.said, machine.rebind = watch.said, request.rebind
-    machine.ledger = Book(store, stored.ledger)
+    machine.said, machine.rebind, machine.ledger = watch.said, request.rebind, Book(store, stored.ledger)
     before = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
     warnings = (*before.found.warnings, *machine.handles.warnings())  # now: what is put right is forgotten
     wide = part.tunnels(before, request)
     scope, apart = part.divided(before.plan, wide, request)
     blocking = part.armed(before, request)
     first = part.allowed(before.plan.only(scope, blocking), request)
-    is_alone = request.apart and not apart and bool(part.started(first))
-    machine.linger_s = LINGER_S if len({step.tunnel for step in part.started(first)}) == 1 else 0.0
+    waiting = part.started(first)
+    is_alone = request.apart and not apart and bool(waiting)
+    machine.linger_s = LINGER_S if len({step.tunnel for step in waiting}) == 1 else 0.0
     if request.scope is not None or is_alone:
         watch.about(scope - {HOST})
     if first.steps and not request.patient:  # a repair is better done than written down: its history can wait
@@ -112,9 +112,9 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     now, left, todo = before, first, first
     said: set[Hashable] = set()  # objects of steps that were shown and are not done yet
     rounds = 0
-    while todo.steps and rounds < ROUNDS + 2 * len(part.started(first)) + len(machine.refused):
+    while todo.steps and rounds < ROUNDS + 2 * len(waiting) + len(machine.refused):
         rounds += 1
-        more = tuple(step for step in todo.steps if not said or not _keys((step,)) & said)
+        more = tuple(step for step in todo.steps if not _keys((step,)) & said) if said else todo.steps
         if outcomes and more:
             watch.planned(Plan(more))  # what only a second look could show
         outcomes += act(machine, todo.steps, fault, watch.done, 1 + len(outcomes))
@@ -154,15 +154,14 @@ def _cut_off(todo: Plan, outcomes: Iterable[Outcome]) -> set[Hashable]:
 
 def _restless(outcomes: Iterable[Outcome], machine: Machine) -> set[TunnelName]:
     """Tunnels whose program was started again, for no other port, and is still not as it is wanted: the others have a turn."""
-    started = Counter(o.step.tunnel for o in outcomes if _has_started(o))
+    started = Counter(o.step.tunnel for o in outcomes if isinstance(o.step.resource, Owner) and _has_made(o))
     allowed = Counter(name for name, _transport, _port in machine.refused)
     return {name for name, times in started.items() if times > 1 + allowed[name]}
 
 
-def _has_started(outcome: Outcome) -> bool:
-    """One that was only waited for has not."""
-    step, is_new = outcome.step, outcome.step.verb in (Verb.CREATE, Verb.REPLACE)
-    return isinstance(step.resource, Owner) and is_new and not outcome.error and not outcome.skipped
+def _has_made(outcome: Outcome) -> bool:
+    """Its object is another one than before. A program that was only waited for is not."""
+    return outcome.step.verb in (Verb.CREATE, Verb.REPLACE) and not outcome.error and not outcome.skipped
 
 
 def _keys(steps: Iterable[Step]) -> set[Hashable]:
@@ -171,16 +170,18 @@ def _keys(steps: Iterable[Step]) -> set[Hashable]:
 
 def _remarks(before: Survey, outcomes: Iterable[Outcome]) -> Iterator[str]:
     """Whom name servers were told, and all that this was decided by."""
-    told = [o.step.resource for o in outcomes if o.step.verb is not Verb.DELETE and not o.skipped]
-    backends = {resource.backend for resource in told if isinstance(resource, Resolver)}
+    backends = {
+        o.step.resource.backend
+        for o in outcomes
+        if isinstance(o.step.resource, Resolver) and o.step.verb is not Verb.DELETE and not o.skipped
+    }
     if backends:
         yield f"dns: {before.facts.name_service} → {', '.join(sorted(backends))}"
 
 
 def _made_anew(outcomes: Iterable[Outcome]) -> frozenset[TunnelName]:
     """The tunnels whose interface is another one than before."""
-    made = (o.step for o in outcomes if not o.skipped and not o.error and o.step.verb in (Verb.CREATE, Verb.REPLACE))
-    return frozenset(step.tunnel for step in made if step.resource.kind == "link")
+    return frozenset(o.step.tunnel for o in outcomes if isinstance(o.step.resource, Link) and _has_made(o))
 
 
 def _errors(

@@ -31,8 +31,10 @@ def write_notes(connection: sqlite3.Connection, notes: Sequence[Note]) -> None:
     if not notes:
         return
     connection.executemany(sql.ADD_LINE, map(_row, notes))
-    connection.executemany(sql.BOUND_LINES_OF_TUNNEL, [{"tunnel": tunnel} for tunnel in {note.tunnel for note in notes}])
-    connection.execute(sql.BOUND_LINES)
+    ((may_be_too_many,),) = connection.execute(sql.MAY_BE_TOO_MANY_LINES)
+    if may_be_too_many:  # not while all lines together are fewer than one tunnel may have
+        connection.executemany(sql.BOUND_LINES_OF_TUNNEL, [{"tunnel": tunnel} for tunnel in {note.tunnel for note in notes}])
+        connection.execute(sql.BOUND_LINES)
 
 
 def write_outcome(connection: sqlite3.Connection, ending: Ending) -> None:

@@ -65,6 +65,11 @@ ADD_LINE = """
 INSERT INTO history (at_us, tunnel, source, generation, uid, actor, event, cause, outcome) VALUES (:at_us, :tunnel,
 :source, :generation, :uid, :actor, :event, :cause, :outcome)"""
 
+MAY_BE_TOO_MANY_LINES = """
+SELECT (SELECT max(history.id) AS max_1
+FROM history) - (SELECT min(history.id) AS min_1
+FROM history) >= 1000 AS anon_1"""
+
 BOUND_LINES_OF_TUNNEL = """
 DELETE FROM history WHERE history.tunnel IS :tunnel AND history.id <= (SELECT history.id
 FROM history

@@ -45,7 +45,7 @@ def _put(table: Table, *kept: str) -> Insert:
 _declared = select(t.intent.c.source).where(t.intent.c.withdrawn == 0)
 _is_empty = (t.source.c.forgotten == 1) | (t.source.c.host == encode_host(Host()))
 _is_of_tunnel = t.history.c.tunnel.is_not_distinct_from(bindparam("tunnel"))  # NULL: a whole source, or the host
-_newest = select(func.max(t.history.c.id)).scalar_subquery()
+_newest, _oldest = (select(end(t.history.c.id)).scalar_subquery() for end in (func.max, func.min))
 _too_old = select(t.history.c.id).where(_is_of_tunnel).order_by(t.history.c.id.desc()).limit(1).offset(PER_TUNNEL)
 _is_of_generation = (t.history.c.generation == bindparam("generation")) & t.history.c.event.in_(OF_GENERATIONS)
 
@@ -69,6 +69,7 @@ STATEMENTS: dict[str, ClauseElement] = {
     "LINK_LIST": _new(t.intent_prefix_list),
     "DELETE_UNUSED_LISTS": delete(t.prefix_list).where(t.prefix_list.c.digest.not_in(select(t.intent_prefix_list.c.digest))),
     "ADD_LINE": _new(t.history, without="id"),
+    "MAY_BE_TOO_MANY_LINES": select(_newest - _oldest >= PER_TUNNEL),
     "BOUND_LINES_OF_TUNNEL": delete(t.history).where(_is_of_tunnel, t.history.c.id <= _too_old.scalar_subquery()),
     "BOUND_LINES": delete(t.history).where(t.history.c.id <= _newest - IN_ALL),
     "LINES_OF_GENERATION": select(t.history.c.id, t.history.c.tunnel, t.history.c.outcome).where(_is_of_generation),
