@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.daemon.tally import measured
 from reconciler.host.resolve import is_literal
-from reconciler.kinds.nat import Table
 from reconciler.loop.reconcile import Pass
 from reconciler.loop.survey import Survey
 from reconciler.loop.watch import Known
@@ -92,7 +91,7 @@ def _known(seen: Survey, names: list[IfName]) -> Known:
         links,
         frozenset(names),
         seen.numbers,
-        any(isinstance(one, Table) for one in seen.found.resources),
+        seen.table is not None,
         seen.found.name_service is not None,
     )
 

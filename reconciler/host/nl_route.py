@@ -137,7 +137,23 @@ class Run(NamedTuple):
 
 def runs(datagram: bytes) -> list[Run] | None:
     """A datagram of RTM_NEWROUTE → its routes, if these are alike but for prefix and interface, one run for each interface;
-    None: they are to be looked at one by one.
+    None: they are to be looked at one by one."""
+    found = many(datagram)
+    if found is None:
+        return None
+    run, devices = found
+    row, records = run
+    if devices == devices[:4] * (len(devices) // 4):
+        return [run]
+    by_device: dict[bytes, list[bytes]] = {}
+    for index, record in zip(split(devices, 4), split(records, len(row[0]) + 1), strict=True):
+        by_device.setdefault(index, []).append(record)
+    return [Run((*row[:5], *_u32(index), *row[6:]), b"".join(those)) for index, those in by_device.items()]
+
+
+def many(datagram: bytes) -> tuple[Run, bytes] | None:
+    """A datagram of RTM_NEWROUTE → its routes, if these are alike but for prefix and interface, and their interfaces (four
+    bytes each, none where these do not count); None: they are not.
 
     In a list of many routes most datagrams are: 600 messages that differ in nine bytes. Without these they must be equal,
     headers too, byte for byte; so what is said of the first one holds for all.
@@ -158,13 +174,7 @@ def runs(datagram: bytes) -> list[Run] | None:
     lengths = records[width :: width + 1]
     if not 0 < min(lengths) <= max(lengths) <= width * 8:
         return None
-    devices = columns(datagram, size, device)
-    if devices == devices[:4] * rows:
-        return [Run(row, records)]
-    by_device: dict[bytes, list[bytes]] = {}
-    for index, record in zip(split(devices, 4), split(records, width + 1), strict=True):
-        by_device.setdefault(index, []).append(record)
-    return [Run((*row[:5], *_u32(index), *row[6:]), b"".join(those)) for index, those in by_device.items()]
+    return Run(row, records), columns(datagram, size, device)
 
 
 def _places(message: bytes, row: RouteRow) -> tuple[tuple[int, ...], tuple[int, ...]]:

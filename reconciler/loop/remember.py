@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 def owners(machine: Machine, now: Survey) -> None:
     """Handles of owners that are found but not remembered: as they run, they are taken to be as they are wanted."""
-    for found in now.found.resources:
-        if isinstance(found, Owner) and found.tunnel and found.fingerprint is None and found.pid:
+    for found in now.found.of(Owner):
+        if found.tunnel and found.fingerprint is None and found.pid:
             wanted = now.owners_wanted.get(found.tunnel)
             if wanted is not None and not wanted.differs_from(found):
                 _put(machine, now, found.tunnel, peers_are_set=False)
@@ -60,7 +60,7 @@ def record(machine: Machine, now: Survey) -> list[TunctlError]:
 
 def _clock(machine: Machine, now: Survey) -> None:
     """How it is set, as long as somebody tells of handshakes by it."""
-    if any(isinstance(found, Peer) for found in now.found.resources):
+    if now.found.of(Peer):
         from reconciler.host import timeline
 
         timeline.keep(machine.run_dir, now.facts.boot_id)

@@ -175,7 +175,7 @@ def survey(
     intents = [i for i in stored.intents if i.name not in without]
     want = _wanted(intents, facts, policy)
     found = _with_foreign_routes(machine, want.resources, found)
-    found = found._replace(resources=(*found.resources, *observe.settled(machine, want.resources, found.resources)))
+    found = _with(found, observe.settled(machine, want.resources, found))
     made = _planned(want, found)
     refused = _refused(want, found, made)
     if refused:  # what the host would do for them is not needed either
@@ -248,12 +248,15 @@ def _with_endpoints_tried(facts: Facts, found: Found, stored: Stored) -> Facts:
 
 def _with_foreign_routes(machine: Machine, resources: Iterable[Resource], found: Found) -> Found:
     """What others have where routes of ours are missing; only then their tables are read."""
-    wanted_ones, ours = ([r for r in side if isinstance(r, _ROUTES)] for side in (resources, found.resources))
-    lacking = missing(wanted_ones, ours)
+    lacking = missing([r for r in resources if isinstance(r, _ROUTES)], [*found.of(Route), *found.of(Routes)])
     if not lacking or found.is_unobserved("route", None):
         return found
     try:
         foreign = observe.foreign_routes(machine, Places(lacking))
     except TunctlError as error:
         return found._replace(unobserved=(*found.unobserved, observe.unobserved("route", error)))
-    return found._replace(resources=(*found.resources, *foreign))
+    return _with(found, foreign)
+
+
+def _with(found: Found, more: Sequence[Resource]) -> Found:
+    return found._replace(resources=(*found.resources, *more)) if more else found

@@ -21,8 +21,8 @@ def tried(facts: Facts, found: Found, intents: Mapping[TunnelName, Intent]) -> F
     others how many turns they had."""
     working: dict[str, str] = {}
     turns: dict[str, int] = {}
-    for peer in found.resources:
-        if not isinstance(peer, Peer) or not peer.endpoints or not peer.tunnel:
+    for peer in found.of(Peer):
+        if not peer.endpoints or not peer.tunnel:
             continue
         key = f"{peer.tunnel} {peer.public_key}"
         since_us = _since_us(peer, facts, intents.get(peer.tunnel))

@@ -95,7 +95,7 @@ def foreign_routes(machine: Machine, places: Places) -> list[Route]:
     return route.foreign(machine, places)
 
 
-def settled(machine: Machine, wanted: Iterable[Resource], found: Iterable[Resource]) -> list[Sysctl]:
+def settled(machine: Machine, wanted: Sequence[Resource], found: Found) -> list[Sysctl]:
     """Switches that are wanted, were so before us, and are not ours."""
     return sysctl.settled(machine, wanted, found)
 

@@ -8,12 +8,12 @@ from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.route import BLOCK_METRIC, Route
+from reconciler.kinds.routes import Routes
 from reconciler.model.facts import Facts, Unknown, Uplink
 from reconciler.model.found import Found, LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
-from reconciler.model.resource import each
 from reconciler.observe import network, sysctl
 from reconciler.typed import TYPE_CHECKING
 
@@ -30,7 +30,8 @@ def gather(
     intents = tuple(intents)
     links, there = found.links, present(found)
     uplinks = network.uplinks(machine, found, policy, frozenset(there.values()))
-    of_host = [r for r in each(r for r in found.resources if r.kind == "route" and r.tunnel == HOST) if isinstance(r, Route)]
+    of_host = [route for route in found.of(Route) if route.tunnel == HOST]
+    of_host += [route for some in found.of(Routes) if some.tunnel == HOST for route in some.each()]
     facts = Facts(
         boot_id=machine.handles.boot_id,
         run_dir=str(machine.run_dir),
@@ -176,9 +177,9 @@ def _groups(intents: Iterable[Intent]) -> Iterator[str]:
 
 def present(found: Found) -> dict[TunnelName, IfName]:
     """The link of each tunnel that has one: with its mark, or made by its program and not marked yet."""
-    held = {r.tunnel: r.holds for r in found.resources if isinstance(r, Owner) and r.tunnel and r.holds in found.links}
-    marked = {r.tunnel: r.name for r in found.resources if isinstance(r, Link) and r.tunnel}
-    return {name: dev for name, dev in {**held, **marked}.items() if dev}
+    held = {o.tunnel: o.holds for o in found.of(Owner) if o.tunnel and o.holds and o.holds in found.links}
+    marked = {link.tunnel: link.name for link in found.of(Link) if link.tunnel}
+    return {**held, **marked}
 
 
 def interfaces(

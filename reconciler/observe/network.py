@@ -7,7 +7,7 @@ import os
 from reconciler.errors import TunctlError
 from reconciler.host import nl_route
 from reconciler.host.machine import Machine
-from reconciler.host.nl_route import RouteRow, Run
+from reconciler.host.nl_route import RouteRow
 from reconciler.kinds.route import MAIN, UNICAST, Route
 from reconciler.kinds.routes import Routes
 from reconciler.lean import suppress
@@ -38,8 +38,7 @@ def uplinks(machine: Machine, found: Found, policy: Policy, ours: Set[IfName]) -
     rows: list[tuple[int, RouteRow]] = []
     try:
         for family in (AF_INET, AF_INET6):
-            listed: list[RouteRow | Run] = machine.rtnl.routes(family, _default, table=MAIN, whole=nl_route.runs)
-            rows += [(family, row) for row in listed if not isinstance(row, Run)]  # none of a run is a default route
+            rows += [(family, row) for row in machine.rtnl.routes(family, _default, table=MAIN, whole=_no_default)]
     except TunctlError as error:
         return Unknown(error.message)
     states = {state.ifindex: state for state in found.links.values()}
@@ -59,6 +58,11 @@ def tables_of_uplinks(of_host: Iterable[Route], numbers: Numbers) -> dict[IfName
     """The uplinks that have a table of their own now, and which. `of_host`: the host's own routes."""
     tables = {numbers.of_uplink(number): number for number in range(UPLINKS)}
     return {route.dev: tables[route.table] for route in of_host if route.dev and route.table in tables}
+
+
+def _no_default(datagram: bytes) -> tuple[RouteRow, ...] | None:
+    """Of many that are alike none is a default route."""
+    return None if nl_route.many(datagram) is None else ()
 
 
 def _default(body: bytes) -> RouteRow | None:
@@ -119,13 +123,20 @@ def leading6(found: Found, links: Mapping[TunnelName, IfName]) -> frozenset[Tunn
     if found.is_unobserved("route", None):
         return Unknown("routes could not be read")
     through: dict[TunnelName, list[Prefixes]] = {}
-    for one in found.resources:
-        route = one.like if isinstance(one, Routes) else one
-        if isinstance(route, Route) and len(route.packed) == 16 and route.tunnel and route.dev == links.get(route.tunnel, ""):
-            prefixes = one.prefixes if isinstance(one, Routes) else Prefixes.of((Prefix(route.packed, route.length),))
+    for route, prefixes in _routes6(found):
+        if route.tunnel and route.dev == links.get(route.tunnel, ""):
             through.setdefault(route.tunnel, []).append(prefixes)
     states = {name: found.links[links[name]] for name, some in through.items() if Prefixes.union(some).covers_all(AF_INET6)}
     return frozenset(name for name, state in states.items() if state.up and state.carrier)
+
+
+def _routes6(found: Found) -> Iterator[tuple[Route, Prefixes]]:
+    for some in found.of(Routes):
+        if len(some.like.packed) == 16:
+            yield some.like, some.prefixes
+    for route in found.of(Route):
+        if len(route.packed) == 16:
+            yield route, Prefixes.of((Prefix(route.packed, route.length),))
 
 
 def has_ipv6() -> bool:

@@ -70,8 +70,8 @@ class _Room:
     """What is found, by what it is asked for."""
 
     def __init__(self, found: Found) -> None:
-        self.bound = {(b.tunnel, b.transport): b for b in found.resources if isinstance(b, Bound) and b.tunnel}
-        self.owners = {o.tunnel: o for o in reversed(found.resources) if isinstance(o, Owner) and o.tunnel}
+        self.bound = {(b.tunnel, b.transport): b for b in found.of(Bound) if b.tunnel}
+        self.owners = {o.tunnel: o for o in reversed(found.of(Owner)) if o.tunnel}
         self._sockets: dict[tuple[int, int], list[Socket]] = {}
         for one in found.sockets:
             self._sockets.setdefault((one.protocol, one.port), []).append(one)

@@ -17,7 +17,7 @@ from reconciler.model.resource import Resource
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Set
+    from collections.abc import Iterable, Sequence, Set
 
 _PER_INTERFACE6 = "net.ipv6.conf.default.force_forwarding"
 
@@ -35,14 +35,12 @@ def look(machine: Machine) -> list[Sysctl]:
     return sorted(found, key=lambda one: (not one.name.endswith(".accept_ra"), one.name not in GLOBAL))
 
 
-def settled(machine: Machine, wanted: Iterable[Resource], found: Iterable[Resource]) -> list[Sysctl]:
+def settled(machine: Machine, wanted: Sequence[Resource], found: Found) -> list[Sysctl]:
     """Of those that are wanted and that the ledger does not have: what was so before us, and what is of an interface that
     is not there and that no step will make. They are as wanted, and never ours. NotObserved."""
-    wanted = tuple(wanted)
     missing = {w.key: w for w in wanted if isinstance(w, Sysctl)}
-    for f in found:
-        if isinstance(f, Sysctl):
-            missing.pop(f.key, None)
+    for one in found.of(Sysctl) if missing else ():
+        missing.pop(one.key, None)
     if not missing:
         return []
     known = {entry.key for entry in machine.ledger.entries()}
@@ -64,7 +62,7 @@ def forwarding(intents: Iterable[Intent], found: Found, uplinks: Iterable[Uplink
     declared = frozenset(intent.name for intent in intents)
     if not declared:
         return Forwarding()
-    table = next((r for r in found.resources if isinstance(r, Table)), None)
+    table = next(iter(found.of(Table)), None)
     blind = next((u for u in found.unobserved if u.kind == "nat"), None)
     passes = any(intent.tunnel.nat for intent in intents)
     has_program = any(intent.tunnel.exec_ for intent in intents)

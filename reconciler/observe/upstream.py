@@ -24,7 +24,7 @@ Ask = Callable[[str], Addresses]
 
 def upstream(machine: Machine, found: Found, uplinks: Iterable[Uplink] | Unknown, mark: int) -> Callable[[str], Ask | None]:
     """For a name: whom to ask besides the host's own resolver; None where no tunnel answers for it."""
-    resolvers = [r for r in found.resources if isinstance(r, Resolver) and not r.overwritten] if found.name_service else []
+    resolvers = [r for r in found.of(Resolver) if not r.overwritten] if found.name_service else []
     if not resolvers:
         return lambda _name: None
     backends = {one.backend for one in resolvers}

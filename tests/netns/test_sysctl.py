@@ -16,6 +16,7 @@ from reconciler.kinds.sysctl import Sysctl
 from reconciler.loop import commands
 from reconciler.loop.commands import Session
 from reconciler.loop.reconcile import Watcher
+from reconciler.model.found import Found
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.order import ApplyOptions
 from reconciler.observe import sysctl as observe
@@ -67,7 +68,7 @@ def test_what_was_so_before_is_not_ours(host: Host) -> None:
     def work() -> None:
         with Machine(host.run_dir) as machine, Store(host.state_dir) as store:
             machine.ledger = Book(store)
-            assert observe.settled(machine, [wanted], []) == [wanted]
+            assert observe.settled(machine, [wanted], Found((), {}, {})) == [wanted]
             actuate.create(machine, wanted)
             assert machine.ledger.entries() == ()
 
