@@ -169,7 +169,7 @@ def test_switches_that_a_container_may_not_write(host: Host, machine: Machine) -
     assert said.startswith("StepFailed: ")
     assert "ignore_routes_with_linkdown: Read-only file system" in said
     assert ours(machine) == []
-    assert attempt(host, *prefix, kind="if possible") == ""
+    assert attempt(host, *prefix, kind="possible") == ""
     assert not found(machine).dies_openly
 
 
@@ -193,8 +193,10 @@ from reconciler.kinds.route import Route
 from reconciler.kinds.rule import Rule
 
 link = Link("office", "tun-office", "tun", 1400, up=True, alias={MARK.alias!r}, group=20000)
-wanted = {{"promised": link._replace(dies_openly=True), "if possible": link._replace(dies_openly=None)}} | dict(
+wanted = dict(
     link=link,
+    promised=link._replace(dies_openly=True),
+    possible=link._replace(dies_openly=None),
     wireguard=Link("office", "wg-office", "wireguard", 1400, up=True, alias={MARK.alias!r}, group=20000),
     address=Address("office", "lo", bytes((10, 0, 0, 1)), 32),
     route=Route("office", bytes((10, 0, 0, 0)), 8, 254, 0, "unicast", "lo"),
