@@ -6,9 +6,9 @@ engine, the prefixes that the engine itself lets through, and the hosts it talks
 
 from __future__ import annotations
 
-from reconciler.drivers import exec_, tun, wireguard
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
+from reconciler.lean import cache
 from reconciler.model.facts import Facts
 from reconciler.model.intent import Intent
 from reconciler.model.marks import Numbers
@@ -19,7 +19,7 @@ from reconciler.model.tunnel import Tunnel
 from reconciler.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 
 class Driver(Protocol):
@@ -36,9 +36,22 @@ class Driver(Protocol):
     def endpoints(self, tunnel: Tunnel, facts: Facts) -> Iterable[str]: ...
 
 
-DRIVERS: Mapping[str, Driver] = {"wireguard": wireguard, "exec": exec_, "tun": tun}
-
-
 def of(tunnel: Tunnel) -> Driver:
     """The driver of a tunnel."""
-    return DRIVERS[tunnel.driver]
+    return _driver(tunnel.driver)
+
+
+@cache
+def _driver(name: str) -> Driver:
+    """Loaded when the first tunnel needs it: few hosts have all kinds."""
+    if name == "tun":
+        from reconciler.drivers import tun
+
+        return tun
+    if name == "exec":
+        from reconciler.drivers import exec_
+
+        return exec_
+    from reconciler.drivers import wireguard
+
+    return wireguard
