@@ -70,12 +70,13 @@ def lay(
     split = tunnel.split
     direct = _all(split.direct, split.direct_files) if split else NONE
     inside = (_all(split.vpn, split.vpn_files) if split else NONE) or Prefixes.of(allowed)
-    listed = [(entry, _all(entry.to, (entry.to_file,) if entry.to_file else ())) for entry in tunnel.routes]
+    listed = [(e, _all(e.to, (e.to_file,)) if e.to_file else Prefixes.of(e.to)) for e in tunnel.routes]
     through = _through(inside, listed)
-    is_apart = tunnel.table is not None or tunnel.has_own_table  # not every packet looks there
+    is_selected = tunnel.has_own_table
+    is_apart = is_selected or tunnel.table is not None  # not every packet looks there
     full = frozenset[int]() if is_apart else frozenset(filter(through.covers_all, through.families))
     blocks = tunnel.on_failure == "block" or (tunnel.on_failure is None and bool(full))
-    own = bool(full or direct or blocks or tunnel.has_own_table)
+    own = bool(full or direct or blocks or is_selected)
     table = tunnel.table or (numbers.table(intent.slot) if own else MAIN)
     excluded: tuple[Excluded, ...] = ()
     if kept or direct:

@@ -31,9 +31,12 @@ def of_tunnel(lay: Lay, facts: Facts) -> Iterator[Some]:
 
 def all_of(lay: Lay, facts: Facts) -> Iterator[tuple[Route, Prefixes]]:
     """All routes of a tunnel: what some have in common, and their prefixes. What blocks comes first."""
-    yield from _alike(lay, blocked(lay, facts), lay.table, BLOCK_METRIC + lay.intent.slot, _UNREACHABLE)
     tunnel = lay.intent.tunnel
-    yield from _alike(lay, _asked(lay) if lay.is_dead else lay.prefixes, lay.table, tunnel.metric, _USUAL)
+    if lay.owns_table:
+        yield from _alike(lay, blocked(lay, facts), lay.table, BLOCK_METRIC + lay.intent.slot, _UNREACHABLE)
+    usual = _asked(lay) if lay.is_dead else lay.prefixes
+    if usual:
+        yield from _alike(lay, usual, lay.table, tunnel.metric, _USUAL)
     for entry, prefixes in lay.entries:
         if lay.is_dead and entry.type == UNICAST:
             continue
@@ -68,21 +71,16 @@ def in_place_of_connected(lay: Lay) -> Iterator[Prefix]:
 def _alike(
     lay: Lay, prefixes: Prefixes, table: int, metric: int | None, entry: RouteSettings
 ) -> Iterator[tuple[Route, Prefixes]]:
-    if not prefixes:
-        return
     through = entry.type == UNICAST
     src = (entry.src or lay.intent.tunnel.src) if through else None
-    for size, default in DEFAULT_METRIC.items():
-        mine = prefixes.of_size(size)
-        if not mine:
-            continue
+    for size in prefixes.sizes:
         preferred = src if src is not None and len(src) == size else None  # it counts for its own family only
         like = Route(
             lay.intent.name, bytes(size), 0, table,
-            metric or default,  # IPv6 has no metric 0: the kernel makes it 1024
+            metric or DEFAULT_METRIC[size],  # IPv6 has no metric 0: the kernel makes it 1024
             entry.type, lay.dev if through else None, entry.via, preferred,
         )  # fmt: skip
-        yield like, mine
+        yield like, prefixes.of_size(size)
 
 
 def blocked(lay: Lay, facts: Facts) -> Prefixes:

@@ -169,10 +169,9 @@ def survey(
         patience_s=patience_s,
     )  # fmt: skip
     found = observe.look(machine, question)
-    declared = frozenset(intent.name for intent in stored.intents)
     gathered = observe_facts.gather(machine, stored.intents, found, policy, resolve=resolve, privileged=privileged)
     facts = _with_endpoints_tried(_alone(gathered) if others is Others.SWEPT else gathered, found, stored)
-    intents = [i for i in stored.intents if i.name not in without]
+    intents = [i for i in stored.intents if i.name not in without] if without else list(stored.intents)
     want = _wanted(intents, facts, policy)
     found = _with_foreign_routes(machine, want.resources, found)
     found = _with(found, observe.settled(machine, want.resources, found))
@@ -183,7 +182,7 @@ def survey(
         want = without_them._replace(impossible=want.impossible, excluded=want.excluded, warnings=want.warnings)
         made = _planned(want, found, refused)._replace(conflicts=made.conflicts)
     made = made._replace(warnings=want.warnings)
-    return Survey(stored, numbers, facts, found, want, made if others is Others.SWEPT else _spared(made, found, declared))
+    return Survey(stored, numbers, facts, found, want, made if others is Others.SWEPT else _spared(made, found, stored))
 
 
 def _alone(facts: Facts) -> Facts:
@@ -191,13 +190,13 @@ def _alone(facts: Facts) -> Facts:
     return facts._replace(forwarding=facts.forwarding._replace(strangers=frozenset()))
 
 
-def _spared(made: Plan, found: Found, declared: frozenset[TunnelName]) -> Plan:
+def _spared(made: Plan, found: Found, stored: Stored) -> Plan:
     """The plan, without what another store may need as long as links of one are here."""
     if not made.steps or not found.orphans:
         return made
     from reconciler.loop.spare import spared
 
-    return spared(made, found, declared)
+    return spared(made, found, frozenset(intent.name for intent in stored.intents))
 
 
 _last: tuple[tuple[list[Intent], Facts, Policy], Wanted] | None = None

@@ -42,10 +42,13 @@ class Prefixes:
         """Of single ones."""
         if isinstance(prefixes, Prefixes):
             return prefixes
-        records: dict[int, list[bytes]] = {4: [], 16: []}
-        for packed, length in prefixes:
-            records[len(packed)].append(packed + _BYTE[length])
-        return cls(records[4], records[16]) if records[4] or records[16] else NONE
+        several = tuple(prefixes)
+        if not several:
+            return NONE
+        addresses, lengths = zip(*several, strict=True)
+        records = list(map(add, addresses, map(_BYTE.__getitem__, lengths)))
+        v4 = records if max(map(len, records)) == 5 else [one for one in records if len(one) == 5]  # mostly one family
+        return cls(v4, [one for one in records if len(one) == 17] if v4 is not records else ())
 
     @classmethod
     def union(cls, parts: Iterable[Prefixes]) -> Prefixes:
@@ -79,6 +82,11 @@ class Prefixes:
         if not (self.v6 if size == 4 else self.v4):
             return self
         return _made(self.v4, b"") if size == 4 else _made(b"", self.v6)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of an address, of each family of which there are any."""
+        return (_SIZES if self.v6 else _SIZES[:1]) if self.v4 else _SIZES[1:] if self.v6 else ()
 
     @property
     def families(self) -> frozenset[int]:

@@ -110,7 +110,8 @@ def status_text(host: HostStatus, paint: Paint = PLAIN) -> Iterator[str]:
     if not host.declared:
         yield "nothing is declared (tunctl apply desired.toml)"
     for tunnel in host.tunnels:
-        yield from _block(tunnel, host.now_us, paint)
+        yield from _head(tunnel, host.now_us, paint)
+        yield from _details(tunnel, host.now_us, paint)
     yield from (f"unmanaged: {i} ({kind}) {' '.join(map(_noted, addresses))}".rstrip() for i, kind, addresses in host.unmanaged)
     yield from map(str, host.orphans)
     yield from (paint(f"warning: {warning}", "yellow") for warning in host.warnings)
@@ -124,18 +125,23 @@ def _noted(address: str) -> str:
     return f"{address} (CGNAT)" if _SHARED_SPACE.covers(parse_prefix(address)) else address
 
 
-def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
-    verdict = tunnel.judgement.verdict
+def _head(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
+    verdict, reasons = tunnel.judgement[:2]
     since_us = since(tunnel.intent)
     when = "" if since_us is None else f" since {rfc3339(since_us)}; {_ago(now_us - since_us)}"
     description = f" - {tunnel.intent.tunnel.description}" if tunnel.intent and tunnel.intent.tunnel.description else ""
     yield f"{paint('●', _DOTS[verdict])} {paint(tunnel.name, 'bold')}{description}"
     yield f"     Status: {paint(verdict.value, _DOTS[verdict])}{when}"
-    yield from (f"             {line}" for reason in tunnel.judgement.reasons for line in reason.split("\n"))
+    for reason in reasons:
+        for line in reason.split("\n"):
+            yield f"             {line}"
     if tunnel.interface:
-        mtu = f" mtu {tunnel.mtu}" if tunnel.mtu else ""
-        yield f"  Interface: {tunnel.interface}{mtu} {' '.join(tunnel.addresses)}".rstrip()
-    yield from _owner_lines(tunnel.owner)
+        yield _interface(tunnel)
+
+
+def _details(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
+    if tunnel.owner:
+        yield from _owner_lines(tunnel.owner)
     for peer in tunnel.peers:
         yield f"       Peer: {_peer_line(peer, now_us)}"
     if tunnel.listen:
@@ -153,16 +159,20 @@ def _block(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
         yield f"    Traffic: {size(c.rx_bytes)} received, {size(c.tx_bytes)} sent; {counted(tunnel.routes, 'route')}"
     if tunnel.pulse:
         yield f"     Health: {tunnel.pulse.summary(now_us)}"
-    yield from (f"   Excluded: {to}: {reason}" for to, reason in tunnel.excluded[:EXCLUDED_SHOWN])
-    yield from (f"   Not seen: {what}" for what in tunnel.judgement.unobserved)
+    if tunnel.excluded or tunnel.judgement.unobserved:
+        yield from (f"   Excluded: {to}: {reason}" for to, reason in tunnel.excluded[:EXCLUDED_SHOWN])
+        yield from (f"   Not seen: {what}" for what in tunnel.judgement.unobserved)
     tip = _tip(tunnel)
     if tip:
         yield paint(f"        Tip: {tip}", "grey")
 
 
-def _owner_lines(owner: OwnerLine | None) -> Iterator[str]:
-    if owner is None:
-        return
+def _interface(tunnel: TunnelStatus) -> str:
+    mtu = f" mtu {tunnel.mtu}" if tunnel.mtu else ""
+    return f"  Interface: {tunnel.interface}{mtu} {' '.join(tunnel.addresses)}".rstrip()
+
+
+def _owner_lines(owner: OwnerLine) -> Iterator[str]:
     command = one_line(owner.command).strip() or "it shows no command line"
     yield f"      Owner: pid {owner.pid} ({command if owner.running else 'not running'})"
     if owner.recorded_pid is not None:
