@@ -5,7 +5,6 @@ from __future__ import annotations
 from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import fingerprint as fingerprint_of
-from reconciler.kinds.resolver import Resolver
 from reconciler.loop.survey import Survey
 from reconciler.model.facts import Unknown
 from reconciler.model.intent import Intent, Vouched
@@ -53,19 +52,20 @@ def _is_resolved(now: Survey, name: TunnelName, known: Handle | None) -> bool:
     """Settings of a link in systemd-resolved carry no mark: that they are ours is only written here."""
     if known is not None and now.found.is_unobserved("resolver", name):
         return known.resolved
-    return any(isinstance(r, Resolver) and r.backend == "resolved" for r in now.found_of(name))
+    return name in now.resolved
 
 
 def _endpoints(now: Survey, intent: Intent) -> dict[str, str]:
     """The endpoint texts that stand in the engine after a pass without errors."""
-    peers = intent.tunnel.wireguard.peers if intent.tunnel.wireguard else ()
-    known = {peer.public_key: now.facts.endpoint(intent.name, peer) for peer in peers}
+    if intent.tunnel.wireguard is None:
+        return {}
+    known = {peer.public_key: now.facts.endpoint(intent.name, peer) for peer in intent.tunnel.wireguard.peers}
     return {public_key: str(endpoint) for public_key, endpoint in known.items() if endpoint}
 
 
 def vouched(now: Survey, intent: Intent) -> tuple[Vouched, ...]:
     """What the store is to remember of its manifests. Of a tunnel that is to be down nobody looked at them: as it was."""
-    places = [(intent.name, of) for of in intent.tunnel.manifests]
-    if intent.withdrawn or not all(place in now.facts.whereabouts for place in places):
+    known = [now.facts.whereabouts.get((intent.name, of)) for of in intent.tunnel.manifests]
+    if intent.withdrawn or None in known:
         return intent.vouched
-    return tuple(best for place in places if (best := now.facts.whereabouts[place].best))
+    return tuple([one.best for one in known if one and one.best])

@@ -109,12 +109,11 @@ def _is_kept(machine: Machine, now: Survey, intent: Intent) -> bool:
     there = name in now.found_by_tunnel
     if intent.withdrawn or not is_steady(now, intent, there=there) or intent.vouched != vouched(now, intent):
         return False
-    directory = os.path.join(os.fspath(machine.run_dir), "tunnels", name)
     if not there:
-        return not os.path.lexists(directory)
-    known = machine.handles.get(name)
-    log_bytes = ownerlog.size(os.path.join(directory, ownerlog.FILE))
-    return known == handle(machine, now, name, peers_are_set=True) and log_bytes <= ownerlog.LIMIT
+        return not os.path.lexists(machine.handles.directory(name))
+    if machine.handles.get(name) != handle(machine, now, name, peers_are_set=True):
+        return False
+    return now.owner_of(name) is None or ownerlog.size(f"{machine.handles.directory(name)}/{ownerlog.FILE}") <= ownerlog.LIMIT
 
 
 def is_recorded(machine: Machine, now: Survey) -> bool:

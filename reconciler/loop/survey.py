@@ -70,6 +70,11 @@ class Survey:
         return next(iter(self.found.of(Table)), None)
 
     @cached_property
+    def resolved(self) -> frozenset[TunnelName | None]:
+        """Tunnels whose links have name servers of ours in systemd-resolved."""
+        return frozenset(resolver.tunnel for resolver in self.found.of(Resolver) if resolver.backend == "resolved")
+
+    @cached_property
     def owners_wanted(self) -> dict[TunnelName, Owner]:
         return {r.tunnel: r for r in self.wanted.resources if isinstance(r, Owner) and r.tunnel}
 

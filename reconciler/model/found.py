@@ -94,4 +94,4 @@ class Found(NamedTuple):
         return frozenset(name for name in names if name not in up and (name in theirs or name not in declared))
 
     def is_unobserved(self, kind: str, tunnel: TunnelName | None) -> bool:
-        return any(u.kind == kind and u.tunnel in (None, tunnel) for u in self.unobserved)
+        return bool(self.unobserved) and any(u.kind == kind and u.tunnel in (None, tunnel) for u in self.unobserved)
