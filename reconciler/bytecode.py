@@ -218,6 +218,7 @@ def _read(file: str) -> tuple[list[Module], dict[str, Module]]:
 
 def _write(file: str, always: list[Module], later: dict[str, Module]) -> None:
     """In one go: another command reads the old one or the new one."""
+    _sweep(os.path.dirname(file))
     new = f"{file}.{os.getpid()}"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
@@ -229,3 +230,25 @@ def _write(file: str, always: list[Module], later: dict[str, Module]) -> None:
     except BaseException:
         os.unlink(new)
         raise
+
+
+def _sweep(directory: str) -> None:
+    """What others had begun to write when they were killed."""
+    for name in os.listdir(directory):
+        stem, _, pid = name.rpartition(".")
+        if stem.startswith("command-") and stem.endswith(".pyc") and pid.isdecimal() and not _is_running(int(pid)):
+            try:
+                os.unlink(f"{directory}/{name}")
+            except OSError:  # swept by somebody else, or not ours to be
+                continue
+
+
+def _is_running(pid: int) -> bool:
+    """Not true of us: what has our number was begun by an earlier one."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return pid != os.getpid()

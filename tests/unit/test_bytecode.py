@@ -217,6 +217,21 @@ def test_who_cannot_write_it_does_without(copy: Copy) -> None:
     assert list(copy.cache.glob("command-*")) == [file], "nothing half-made"
 
 
+def test_what_killed_writers_have_left_is_taken_away(copy: Copy) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    tag = sys.implementation.cache_tag
+    stays = [f"command-version.{tag}.pyc.{os.getpid()}", f"errors.{tag}.pyc.{gone.pid}", f"command-version.{tag}.pyc.{2**70}"]
+    goes = [f"command-version.{tag}.pyc.{gone.pid}", f"command-apply.{tag}.pyc.{gone.pid}"]
+    copy.cache.mkdir(exist_ok=True)
+    for name in (*stays, *goes):
+        (copy.cache / name).write_bytes(b"half")
+    copy.run("version")
+    there = {path.name for path in copy.cache.iterdir()}
+    assert there.isdisjoint(goes)
+    assert there.issuperset((*stays, f"command-version.{tag}.pyc"))
+
+
 def test_a_word_that_is_no_command_leaves_nothing(copy: Copy) -> None:
     for words in (["check", "x.toml"], ["nonsense"], ["../version"], ["show", "version"]):
         with pytest.raises(subprocess.CalledProcessError):
