@@ -78,7 +78,7 @@ def _told(connection: socket.socket, voice: Voice) -> int:
             raise Told(frame["error"])
         elif "result" in frame:
             return _result(frame["result"], voice)
-    raise _lost("it ended before it was done")
+    raise _lost("the connection ended")
 
 
 def _connect(path: str) -> socket.socket | None:
@@ -161,4 +161,6 @@ def _result(result: dict[str, Any], voice: Voice) -> int:
 
 
 def _lost(why: str) -> NotConverged:
-    return NotConverged(f"the daemon did not say how it went: {why}", hint="tunctl status tells; the daemon goes on with it")
+    """Whoever worked for us was killed, before or after he stored what we asked for; or he is done, and we did not read."""
+    goes_on = "a daemon goes on with what was stored, and the same order may be given again"
+    return NotConverged(f"the daemon did not say how it went: {why}", hint=f"tunctl status tells; {goes_on}")

@@ -111,9 +111,9 @@ def serve(connection: socket.socket, text: bytes, session: Session, about: Calla
         code = _carried_out(request, peer_of(connection), session, voice, about)
         voice.send({"result": {"exit_code": code, "document": voice.made}})
     except TimeIsUp as late:
-        voice.fail(NotConverged(f"not done within {late.timeout_s:g} s", hint="the daemon goes on with it"))
+        voice.fail(NotConverged(f"not done within {late.timeout_s:g} s", hint="the daemon goes on with what was stored"))
     except Interrupted:
-        voice.fail(NotConverged("the daemon was told to end", hint="the next one goes on with it"))
+        voice.fail(NotConverged("the daemon was told to end", hint="the next one goes on with what was stored"))
     except TunctlError as error:
         voice.fail(error)
     except Exception as error:

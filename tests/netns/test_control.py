@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.host import lock
 from tests.netns.faults import assert_clean, everything, marked, state, tun_file
 from tests.netns.test_daemon import SOON_S, Keeper, exec_block, exec_file, keep, keepers, tunctl
 from tests.netns.warm import Warm
@@ -332,6 +334,32 @@ def test_the_daemon_ends_while_it_works_for_somebody(host: Host, tunctl: Warm, k
     again = kept(host, tunctl, keepers)
     os.kill(again.process.pid, signal.SIGTERM)
     assert again.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("is_stored", [False, True], ids=["before anything was stored", "after"])
+def test_who_works_for_somebody_is_killed(host: Host, tunctl: Warm, keepers: list[Keeper], is_stored: bool) -> None:
+    """What is told is true whether or not there is anything to go on with."""
+    keeper = kept(host, tunctl, keepers)
+    with host.inside(), contextlib.nullcontext() if is_stored else lock.hold(host.run_dir, SOON_S):
+        argv = tunctl.cold_argv("--lock-timeout", "60s", "apply", exec_file(host, exec_block("stuck", "never")))
+        waiting = host.start(argv, log="apply.log")
+        if is_stored:
+            wait_until(lambda: marked(host), SOON_S)
+        wait_until(lambda: _killed(keeper) and waiting.poll() is not None, SOON_S)  # who has not begun with it hands it on
+    assert waiting.wait() == 1
+    hint = "tunctl status tells; a daemon goes on with what was stored, and the same order may be given again"
+    said = (host.dir / "apply.log").read_text()
+    assert said.endswith(f"error: the daemon did not say how it went: the connection ended\nhint: {hint}\n")
+    declared = tunctl.json("status", expect=None)["tunnels"]
+    assert [one["name"] for one in declared] == (["stuck"] if is_stored else [])
+
+
+def _killed(keeper: Keeper) -> bool:
+    """Whoever works for this daemon now."""
+    pid = keeper.process.pid
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    return True
 
 
 def test_a_daemon_that_is_stopped_holds_nobody_up(host: Host, tunctl: Warm, keepers: list[Keeper]) -> None:
