@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Stamp = tuple[int, int]  # when a source was written, ns; its size, bytes
 
-# Of the standard library what each run may load. Whoever leads to more (re, typing, pydantic_core) waits until it is imported.
+# Of the standard library what each run may load. Whoever leads to more (re, typing, tomli) waits until it is imported.
 LIGHT = frozenset((
     "__future__", "_blake2", "_collections", "_functools", "_json", "_operator", "_sha2", "_sha256", "_signal", "_socket",
     "_sqlite3", "_struct", "_thread", "binascii", "errno", "fcntl", "gc", "itertools", "struct",

@@ -1,4 +1,4 @@
 """desired.toml → `model.tunnel.Desired`; every error with file, line and key. Reads files, changes nothing.
 
-`load.load` and `jsonschema.json_schema` are all that others need. They cost the import of pydantic's core: take them in late.
+`load.load` and `jsonschema.json_schema` are all that others need. They import a parser of TOML, and `re`: take them in late.
 """

@@ -175,7 +175,7 @@ def _split(declared: Declared, references: References) -> Split | None:
     if table is None:
         return None
 
-    def inline(entries: list[SplitEntry]) -> tuple[Prefix, ...]:
+    def inline(entries: tuple[SplitEntry, ...]) -> tuple[Prefix, ...]:
         return tuple(dict.fromkeys(prefix for entry in entries for prefix in entry.cidr or ()))
 
     def of_files(side: str) -> tuple[PrefixFile, ...]:

@@ -157,7 +157,7 @@ def _environment(tunnel: Declared, table: ExecTable) -> None:
             tunnel.error(path, f"{shown(name)} would change what the dynamic linker loads: not allowed")
 
 
-def _placeholders(tunnel: Declared, path: Path, command: list[str], known: tuple[str, ...]) -> set[str]:
+def _placeholders(tunnel: Declared, path: Path, command: tuple[str, ...], known: tuple[str, ...]) -> set[str]:
     """Checks those of a command, and gives their names."""
     found: set[str] = set()
     for at, word in enumerate(command):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from reconciler.config.declared import Declared, Routed
 from reconciler.config.lines import Path
 from reconciler.config.portchecks import check_ports
 from reconciler.config.problems import path_text
 from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import Prefixes
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from reconciler.config.lines import Path
 from reconciler.config.problems import Document, Findings
 from reconciler.config.schema import TunnelTable
@@ -12,6 +10,7 @@ from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import PrefixFile
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

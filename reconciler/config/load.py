@@ -6,8 +6,6 @@ Three sieves: the shape (`schema`), what belongs together (`checks`, `references
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
-
 from reconciler import __version__
 from reconciler.config import build, checks, crosschecks, refusals, shape
 from reconciler.config.crosschecks import Whole
@@ -22,10 +20,12 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import TunnelName
 from reconciler.model.text import counted
 from reconciler.model.tunnel import Desired, Host, Input, Tunnel
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path as FilePath
+    from typing import BinaryIO
 
 
 class _Judged(NamedTuple):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import binascii
 import re
-from typing import Any
 
-from reconciler.config.values import PORTS, Check, expected, ifname, shown
+from reconciler.config.values import PORTS, expected, ifname, shown
 from reconciler.model.names import is_host_name
 from reconciler.model.prefix import Prefix, parse_network, parse_prefix, pton
 from reconciler.model.tunnel import Endpoint
@@ -128,9 +127,4 @@ def ifname_or_prefix(value: object) -> str:
     return value
 
 
-def one_or_many(value: Any) -> Any:
-    """Wherever one may stand, a list may."""
-    return value if isinstance(value, list) else [value]
-
-
-__all__ = ["Check", "address", "domain", "endpoint", "host", "interface_address", "is_key", "name", "network", "public_key"]
+__all__ = ["address", "domain", "endpoint", "host", "interface_address", "is_key", "name", "network", "public_key"]

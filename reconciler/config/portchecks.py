@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from reconciler.config.declared import Declared
 from reconciler.config.lines import Path
 from reconciler.config.problems import path_text
 from reconciler.config.schema import ListenTable, WireGuardTable
 from reconciler.model.port import ANY4, ANY6, LAST, PROTOCOLS, UDP, Socket
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

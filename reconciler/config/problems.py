@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from reconciler.config.lines import Path, key_lines
 from reconciler.errors import Problem
+from reconciler.typed import Any
 
 MOST = 500  # problems that are listed; a file with more is not read to its end by anybody
 _BARE = "[A-Za-z0-9_-]+"
@@ -40,7 +38,7 @@ class Document:
         """The path as far as it exists in the file, and one missing key more: `to[0]` of ``to = "x"`` is `to`."""
         at: Any = self.tree
         for count, part in enumerate(path):
-            if isinstance(at, Mapping) if isinstance(part, str) else isinstance(at, list):
+            if isinstance(at, dict) if isinstance(part, str) else isinstance(at, list):
                 try:
                     at = at[part]
                 except (KeyError, IndexError):
@@ -86,10 +84,16 @@ def path_text(path: Path) -> str:
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
-            continue
-        word = part if re.fullmatch(_BARE, part) else json.dumps(shortened(part), ensure_ascii=not part.isprintable())
-        text += f".{word}" if text else word
+        else:
+            word = part if re.fullmatch(_BARE, part) else _quoted(part)
+            text += f".{word}" if text else word
     return text
+
+
+def _quoted(part: str) -> str:
+    import json  # few keys need it
+
+    return json.dumps(shortened(part), ensure_ascii=not part.isprintable())
 
 
 def escaped(text: str) -> str:

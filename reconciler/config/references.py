@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from hashlib import sha256
-from typing import NamedTuple
 
 from reconciler.config import files, prefixfile
 from reconciler.config.declared import Declared
@@ -18,6 +16,7 @@ from reconciler.errors import Problem
 from reconciler.host import accounts
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import PrefixFile
+from reconciler.typed import NamedTuple
 
 _NAME_S = 3.0
 
@@ -171,6 +170,8 @@ def _restart_digest(tunnel: Declared, recorder: files.Recorder) -> str:
     table = tunnel.table.exec
     if table is None or not table.restart_on:
         return ""
+    from hashlib import sha256  # with OpenSSL, for few
+
     whole = sha256()
     for at, name in enumerate(table.restart_on):
         place = absolute(tunnel, name)

@@ -27,7 +27,7 @@ def _keys(table: TunnelTable) -> Iterable[tuple[Path, str]]:
     if table.driver in _ENGINES:
         yield ("driver",), f"the driver {table.driver!r}"
     for key in _SECTIONS:
-        if getattr(table, key) not in (None, []):
+        if getattr(table, key) not in (None, ()):
             yield (key,), f"`{key}`"
 
 

@@ -64,10 +64,10 @@ def check_rules(tunnel: Declared) -> None:
         if all(getattr(entry, key) is None for key in ("from_", "to", "iif", "fwmark", "uid_range")):
             tunnel.error(path, "at least one of from, to, iif, fwmark and uid_range is required")
             continue
-        if [] in (entry.from_, entry.to):
-            tunnel.error((*path, "from" if entry.from_ == [] else "to"), "must not be empty: the rule would match nothing")
+        if () in (entry.from_, entry.to):
+            tunnel.error((*path, "from" if entry.from_ == () else "to"), "must not be empty: the rule would match nothing")
             continue
-        sources, targets = entry.from_ or [], entry.to or []
+        sources, targets = entry.from_ or (), entry.to or ()
         if sources and targets and not {p.family for p in sources} & {p.family for p in targets}:
             tunnel.error(path, "from and to have no address family in common: no packet could match")
         elif len(sources or [0]) * len(targets or [0]) > MOST_RULES:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
-
-from pydantic_core import ErrorDetails, ValidationError
-
-from reconciler.config import words
 from reconciler.config.lines import Path
 from reconciler.config.problems import MOST, Document, Findings
 from reconciler.config.schema import DesiredFile, HostTable, TunnelTable
-from reconciler.config.tables import Table
+from reconciler.config.tables import AnyTable, Invalid, Wrong
+from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
 
-AnyTable = TypeVar("AnyTable", bound=Table)
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class Shaped(NamedTuple):
@@ -22,14 +18,8 @@ class Shaped(NamedTuple):
     document: Document
     source: str | None
     host: HostTable | None
-    tunnels: dict[str, TunnelTable]
+    tunnels: Mapping[str, TunnelTable]
     broken: frozenset[str]  # tunnels of which only a part is in `tunnels`, or nothing
-
-
-def prepare() -> None:
-    """Checks a file of nobody, for a process whose children read files, some with the rights of users who may not read Python:
-    the validator is made, and what it loads for the first default is loaded."""
-    DesiredFile.of({"version": 1, "tunnels": {"any": {"driver": "tun"}}})
 
 
 def shaped(read: Sequence[Document], findings: Findings) -> list[Shaped]:
@@ -41,20 +31,21 @@ def shaped(read: Sequence[Document], findings: Findings) -> list[Shaped]:
 def _shaped(document: Document, findings: Findings, *, has_version: bool) -> Shaped:
     tree = document.tree if "version" in document.tree or not has_version else {"version": 1, **document.tree}
     try:
-        table = DesiredFile.of(tree)
-    except ValidationError as error:
-        return _salvaged(document, error.errors(include_url=False), findings)
+        table = DesiredFile.read(tree)
+    except Invalid as error:
+        return _salvaged(document, error.wrong, findings)
     return Shaped(document, table.source, table.host, table.tunnels, frozenset())
 
 
-def _salvaged(document: Document, errors: Sequence[ErrorDetails], findings: Findings) -> Shaped:
+def _salvaged(document: Document, wrong: Sequence[Wrong], findings: Findings) -> Shaped:
+    from reconciler.config import words
+
     bad: dict[Path, list[Path]] = {}  # by the first two parts: of a tunnel, of [host]
-    for error in errors[:MOST]:
-        path = tuple(error["loc"])
-        findings.error(document, path, _version_hint(path, words.message(error)))
-    findings.unlisted += len(errors[MOST:])
-    for error in errors:
-        path = _removable(document, tuple(error["loc"]))
+    for one in wrong[:MOST]:
+        findings.error(document, one.path, _version_hint(one.path, words.message(one)))
+    findings.unlisted += len(wrong[MOST:])
+    for one in wrong:
+        path = _removable(document, one.path)
         findings.left_out(path)
         bad.setdefault(path[: 1 if path[:1] == ("host",) else 2], []).append(path)
     tree = document.tree.get("tunnels")
@@ -87,7 +78,7 @@ def _remainder(table: type[AnyTable], document: Document, path: Path, bad: Itera
     """The table at this path without its bad keys; None when there is none, or too little of it."""
     at: Any = document.tree
     for part in path:
-        if not isinstance(at, Mapping) or part not in at:
+        if not isinstance(at, dict) or part not in at:
             return None
         at = at[part]
     for wrong in bad:
@@ -96,8 +87,8 @@ def _remainder(table: type[AnyTable], document: Document, path: Path, bad: Itera
                 return None
             at = _without(at, wrong[len(path) :])
     try:
-        return table.of(at)
-    except ValidationError:
+        return table.read(at)
+    except Invalid:
         return None
 
 
@@ -106,7 +97,7 @@ def _without(tree: Any, path: Path) -> Any:
     first, *rest = path
     if isinstance(tree, list):
         return [_without(inner, tuple(rest)) if at == first and rest else inner for at, inner in enumerate(tree)]
-    if not isinstance(tree, Mapping) or first not in tree:
+    if not isinstance(tree, dict) or first not in tree:
         return tree
     if not rest:
         return {key: inner for key, inner in tree.items() if key != first}

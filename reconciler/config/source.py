@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, BinaryIO
 
 import tomli
 
@@ -13,9 +12,11 @@ from reconciler.config import files
 from reconciler.config.files import Unreadable
 from reconciler.config.problems import Document, Findings, escaped, printable
 from reconciler.errors import InvalidFile, Problem
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import BinaryIO
 
 STDIN = "-"
 STDIN_NAME = "<stdin>"

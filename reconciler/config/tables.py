@@ -1,183 +1,252 @@
-"""Tables of a document as classes: each key with its type, its default and what it is for.
+"""Tables of a document as classes: each key with what may stand there, its default and what it is for.
 
-pydantic's core checks documents against them. pydantic itself could make what its core needs, and the JSON Schema, of the same
-classes; it would cost 140 ms of every command whose file has changed, to be loaded and to look into classes.
+Documents are read by them, and all that is wrong is found at once; the JSON Schema is made of them, too. What is read is not to
+be changed: defaults are shared.
 """
 
 from __future__ import annotations
 
-from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, get_args, get_origin, get_type_hints
-
-from pydantic_core import CoreConfig, CoreSchema, SchemaValidator, core_schema
+from reconciler.typed import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import ClassVar, Self
 
+    from reconciler.config.lines import Path
+
+    Place = tuple[str, ...]  # of a table in any document: "*" is a name, "#" an index
+    Levels = Iterator[tuple[Place, tuple[str, ...]]]  # where tables may stand, and which keys they have
+
+T = TypeVar("T")
 Json = dict[str, Any]
-Place = tuple[str, ...]  # of a table in any document: "*" is a name, "#" an index
 _REQUIRED: Any = object()
-_STRICT = CoreConfig(strict=True, extra_fields_behavior="forbid")
-_SIGNS = {list: "#", dict: "*"}
+_NONE: Any = None
 
 
-class Checked:
-    """A value: the function that checks it (ValueError says what is wrong) and makes of it what is kept; its JSON Schema."""
+class Wrong(NamedTuple):
+    """One thing that is wrong with a document."""
 
-    def __init__(self, check: Callable[[Any], Any], schema: Json) -> None:
-        self.check, self.schema = check, schema
+    path: Path  # from the value that was read
+    kind: str  # value · missing · unknown · table (expected) · array (expected)
+    value: object  # what stands there
+    words: str = ""  # why it cannot be that, of a value
 
 
-class OneOrMany(NamedTuple):
-    """An array whose only element may stand alone: the function that makes one of it."""
+class Invalid(ValueError):
+    """What is wrong inside a value, in the order of the keys; unknown ones last."""
 
-    listed: Callable[[Any], Any]
+    def __init__(self, wrong: Iterable[Wrong]) -> None:
+        super().__init__()
+        self.wrong = tuple(wrong)
+
+
+class Kind(Generic[T]):
+    """What may stand somewhere.
+
+    `read`: what is kept of it; ValueError says in plain words why it cannot stand there, Invalid where it has parts.
+    `schema`: its JSON Schema; that of tables goes into the definitions.
+    """
+
+    read: Callable[[Any], T]
+    schema: Callable[[dict[str, Json]], Json]
+
+    def levels(self) -> Levels:
+        """The tables in it."""
+        return iter(())
+
+
+class Checked(Kind[T]):
+    """A plain value: the function that checks it and makes of it what is kept."""
+
+    def __init__(self, check: Callable[[Any], T], schema: Json) -> None:
+        self.read = check
+        self._schema = schema
+
+    def schema(self, definitions: dict[str, Json]) -> Json:
+        return self._schema
+
+
+class Many(Kind[tuple[T, ...]]):
+    """An array. `or_one`: its only element may stand alone."""
+
+    def __init__(self, of: Kind[T], *, or_one: bool = False) -> None:
+        self._of, self._or_one = of, or_one
+
+    def read(self, value: Any) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            if not self._or_one:
+                raise Invalid([Wrong((), "array", value)])
+            value = [value]
+        return tuple(_read(enumerate(value), self._of.read))
+
+    def levels(self) -> Levels:
+        return _below("#", self._of)
+
+    def schema(self, definitions: dict[str, Json]) -> Json:
+        element = self._of.schema(definitions)
+        many = {"items": element, "type": "array"}
+        return {"anyOf": [element, many]} if self._or_one else many
+
+
+class Named(Kind["Mapping[str, T]"]):
+    """A table whose keys are names."""
+
+    def __init__(self, of: Kind[T]) -> None:
+        self._of = of
+
+    def read(self, value: Any) -> Mapping[str, T]:
+        if not isinstance(value, dict):
+            raise Invalid([Wrong((), "table", value)])
+        return dict(zip(value, _read(value.items(), self._of.read), strict=True))
+
+    def levels(self) -> Levels:
+        return _below("*", self._of)
+
+    def schema(self, definitions: dict[str, Json]) -> Json:
+        return {"additionalProperties": self._of.schema(definitions), "type": "object"}
 
 
 class Key(NamedTuple):
     """A key of a table."""
 
+    name: str  # in the document
+    attribute: str  # in Python
     default: Any
     description: str
-    alias: str | None
-    is_checked: bool
     schema: Json
-    attribute: str = ""  # its name in Python
-    type: Any = None
+    kind: Kind[Any]
 
 
-def key(
-    default: Any = _REQUIRED,
-    *,
-    description: str,
-    alias: str | None = None,
-    is_checked: bool = False,
-    schema: Json | None = None,
-) -> Any:
-    """Without a default it is required. `alias`: its name in the document, where that is no name in Python; `is_checked`: the
-    default is written as in a document; `schema`: what its JSON Schema says more."""
-    return Key(default, description, alias, is_checked, schema or {})
+def key(kind: Kind[T], default: T = _REQUIRED, *, description: str, alias: str = "", schema: Json | None = None) -> T:
+    """Without a default it is required. `alias`: its name in the document, where that is a word of Python; `schema`: what its
+    JSON Schema says more."""
+    declared: Any = Key(alias, "", default, description, schema or {}, kind)
+    return declared  # type: ignore[no-any-return] # what instances have
+
+
+def maybe(kind: Kind[T], *, description: str, alias: str = "") -> T | None:
+    """A key that may be left out; None then."""
+    declared: T | None = key(kind, _NONE, description=description, alias=alias)
+    return declared
 
 
 class Table:
-    """Unknown keys are errors; nothing is converted. What a subclass annotates are its keys."""
+    """Unknown keys are errors; nothing is converted."""
 
-    KEYS: ClassVar[dict[str, Key]]  # by their names in the document
+    KEYS: ClassVar[dict[str, Key]]
+    _READERS: ClassVar[dict[str, tuple[str, Callable[[Any], Any]]]]  # by key: the attribute, what makes its value
+    _DEFAULTS: ClassVar[dict[str, Any]]  # by attribute
 
     def __init_subclass__(cls) -> None:
-        types = get_type_hints(cls, include_extras=True)
-        own = [one._replace(attribute=name, type=types[name]) for name, one in vars(cls).items() if isinstance(one, Key)]
-        cls.KEYS = {one.alias or one.attribute: one for one in own}
+        own = [one._replace(name=one.name or name, attribute=name) for name, one in vars(cls).items() if isinstance(one, Key)]
+        cls.KEYS = {one.name: one for one in own}
+        cls._READERS = {one.name: (one.attribute, one.kind.read) for one in own}
+        cls._DEFAULTS = {one.attribute: one.default for one in own if one.default is not _REQUIRED}
+        for one in own:
+            delattr(cls, one.attribute)  # of an instance Python reads faster what its class does not have, too
 
     @classmethod
-    def of(cls, document: object) -> Self:
-        """pydantic_core.ValidationError with all that is wrong."""
-        checked: Self = validator(cls).validate_python(document)
-        return checked
+    def read(cls, document: Any) -> Self:
+        """A table whose attributes are all keys. Invalid: all that is wrong."""
+        if not isinstance(document, dict):
+            raise Invalid([Wrong((), "table", document)])
+        values, wrong = cls._DEFAULTS.copy(), []
+        for name, value in document.items():
+            known = cls._READERS.get(name)
+            if known is None:
+                wrong.append(Wrong((name,), "unknown", value))
+                continue
+            attribute, read = known
+            try:
+                values[attribute] = read(value)
+            except ValueError as error:
+                wrong += _wrong_at(name, value, error)
+        if wrong or len(values) < len(cls.KEYS):
+            raise cls._invalid(document, wrong)
+        made = cls.__new__(cls)
+        made.__dict__ = values
+        return made
 
+    @classmethod
+    def _invalid(cls, document: dict[str, Any], wrong: list[Wrong]) -> Invalid:
+        missing = [name for name, one in cls.KEYS.items() if one.default is _REQUIRED and name not in document]
+        places = {name: place for place, name in enumerate(cls.KEYS)}
+        found = [*wrong, *(Wrong((name,), "missing", document) for name in missing)]
+        return Invalid(sorted(found, key=lambda one: places.get(str(one.path[0]), len(places))))
 
-def levels(table: type[Table]) -> Iterator[tuple[Place, tuple[str, ...]]]:
-    """Where tables may stand and which keys they have: this one, and those in it."""
-    yield (), tuple(table.KEYS)
-    for name, one in table.KEYS.items():
-        yield from (((name, *place), names) for place, names in _levels(one.type))
+    @classmethod
+    def levels(cls) -> Levels:
+        """This one, and those in it."""
+        yield (), tuple(cls.KEYS)
+        for name, one in cls.KEYS.items():
+            yield from _below(name, one.kind)
 
-
-def _levels(type_: Any) -> Iterator[tuple[Place, tuple[str, ...]]]:
-    made_of, inner, _ = _taken_apart(type_)
-    if made_of is Table:
-        yield from levels(inner)
-    elif made_of in _SIGNS:
-        yield from (((_SIGNS[made_of], *place), names) for place, names in _levels(inner))
-
-
-def _taken_apart(type_: Any) -> tuple[type, Any, OneOrMany | None]:
-    """What it is made of, and of what: (Checked, it, None), (Table, it, None), (list, type of its elements, OneOrMany or None),
-    (dict, type of its values, None). None as a value is left out: a document has none."""
-    if isinstance(type_, type) and issubclass(type_, Table):
-        return Table, type_, None
-    origin, arguments = get_origin(type_), get_args(type_)
-    if origin is Annotated:
-        bare, how = arguments
-        return (Checked, how, None) if isinstance(how, Checked) else (*_taken_apart(bare)[:2], how)
-    if origin in _SIGNS:
-        return origin, arguments[-1], None
-    (given,) = (argument for argument in arguments if argument is not NoneType)
-    return _taken_apart(given)
-
-
-# For pydantic's core
-
-_validators: dict[type[Table], SchemaValidator] = {}
-
-
-def validator(table: type[Table]) -> SchemaValidator:
-    """Made once in the life of a process."""
-    if table not in _validators:
-        _validators[table] = SchemaValidator(_core(table), _STRICT)
-    return _validators[table]
-
-
-def _core(type_: Any) -> CoreSchema:
-    made_of, inner, how = _taken_apart(type_)
-    if made_of is Checked:
-        return core_schema.no_info_plain_validator_function(inner.check)
-    if made_of is Table:
-        fields = {
-            one.attribute: core_schema.model_field(_core_of(one), validation_alias=name) for name, one in inner.KEYS.items()
+    @classmethod
+    def schema(cls, definitions: dict[str, Json]) -> Json:
+        """Its JSON Schema, without the definitions that it refers to."""
+        needed = [name for name, one in cls.KEYS.items() if one.default is _REQUIRED]
+        return {
+            "additionalProperties": False,
+            "description": cls.__doc__,
+            "properties": {name: _schema_of(one, definitions) for name, one in cls.KEYS.items()},
+            **({"required": needed} if needed else {}),
+            "type": "object",
         }
-        return core_schema.model_schema(inner, core_schema.model_fields_schema(fields), config=_STRICT)
-    if made_of is dict:
-        return core_schema.dict_schema(core_schema.str_schema(), _core(inner))
-    many = core_schema.list_schema(_core(inner))
-    return core_schema.no_info_before_validator_function(how.listed, many) if how else many
 
 
-def _core_of(one: Key) -> CoreSchema:
-    if one.default is _REQUIRED:
-        return _core(one.type)
-    if one.default in ([], {}):  # a new one each time: pydantic would have `copy` make it
-        return core_schema.with_default_schema(_core(one.type), default_factory=type(one.default))
-    return core_schema.with_default_schema(_core(one.type), default=one.default, validate_default=one.is_checked)
+AnyTable = TypeVar("AnyTable", bound=Table)
 
 
-# For editors
+class Of(Kind[AnyTable]):
+    """A table with keys of its own."""
+
+    def __init__(self, table: type[AnyTable]) -> None:
+        self._table = table
+        self.read = table.read
+
+    def levels(self) -> Levels:
+        return self._table.levels()
+
+    def schema(self, definitions: dict[str, Json]) -> Json:
+        name = self._table.__name__
+        if name not in definitions:
+            definitions[name] = self._table.schema(definitions)
+        return {"$ref": f"#/$defs/{name}"}
 
 
 def json_schema(table: type[Table]) -> Json:
     """The JSON Schema of documents that are such a table."""
     definitions: dict[str, Json] = {}
-    schema = _json_table(table, definitions)
+    schema = table.schema(definitions)
     return {"$defs": dict(sorted(definitions.items())), **schema}
 
 
-def _json_table(table: type[Table], definitions: dict[str, Json]) -> Json:
-    required = [name for name, one in table.KEYS.items() if one.default is _REQUIRED]
-    return {
-        "additionalProperties": False,
-        "description": table.__doc__,
-        "properties": {name: _json_key(one, definitions) for name, one in table.KEYS.items()},
-        **({"required": required} if required else {}),
-        "type": "object",
-    }
-
-
-def _json_key(one: Key, definitions: dict[str, Json]) -> Json:
+def _schema_of(one: Key, definitions: dict[str, Json]) -> Json:
     """TOML has no null, so none is a default in it."""
     default = {} if one.default is _REQUIRED or one.default is None else {"default": one.default}
-    return {**default, **_json(one.type, definitions), "description": one.description, **one.schema}
+    return {**default, **one.kind.schema(definitions), "description": one.description, **one.schema}
 
 
-def _json(type_: Any, definitions: dict[str, Json]) -> Json:
-    made_of, inner, how = _taken_apart(type_)
-    if made_of is Checked:
-        return dict(inner.schema)
-    if made_of is Table:
-        if inner.__name__ not in definitions:
-            definitions[inner.__name__] = _json_table(inner, definitions)
-        return {"$ref": f"#/$defs/{inner.__name__}"}
-    element = _json(inner, definitions)
-    if made_of is dict:
-        return {"additionalProperties": element, "type": "object"}
-    many = {"items": element, "type": "array"}
-    return {"anyOf": [element, many]} if how else many
+def _read(parts: Iterable[tuple[str | int, Any]], read: Callable[[Any], T]) -> list[T]:
+    """What is kept of each part. Invalid: what is wrong with any of them."""
+    made: list[T] = []
+    wrong: list[Wrong] = []
+    for part, value in parts:
+        try:
+            made.append(read(value))
+        except ValueError as error:
+            wrong += _wrong_at(part, value, error)
+    if wrong:
+        raise Invalid(wrong)
+    return made
+
+
+def _wrong_at(part: str | int, value: object, error: ValueError) -> list[Wrong]:
+    """What is wrong with the value at this key or index."""
+    if isinstance(error, Invalid):
+        return [one._replace(path=(part, *one.path)) for one in error.wrong]
+    return [Wrong((part,), "value", value, str(error))]
+
+
+def _below(part: str, kind: Kind[Any]) -> Levels:
+    return (((part, *place), names) for place, names in kind.levels())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable
-from typing import Any
 
 from reconciler.config.problems import shortened
 from reconciler.model.names import ifname_problem
+from reconciler.typed import TYPE_CHECKING, Any
 
-Check = Callable[[Any], Any]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Check = Callable[[Any], Any]
 
 U32 = 0xFFFFFFFF
 PORTS = (1, 65535)
@@ -49,6 +50,8 @@ def expected(what: str, value: object) -> ValueError:
 
 
 def did_you_mean(word: str, words: tuple[str, ...] | list[str]) -> str:
+    import difflib  # only who has to complain needs it
+
     near = difflib.get_close_matches(word, words, 1)
     return f", did you mean {near[0]!r}?" if near else ""
 

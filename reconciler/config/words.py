@@ -1,16 +1,13 @@
-"""The errors of pydantic's core in plain words, with the suggestion that a person would make."""
+"""What is wrong with the shape of a document in plain words, with the suggestion that a person would make."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 
-from pydantic_core import ErrorDetails
-
-from reconciler.config import tables
 from reconciler.config.lines import Path
 from reconciler.config.problems import path_text, shortened
 from reconciler.config.schema import DesiredFile
+from reconciler.config.tables import Wrong
 from reconciler.config.values import shown
 from reconciler.lean import cache
 
@@ -31,39 +28,26 @@ _ELSEWHERE = {
     "dst": "'to'",
     "env": "'environment'",
 }
-_TYPES = {
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-    "dict_type": "a table",
-    "list_type": "an array",
-    "string_type": "a string",
-    "int_type": "an integer",
-    "bool_type": "true or false",
-    "float_type": "a number",
-}
 
 
-def message(error: ErrorDetails) -> str:
+def message(wrong: Wrong) -> str:
     """One error → its text; unknown keys and their suggestion are `unknown_key`'s."""
-    kind = error["type"]
-    if kind == "value_error":
-        return str(error["ctx"]["error"])
-    if kind == "missing":
+    if wrong.kind == "missing":
         return "missing, it is required"
-    if kind in _TYPES:
-        return f"expected {_TYPES[kind]}, got {shown(error['input'])}{_brackets(error)}"
-    if kind == "extra_forbidden":
-        return unknown_key(tuple(error["loc"]))
-    return "is not valid here"
+    if wrong.kind == "unknown":
+        return unknown_key(wrong.path)
+    if wrong.kind == "value":
+        return wrong.words
+    return f"expected {'an array' if wrong.kind == 'array' else 'a table'}, got {shown(wrong.value)}{_brackets(wrong)}"
 
 
-def _brackets(error: ErrorDetails) -> str:
+def _brackets(wrong: Wrong) -> str:
     """A table where an array of tables belongs is the commonest slip of TOML."""
-    path = tuple(error["loc"])
-    if error["type"] == "list_type" and isinstance(error["input"], Mapping) and (*_shape(path), "#") in _levels():
-        return f": write [[{path_text(path)}]]"
-    if error["type"].startswith("model") and isinstance(error["input"], list) and _shape(path) in _levels():
-        return f": write [{path_text(path)}]"
+    here = _shape(wrong.path)
+    if wrong.kind == "array" and isinstance(wrong.value, dict) and (*here, "#") in _levels():
+        return f": write [[{path_text(wrong.path)}]]"
+    if wrong.kind == "table" and isinstance(wrong.value, list) and here in _levels():
+        return f": write [{path_text(wrong.path)}]"
     return ""
 
 
@@ -141,4 +125,4 @@ def _shape(path: Path) -> Shape:
 @cache
 def _levels() -> dict[Shape, tuple[str, ...]]:
     """Every table of the format → its keys."""
-    return dict(tables.levels(DesiredFile))
+    return dict(DesiredFile.levels())

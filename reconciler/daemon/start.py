@@ -7,7 +7,6 @@ import importlib
 import time
 
 from reconciler import actuate
-from reconciler.config import shape
 from reconciler.daemon.place import Place
 from reconciler.daemon.rehearsal import rehearse
 from reconciler.daemon.say import Log, Say
@@ -21,10 +20,11 @@ from reconciler.loop.look import KERNEL_WAIT_S
 
 _REHEARSALS, _REHEARSAL_S = 5, 0.2  # as often, if it does not take longer: by then Python has adapted the code
 _PASSES_USE = (
-    "reconciler.config.load", "reconciler.loop.relisted", "reconciler.parted", "reconciler.lifecycle",
+    "reconciler.config.load", "reconciler.config.words", "reconciler.loop.relisted", "reconciler.parted",
+    "reconciler.lifecycle",
     "reconciler.observe.wireguard", "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat",
     "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns", "reconciler.observe.engine",
-    "reconciler.drivers.way", "reconciler.host.resolve", "reconciler.host.rtnl", "hashlib",
+    "reconciler.drivers.way", "reconciler.host.resolve", "reconciler.host.rtnl", "difflib", "hashlib", "json",
     "reconciler.loop.salvage", "reconciler.loop.wait", *(f"reconciler.actuate.{name}" for name in actuate.MODULES),
     "cryptography.hazmat.primitives.asymmetric.x25519", "pwd", "grp",
 )  # fmt: skip
@@ -53,7 +53,6 @@ def load() -> None:
     """A pass is forked: what is loaded here it need not load."""
     for name in _PASSES_USE:
         importlib.import_module(name)
-    shape.prepare()
     x25519.public(bytes(32))  # the library loads the most of itself for the first key
 
 

@@ -1,4 +1,4 @@
-"""Is a desired file what it was when it was stored? Then it need not be parsed and judged again (60 ms for pydantic's core).
+"""Is a desired file what it was when it was stored? Then it need not be parsed and judged again.
 
 Everything that decided what it means was recorded with it; secrets are not, so their files are judged each time.
 Whatever is odd is "changed": the long way says what is wrong.

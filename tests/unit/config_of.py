@@ -71,12 +71,8 @@ driver = "tun"
 
 
 def judge(directory: Path, text: str, said: list[str]) -> None:
-    """Everything in `said` is said about the file, nothing else, and none of it in pydantic's words."""
+    """Everything in `said` is said about the file, and nothing else."""
     found = problems(write(directory, text))
     for wanted in said:
         assert [line for line in found if wanted in line], found
     assert len(found) == len(said), found
-    for line in found:
-        assert "pydantic" not in line
-        assert "Input should" not in line
-        assert "Value error" not in line
