@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 
 CARRIERS = ("link", "owner", "wireguard")  # what other things hang on
-_LAST = 1  # removals stand in the order of their kinds, from behind: from -len(KINDS) to 0
-_AT_ONCE = -1  # beside what blocks
 _ALL_CARRIERS = frozenset(CARRIERS)
 
 
@@ -60,8 +58,12 @@ def plan(
     steps = [s for s in steps if s.tunnel not in skipped or s.regardless or (s.tunnel in armed and s.resource.order < 0)]
     begun = {name for name in comparison.dark if "owner" not in comparison.anew.get(name, ())}  # not ready yet
     steps = [s for s in steps if s.needs is None or s.needs not in skipped | begun]
+    if not steps:
+        return Plan((), tuple(comparison.conflicts))
+    from reconciler.ordered import ordered  # most passes find nothing to do
+
     at_once = guards if any(name not in comparison.up for name in armed) else None
-    return Plan(_ordered(steps, comparison.staying, at_once), tuple(comparison.conflicts))
+    return Plan(ordered(steps, comparison.staying, at_once), tuple(comparison.conflicts))
 
 
 def _is_made(step: Step) -> bool:
@@ -257,41 +259,3 @@ def _refusal(found: Resource) -> str:
     if found.tunnel is None:
         return f"{found} exists but is not owned by tunctl"
     return f"{found} belongs to tunnel {found.tunnel}"
-
-
-def _ordered(
-    steps: Iterable[Step], staying: set[TunnelName | None], at_once: Callable[[Resource], bool] | None
-) -> tuple[Step, ...]:
-    """First what leaves goes, then creations and changes by rising order, then what is left over goes.
-
-    An owner whose link is replaced is stopped before and started after, in two steps. What the host no longer needs goes
-    first too, unless something of that kind comes in its stead: then make before break. Its routes are the last of all: a
-    pin stays until no route leads into the tunnel any more. Name servers of a tunnel that goes are the first to go: nobody
-    may ask them any more.
-    """
-    steps = list(steps)
-    replaced = {step.tunnel for step in steps if step.verb is Verb.REPLACE and step.resource.kind == "link"}
-    renewed = {step.resource.kind for step in steps if step.tunnel == HOST and step.verb is not Verb.DELETE}
-    leaving, before, made, after = (defaultdict[int, list[Step]](list) for _ in range(4))
-    for step in steps:
-        resource = step.resource
-        if step.found is not None and _is_names_of_leaving(step, staying):
-            leaving[-len(KINDS)].append(step)
-        elif step.verb is Verb.DELETE and step.tunnel == HOST and resource.kind == "route":
-            after[_LAST].append(step)
-        elif step.verb is Verb.DELETE:
-            first = step.tunnel not in staying or (step.tunnel == HOST and resource.kind not in renewed)
-            (leaving if first else after)[-KINDS.index(resource.kind)].append(step)
-        elif step.verb is Verb.REPLACE and resource.kind == "owner" and step.tunnel in replaced and step.found:
-            before[0].append(Step(Verb.DELETE, step.found, step.found, step.tunnel))
-            made[resource.order].append(Step(Verb.CREATE, resource, None, step.tunnel))
-        else:
-            made[_AT_ONCE if at_once and at_once(resource) else resource.order].append(step)
-    for removals in (*leaving.values(), *after.values()):
-        removals.reverse()  # what was looked up last goes first
-    return tuple(step for phase in (leaving, before, made, after) for order in sorted(phase) for step in phase[order])
-
-
-def _is_names_of_leaving(step: Step, staying: set[TunnelName | None]) -> bool:
-    found = step.found
-    return isinstance(found, Resolver) and (step.verb is Verb.DELETE or found.owner not in staying)

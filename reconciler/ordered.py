@@ -1,0 +1,55 @@
+"""In which order the steps of a plan are done. Pure."""
+
+from __future__ import annotations
+
+from reconciler.kinds import KINDS
+from reconciler.kinds.resolver import Resolver
+from reconciler.lean import defaultdict
+from reconciler.model.names import HOST, TunnelName
+from reconciler.model.plan import Step
+from reconciler.model.resource import Resource, Verb
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_LAST = 1  # removals stand in the order of their kinds, from behind: from -len(KINDS) to 0
+_AT_ONCE = -1  # beside what blocks
+
+
+def ordered(
+    steps: Iterable[Step], staying: set[TunnelName | None], at_once: Callable[[Resource], bool] | None
+) -> tuple[Step, ...]:
+    """First what leaves goes, then creations and changes by rising order, then what is left over goes.
+
+    An owner whose link is replaced is stopped before and started after, in two steps. What the host no longer needs goes
+    first too, unless something of that kind comes in its stead: then make before break. Its routes are the last of all: a
+    pin stays until no route leads into the tunnel any more. Name servers of a tunnel that goes are the first to go: nobody
+    may ask them any more.
+    """
+    steps = list(steps)
+    replaced = {step.tunnel for step in steps if step.verb is Verb.REPLACE and step.resource.kind == "link"}
+    renewed = {step.resource.kind for step in steps if step.tunnel == HOST and step.verb is not Verb.DELETE}
+    leaving, before, made, after = (defaultdict[int, list[Step]](list) for _ in range(4))
+    for step in steps:
+        resource = step.resource
+        if step.found is not None and _is_names_of_leaving(step, staying):
+            leaving[-len(KINDS)].append(step)
+        elif step.verb is Verb.DELETE and step.tunnel == HOST and resource.kind == "route":
+            after[_LAST].append(step)
+        elif step.verb is Verb.DELETE:
+            first = step.tunnel not in staying or (step.tunnel == HOST and resource.kind not in renewed)
+            (leaving if first else after)[-KINDS.index(resource.kind)].append(step)
+        elif step.verb is Verb.REPLACE and resource.kind == "owner" and step.tunnel in replaced and step.found:
+            before[0].append(Step(Verb.DELETE, step.found, step.found, step.tunnel))
+            made[resource.order].append(Step(Verb.CREATE, resource, None, step.tunnel))
+        else:
+            made[_AT_ONCE if at_once and at_once(resource) else resource.order].append(step)
+    for removals in (*leaving.values(), *after.values()):
+        removals.reverse()  # what was looked up last goes first
+    return tuple(step for phase in (leaving, before, made, after) for order in sorted(phase) for step in phase[order])
+
+
+def _is_names_of_leaving(step: Step, staying: set[TunnelName | None]) -> bool:
+    found = step.found
+    return isinstance(found, Resolver) and (step.verb is Verb.DELETE or found.owner not in staying)
