@@ -94,6 +94,9 @@ def _repeated(tunnel: Declared, routed: Routed, prefixes: Sequence[Prefix]) -> N
 
 
 def _same_routes(size: int, several: list[tuple[Declared, Routed]]) -> None:
+    lists = [routed.prefixes for _, routed in several]
+    if len(set().union(*lists)) == sum(map(len, lists)):  # each prefix once, as in most files
+        return
     seen: dict[Prefix, tuple[Declared, Routed]] = {}
     shared: dict[tuple[int, int], list[Prefix]] = {}
     by_id = {id(entry): entry for entry in several}

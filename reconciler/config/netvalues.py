@@ -15,9 +15,7 @@ LONGEST = 64  # characters of the longest prefix, and some: longer texts are not
 
 
 def _string(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise expected(what, value)
-    if len(value) > LONGEST or not value.isprintable():
+    if not isinstance(value, str) or len(value) > LONGEST or not value.isprintable():
         raise expected(what, value)
     return value
 

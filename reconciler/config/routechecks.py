@@ -43,6 +43,8 @@ def _one_of(tunnel: Declared, path: Path, given: dict[str, bool]) -> None:
 
 def check_families(tunnel: Declared, path: Path, entry: RouteTable, prefixes: Iterable[Prefix]) -> None:
     """The next hop is of the family of all the prefixes, the source of the family of some."""
+    if entry.via is None and entry.src is None:
+        return
     them = Prefixes.of(prefixes)
     sizes = {size for size in (4, 16) if them.of_size(size)}
     if not sizes:

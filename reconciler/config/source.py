@@ -22,7 +22,7 @@ STDIN = "-"
 STDIN_NAME = "<stdin>"
 _AT = r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$"
 _DEEP = 200  # parts of a key; a DNS name has 127 at most
-_DEEP_KEY = re.compile(rf"""(?<![\w."'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{_DEEP}}}""")
+_DEEP_KEY = rf"""(?<![\w."'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{_DEEP}}}"""
 _TWICE = r"Cannot declare \((.*)\) twice"
 _QUOTED = r"'([^']*)'"
 _PLAINER = (  # tomli's words → ours
@@ -146,8 +146,11 @@ def _parsed(read: list[tuple[str, str, bytes]], findings: Findings) -> list[Docu
 
 
 def _has_deep_key(text: str) -> bool:
-    """Most files have no line with so many dots."""
-    return any(line.count(".") >= _DEEP for line in text.split("\n")) and _DEEP_KEY.search(text) is not None
+    """Most files have no line that is long enough, or none with so many dots."""
+    lines = text.split("\n")
+    if max(map(len, lines)) < 2 * _DEEP or all(line.count(".") < _DEEP for line in lines):
+        return False
+    return re.search(_DEEP_KEY, text) is not None
 
 
 def _line_in(message: str) -> int:

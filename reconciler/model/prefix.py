@@ -97,9 +97,9 @@ def parse_prefix(text: str) -> Prefix:
 
 def parse_network(text: str) -> Prefix:
     """As ``parse_prefix``, but host bits are an error that prints the prefix that was meant."""
-    prefix = parse_prefix(text)
-    tail = len(prefix.packed) * 8 - prefix.length
-    if tail and int.from_bytes(prefix.packed, "big") & ((1 << tail) - 1):
+    prefix = packed, length = parse_prefix(text)
+    tail = len(packed) * 8 - length
+    if tail and int.from_bytes(packed, "big") & ((1 << tail) - 1):
         raise ValueError(f"{text!r} has host bits set, did you mean {prefix.network}?")
     return prefix
 
