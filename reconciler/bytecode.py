@@ -13,7 +13,7 @@ import marshal
 import os
 import sys
 from _frozen_importlib import ModuleSpec, module_from_spec  # importlib, without what that imports
-from _frozen_importlib_external import MAGIC_NUMBER, PathFinder, SourceFileLoader
+from _frozen_importlib_external import MAGIC_NUMBER, ExtensionFileLoader, PathFinder, SourceFileLoader
 from _imp import is_frozen  # of these Python has its own copy
 
 from reconciler import __spec__ as _package
@@ -34,17 +34,17 @@ _PACKAGE = __name__.partition(".")[0]
 _OURS = sys.stdlib_module_names | {_PACKAGE}  # other packages may be those of another environment next time
 _PLACES = tuple(os.path.join(os.path.dirname(file), "") for file in (os.__file__, __file__))
 # Another Python's byte code is another language, and a copy of us is somebody else.
-_HEAD = b"tunctl 2 %b %b %b\n" % (MAGIC_NUMBER, os.fsencode(os.__file__), os.fsencode(__file__))
+_HEAD = b"tunctl 3 %b %b %b\n" % (MAGIC_NUMBER, os.fsencode(os.__file__), os.fsencode(__file__))
 
 
 class Module(NamedTuple):
-    """One source, compiled."""
+    """One source, compiled; or where a library stands."""
 
     name: str
     path: str
     is_package: bool
     stamp: Stamp  # of the source, when it was compiled
-    code: CodeType | bytes  # bytes: marshalled, as what waits is
+    code: CodeType | bytes | None  # bytes: marshalled, as what waits is; None: a library in C
 
 
 class Bytecode:
@@ -55,24 +55,29 @@ class Bytecode:
         place = _package.cached if _package and type(_package.loader) is SourceFileLoader else None
         self._file = place.replace("__init__", f"command-{command}") if place else None
         self._always, self._later = _read(self._file) if self._file else ([], {})
-        if not _execute(self._always, self._file or ""):
-            self._always = []
         self._learns = learn
         self._needed: list[tuple[Module, int]] = []  # by this run, beyond those; how many modules there were when it was ready
         self._new: list[Module] = []
-        self._before = len(sys.modules)
         sys.meta_path.insert(0, self)
+        if not _execute(self._always, self._file or ""):
+            self._always = []
+        self._before = len(sys.modules)
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
         """None: not one of those that are kept."""
         kept = self._later.get(name)
         if kept is not None and kept.stamp == _stamp(kept.path):
-            return _spec(kept, _Kept(kept, self._executed), self._file or "")
+            library = ExtensionFileLoader(name, kept.path) if kept.code is None else None
+            return _spec(kept, library or _Kept(kept, self._executed), self._file or "")
         if name.partition(".")[0] not in _OURS or name in sys.builtin_module_names or is_frozen(name):
             return None
         spec = PathFinder.find_spec(name, path)
-        if spec is not None and type(spec.loader) is SourceFileLoader and spec.loader.path.startswith(_PLACES):
+        if spec is None or not (spec.origin or "").startswith(_PLACES):
+            return spec
+        if type(spec.loader) is SourceFileLoader:
             spec.loader = _Source(name, spec.loader.path, self._imported)
+        elif type(spec.loader) is ExtensionFileLoader and (stamp := _stamp(spec.loader.path)) is not None:
+            self._new.append(Module(name, spec.loader.path, False, stamp, None))
         return spec
 
     def _imported(self, module: Module) -> None:
@@ -90,7 +95,7 @@ class Bytecode:
         if not self._file or sys.dont_write_bytecode or not os.access(os.path.dirname(self._file), os.W_OK):
             return
         if self._new:
-            self._later |= {new.name: new._replace(code=marshal.dumps(new.code)) for new in self._new}
+            self._later |= {new.name: new._replace(code=new.code and marshal.dumps(new.code)) for new in self._new}
         elif self._learns and len(needed := self._light()) * 2 > len(self._always):
             self._always += needed
             for module in needed:
@@ -164,7 +169,7 @@ def _execute(modules: list[Module], file: str) -> bool:
             parent, _, last = module.name.rpartition(".")
             if parent:
                 setattr(sys.modules[parent], last, its)
-            exec(module.code, its.__dict__)  # noqa: S102 - what importing it does
+            exec(module.code, its.__dict__)  # type: ignore[arg-type] # noqa: S102 - what importing it does
     except Exception:  # whatever it is, importing says it better
         for module, its in zip(new, made, strict=True):
             parent, _, last = module.name.rpartition(".")
@@ -182,10 +187,10 @@ def _turn(old: type[ModuleType], new: type[ModuleType]) -> None:
             module.__class__ = new
 
 
-def _spec(module: Module, loader: SourceFileLoader, file: str) -> ModuleSpec:
+def _spec(module: Module, loader: SourceFileLoader | ExtensionFileLoader, file: str) -> ModuleSpec:
     """As Python makes it before it executes a module."""
     spec = ModuleSpec(module.name, loader, origin=module.path, is_package=module.is_package)
-    spec.has_location, spec.cached = True, file
+    spec.has_location, spec.cached = True, file if module.code is not None else None
     spec._initializing = False  # type: ignore[attr-defined] # each import asks: not to be there costs more than all else of it
     if module.is_package:
         spec.submodule_search_locations = [os.path.dirname(module.path)]
