@@ -9,9 +9,9 @@ from reconciler.kinds.link import Link
 from reconciler.kinds.routes import Some
 from reconciler.kinds.rule import Rule
 from reconciler.layout import lan, overlaps, routes, rules, shared
+from reconciler.layout.ground import Ground
 from reconciler.layout.lay import Excluded, Lay, lay
 from reconciler.layout.overlaps import Overlaps
-from reconciler.layout.shared import Ground
 from reconciler.model.facts import Connected, Facts, Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, IfName, TunnelName

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from reconciler.kinds.nat import NatRule
 from reconciler.layout import accepts, begun, filter, forwarding, passage  # noqa: A004 - nft's own word
+from reconciler.layout.ground import Ground
 from reconciler.layout.lay import Lay
 from reconciler.layout.passage import Passage
-from reconciler.layout.shared import Ground
 from reconciler.model.facts import Facts, Forwarding, Unknown
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.resource import Resource

@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.kinds.rule import FULL_TABLES, UNMARKED
 from reconciler.layout import begun, lan, overlaps, shared
+from reconciler.layout.ground import Ground
 from reconciler.layout.lay import Lay
-from reconciler.layout.shared import Ground
 from reconciler.model.facts import Unknown, Uplink
 from reconciler.model.intent import Progress
 from reconciler.model.marks import Numbers

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from reconciler.layout import lan, overlaps, routes, rules, shared
+from reconciler.layout.ground import Ground
 from reconciler.layout.lay import Lay, lay
-from reconciler.layout.shared import Ground
 from reconciler.model.facts import Connected, Facts, Uplink
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.marks import Mark, Numbers
