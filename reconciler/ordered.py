@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _LAST = 1  # removals stand in the order of their kinds, from behind: from -len(KINDS) to 0
 _AT_ONCE = -1  # beside what blocks
+_STOPS = 0  # after that, before links (1), and those owners that make one
 
 
 def ordered(
@@ -22,7 +23,8 @@ def ordered(
 ) -> tuple[Step, ...]:
     """First what leaves goes, then creations and changes by rising order, then what is left over goes.
 
-    An owner whose link is replaced is stopped before and started after, in two steps. What the host no longer needs goes
+    Owners stop before anything but what blocks is made: the next one needs their device, and a link is not replaced under them.
+    One whose link is replaced is stopped before and started after, in two steps. What the host no longer needs goes
     first too, unless something of that kind comes in its stead: then make before break. Its routes are the last of all: a
     pin stays until no route leads into the tunnel any more. Name servers of a tunnel that goes are the first to go: nobody
     may ask them any more.
@@ -30,24 +32,26 @@ def ordered(
     steps = list(steps)
     replaced = {step.tunnel for step in steps if step.verb is Verb.REPLACE and step.resource.kind == "link"}
     renewed = {step.resource.kind for step in steps if step.tunnel == HOST and step.verb is not Verb.DELETE}
-    leaving, before, made, after = (defaultdict[int, list[Step]](list) for _ in range(4))
+    leaving, made, after = (defaultdict[int, list[Step]](list) for _ in range(3))
     for step in steps:
         resource = step.resource
         if step.found is not None and _is_names_of_leaving(step, staying):
             leaving[-len(KINDS)].append(step)
         elif step.verb is Verb.DELETE and step.tunnel == HOST and resource.kind == "route":
             after[_LAST].append(step)
+        elif step.verb is Verb.DELETE and resource.kind == "owner" and step.tunnel in staying:
+            made[_STOPS].append(step)
         elif step.verb is Verb.DELETE:
             first = step.tunnel not in staying or (step.tunnel == HOST and resource.kind not in renewed)
             (leaving if first else after)[-KINDS.index(resource.kind)].append(step)
         elif step.verb is Verb.REPLACE and resource.kind == "owner" and step.tunnel in replaced and step.found:
-            before[0].append(Step(Verb.DELETE, step.found, step.found, step.tunnel))
+            made[_STOPS].append(Step(Verb.DELETE, step.found, step.found, step.tunnel))
             made[resource.order].append(Step(Verb.CREATE, resource, None, step.tunnel))
         else:
             made[_AT_ONCE if at_once and at_once(resource) else resource.order].append(step)
     for removals in (*leaving.values(), *after.values()):
         removals.reverse()  # what was looked up last goes first
-    return tuple(step for phase in (leaving, before, made, after) for order in sorted(phase) for step in phase[order])
+    return tuple(step for phase in (leaving, made, after) for order in sorted(phase) for step in phase[order])
 
 
 def _is_names_of_leaving(step: Step, staying: set[TunnelName | None]) -> bool:

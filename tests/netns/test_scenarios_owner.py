@@ -141,6 +141,24 @@ def test_one_that_never_becomes_ready(host: Host) -> None:
     assert (host.pids(), host.snapshot()) == ([], before)
 
 
+def test_a_double_that_has_the_device_ends_before_the_next_program_begins(host: Host) -> None:
+    """The next one could not open it."""
+    host.write("d.toml", desired(exec_()))
+    host.tunctl("apply", "d.toml")
+    first = owner_pid(host)
+    pairs = Path(f"/proc/{first}/environ").read_text().split("\0")
+    mark = next(pair.partition("=")[2] for pair in pairs if pair.startswith("TUNCTL_TUNNEL="))
+    host.ip("link del tun-demo")  # it runs on without one
+    double = host.start(["setsid", *HOLDER[:2], "tun-demo"], env={"TUNCTL_TUNNEL": mark})
+    wait_until(lambda: host.ip("link show dev tun-demo", check=False), what="the double has opened it")
+    host.write("d.toml", desired(exec_("demo", "talk")))
+    steps = [line[:7] for line in host.tunctl("apply", "d.toml").stdout.splitlines() if "owner" in line]
+    assert steps == ["- owner", "! owner"]
+    assert double.wait(10) == -signal.SIGTERM
+    assert owner_pid(host) not in (first, double.pid)
+    assert not alive(first)
+
+
 def launcher(host: Host, *, own_session: bool) -> str:
     """A program that starts another one and ends."""
     words = [*HOLDER[:2], "SELF"]

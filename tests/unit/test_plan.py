@@ -69,6 +69,7 @@ WG = (link(), owner(), Device(A, IfName("tun-a"), "KEY=", None, None), Peer(A, I
 WG_THERE = (there(link()), owner(fingerprint=None, pid=7, start_ticks=1), *WG[2:])
 BY_PROGRAM = (link(by_program=True), owner(by_program=True))
 BY_PROGRAM_THERE = (there(link()), owner(by_program=True, pid=7, start_ticks=1))
+BLOCKS = route(dev=None, type="unreachable", metric=0xFF000001, table=20001)
 
 
 def starting(of: Owner) -> Owner:
@@ -112,6 +113,18 @@ CASES: dict[str, tuple[tuple[Resource, ...], tuple[Resource, ...], list[str]]] =
     "teardown of an owner": ((), WG_THERE, ["- owner", "- link"]),
     "a second owner of the same tunnel ends": (
         (link(), owner()), (there(link()), owner(pid=7), owner(pid=9)), ["- owner"],
+    ),
+    "doubles end before a new one is started": (
+        (link(), owner(argv=("/bin/new",))), (there(link()), owner(pid=7), owner(pid=9)), ["- owner", "! owner"],
+    ),
+    "doubles end before its link is replaced": (
+        (link(uid=5), owner()), (there(link()), owner(pid=7), owner(pid=9)), ["- owner", "- owner", "! link", "+ owner"],
+    ),
+    "an owner that is not wanted any more ends before its link is replaced": (
+        (link(uid=5),), (there(link()), owner(pid=7)), ["- owner", "! link"],
+    ),
+    "what blocks is there before an owner is stopped": (
+        (link(uid=5), owner(), BLOCKS), (there(link()), owner(pid=7)), ["+ route", "- owner", "! link", "+ owner"],
     ),
     "one peer changes alone": (
         WG, (*WG_THERE[:3], WG[3]._replace(keepalive_s=9)), ["~ peer"],  # type: ignore[union-attr]
