@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import struct
 from _operator import itemgetter
-from struct import Struct, calcsize
+from itertools import pairwise
+from struct import Struct
 
 from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
 HEADER = Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 HEADER_BYTES = 16
@@ -24,6 +25,7 @@ _ATTRIBUTE_U8 = Struct("=HHBxxx")
 
 NESTED = 0x8000  # NLA_F_NESTED
 TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK: without the flags for nested and for network byte order
+_SIZES = {"B": 1, "I": 4, "Q": 8}
 _MOST_KNOWN = 256  # lengths of messages of one type
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
@@ -85,6 +87,13 @@ class Field(NamedTuple):
     at: int | None = None  # where in it the number stands; one that is shorter is as if it were not there
 
 
+class _Node(NamedTuple):
+    """Attributes of one type."""
+
+    inner: dict[int, _Node]  # those inside of them, by type
+    numbers: list[int]  # of the fields that are about them
+
+
 class _Layout(NamedTuple):
     """Where everything stands in a message."""
 
@@ -105,7 +114,12 @@ class Attributes:
     def __init__(self, head: str, *fields: Field) -> None:
         self._head = Struct(head)
         self._fields = fields
-        self._nests = frozenset(field.path[:depth] for field in fields for depth in range(1, len(field.path)))
+        self._tree: dict[int, _Node] = {}
+        for number, field in enumerate(fields):
+            level = self._tree
+            for kind in field.path[:-1]:
+                level = level.setdefault(kind, _Node({}, [])).inner
+            level.setdefault(field.path[-1], _Node({}, [])).numbers.append(number)
         self._known: dict[int, _Layout] = {}  # by the length of the message
 
     def of(self, body: bytes) -> tuple[Any, ...]:
@@ -117,70 +131,61 @@ class Attributes:
         return known.asked(known.values.unpack(body) + known.absent)
 
     def _learn(self, body: bytes) -> _Layout:
-        places, headers = self._places(body)
-        found = {number: place for number, field in enumerate(self._fields) if (place := _place(field, places.get(field.path)))}
-        order = sorted(found, key=lambda number: found[number][0])
-        order += [number for number in range(len(self._fields)) if number not in found]  # what is absent comes last
-        count = len(self._head.unpack_from(body))
-        at = dict(zip(order, range(count, count + len(order)), strict=True))
-        heads = _struct("=", 0, len(body), [(begin, "I", 4) for begin in headers])
-        layout = _Layout(
-            heads,
-            heads.unpack(body),
-            _struct(self._head.format, self._head.size, len(body), [found[number] for number in order[: len(found)]]),
-            tuple(self._fields[number].absent for number in order[len(found) :]),
-            itemgetter(*range(count), *(at[number] for number in range(len(order)))),
-        )
+        headers, ends = self._walk(body)
+        places = {number: place for number, (begin, end) in ends.items() if (place := _place(self._fields[number], begin, end))}
+        order = sorted(places, key=places.__getitem__)
+        form, at = [self._head.format], self._head.size
+        for begin, size, code in map(places.__getitem__, order):
+            form.append(f"{begin - at}x{code}")
+            at = begin + size
+        values = Struct(f"{''.join(form)}{len(body) - at}x")
+        order += [number for number in range(len(self._fields)) if number not in places]  # what is absent comes last
+        absent = tuple([self._fields[number].absent for number in order[len(places) :]])
+        head = range(len(self._head.unpack_from(body)))
+        positions = dict(zip(order, range(len(head), len(head) + len(order)), strict=True))
+        asked = itemgetter(*head, *map(positions.__getitem__, range(len(order))))
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[len(body)] = layout
+        layout = self._known[len(body)] = _Layout(headers, headers.unpack(body), values, absent, asked)
         return layout
 
-    def _places(self, body: bytes) -> tuple[dict[tuple[int, ...], tuple[int, int]], list[int]]:
-        """From where to where each attribute goes, and where the headers are."""
-        start = self._head.size
-        if len(body) < start:
-            raise ValueError(f"netlink: a body of {len(body)} bytes where at least {start} are due")
-        places: dict[tuple[int, ...], tuple[int, int]] = {}
-        headers: list[int] = []
-        nests: list[tuple[tuple[int, ...], int, int]] = [((), start, len(body))]
-        for path, begin, end in nests:
-            at = begin
-            inner: dict[tuple[int, ...], tuple[int, int]] = {}
+    def _walk(self, body: bytes) -> tuple[Struct, dict[int, tuple[int, int]]]:
+        """All headers; and from where to where the attributes of the fields go, by their numbers."""
+        if len(body) < self._head.size:
+            raise ValueError(f"netlink: a body of {len(body)} bytes where at least {self._head.size} are due")
+        headers = [-4]
+        places: dict[int, tuple[int, int]] = {}
+        levels = [(self._tree, self._head.size, len(body))]
+        unpack = ATTRIBUTE.unpack_from
+        for level, start, end in levels:
+            at, there = start, dict[int, tuple[int, int]]()
             while at < end:
-                if end - at < 4:
-                    raise ValueError("netlink: an attribute header is cut off")
-                size, kind = ATTRIBUTE.unpack_from(body, at)
+                size, kind = unpack(body, at) if end - at >= 4 else (0, 0)
                 if not 4 <= size <= end - at:
-                    raise ValueError(f"netlink: attribute {kind & TYPE_MASK} claims {size} bytes where {end - at} are left")
+                    raise ValueError(f"netlink: an attribute claims {size} bytes where {end - at} are left")
                 headers.append(at)
-                inner[(*path, kind & TYPE_MASK)] = (at + 4, at + size)
+                if kind & TYPE_MASK in level:
+                    there[kind & TYPE_MASK] = at + 4, at + size
                 at += (size + 3) & ~3
-            places |= inner
-            nests += [(nest, *inner[nest]) for nest in self._nests.intersection(inner)]
-        return places, sorted(headers)
+            for kind, ends in there.items():
+                if level[kind].inner:
+                    levels.append((level[kind].inner, *ends))
+                places |= dict.fromkeys(level[kind].numbers, ends)
+        headers.sort()
+        gaps = [f"{at - last - 4}xI" for last, at in pairwise(headers)]
+        return Struct(f"={''.join(gaps)}{len(body) - headers[-1] - 4}x"), places
 
 
-def _place(field: Field, there: tuple[int, int] | None) -> tuple[int, str, int] | None:
-    """Where its value begins, its form, and its size; None: it is not there."""
-    if there is None:
-        return None
-    begin, end = there
+def _place(field: Field, begin: int, end: int) -> tuple[int, int, str] | None:
+    """Where its value begins, its size and its form; None: it is not there."""
     if field.form == "s":
-        return begin, f"{end - begin}s", end - begin
-    size = calcsize(f"={field.form}")
+        return begin, end - begin, f"{end - begin}s"
+    size = _SIZES[field.form]
     if field.at is not None:
-        return (begin + field.at, field.form, size) if begin + field.at + size <= end else None
+        return (begin + field.at, size, field.form) if begin + field.at + size <= end else None
     if end - begin != size:
         raise ValueError(f"netlink: {end - begin} bytes where a number of {size} is due")
-    return begin, field.form, size
-
-
-def _struct(form: str, start: int, end: int, places: Sequence[tuple[int, str, int]]) -> Struct:
-    """Of a message of so many bytes: what it begins with, and what stands in these places."""
-    ends = [start, *(begin + size for begin, _, size in places)]
-    parts = [f"{begin - last}x{code}" for (begin, code, _), last in zip(places, ends, strict=False)]
-    return Struct(f"{form}{''.join(parts)}{end - ends[-1]}x")
+    return begin, size, field.form
 
 
 def as_u32(value: bytes | None, default: int = 0) -> int:

@@ -7,6 +7,7 @@ import os
 from reconciler.host.machine import Machine
 from reconciler.host.nl_address import NOPREFIXROUTE, PROTO_KERNEL, SCOPE_LINK, AddressRow
 from reconciler.kinds.address import Address
+from reconciler.lean import defaultdict
 from reconciler.model.marks import PROTOCOL
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
@@ -30,11 +31,15 @@ def look(machine: Machine, devices: Devices, question: Question) -> tuple[dict[I
     Where the kernel keeps no protocol of an address, ours are those that the tunnel of the link has in its intent.
     """
     rows = [row for row in machine.rtnl.addresses() if row.ifindex in devices]  # else of a link that came after its look
-    by_dev: dict[IfName, list[Prefix]] = {}
-    for row in rows:
-        by_dev.setdefault(devices[row.ifindex][0], []).append(Prefix(row.packed, row.length))
     declared = None if keeps_protocols(rows) else {intent.name: intent.tunnel.addresses for intent in question.intents}
-    found = [address for row in rows if (address := _address(row, devices, declared))]
+    by_dev: defaultdict[IfName, list[Prefix]] = defaultdict(list)
+    found: list[Address] = []
+    for row in rows:
+        dev, tunnel = devices[row.ifindex]
+        by_dev[dev].append(Prefix(row.packed, row.length))
+        if tunnel and not _is_the_kernels(row):
+            owner = tunnel if _is_ours(row, tunnel, declared) else None
+            found.append(Address(owner, dev, row.packed, row.length, bool(row.flags & NOPREFIXROUTE)))
     return {dev: tuple(prefixes) for dev, prefixes in by_dev.items()}, found
 
 
@@ -47,15 +52,8 @@ def keeps_protocols(rows: Sequence[AddressRow], release: str = "") -> bool:
     return not (major.isdecimal() and minor) or (int(major), int(minor)) >= _FIRST_WITH_PROTOCOL
 
 
-def _address(row: AddressRow, devices: Devices, declared: Declared | None) -> Address | None:
-    dev, tunnel = devices[row.ifindex]
-    if not tunnel or _is_the_kernels(row):
-        return None
-    if declared is None:
-        ours = row.protocol == PROTOCOL
-    else:
-        ours = (row.packed, row.length) in declared.get(tunnel, ())
-    return Address(tunnel if ours else None, dev, row.packed, row.length, bool(row.flags & NOPREFIXROUTE))
+def _is_ours(row: AddressRow, tunnel: TunnelName, declared: Declared | None) -> bool:
+    return row.protocol == PROTOCOL if declared is None else (row.packed, row.length) in declared.get(tunnel, ())
 
 
 def _is_the_kernels(row: AddressRow) -> bool:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 def look(machine: Machine, question: Question) -> tuple[dict[IfName, LinkState], list[Link]]:
     """Every link, by name and as a resource. NotObserved."""
     states = {state.name: state for state in machine.rtnl.links()}
-    by_name = by_interface(question)
-    return states, [as_found(state, _tunnel(state, question, by_name)) for state in states.values()]
+    return states, [as_found(state, _tunnel(state, question)) for state in states.values()]
 
 
 def by_interface(question: Question) -> dict[IfName, TunnelName]:
@@ -45,10 +44,10 @@ def as_found(state: LinkState, tunnel: TunnelName | None) -> Link:
     )  # fmt: skip
 
 
-def _tunnel(state: LinkState, question: Question, by_name: Mapping[IfName, TunnelName]) -> TunnelName | None:
+def _tunnel(state: LinkState, question: Question) -> TunnelName | None:
     mark = state.mark
     if mark is not None:
         return mark.tunnel if question.is_ours(mark) else None
     half_made = state.type == "wireguard" and state.group == question.numbers.link_group and not state.alias
     # The kernel takes a group when it makes a link, an alias only later: we were cut off between the two.
-    return by_name.get(state.name) if half_made else None
+    return by_interface(question).get(state.name) if half_made else None

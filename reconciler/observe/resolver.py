@@ -76,14 +76,10 @@ def _may_be_resolved(intent: Intent) -> bool:
 
 def _is_asked(machine: Machine, intent: Intent) -> bool:
     """Settings of a link carry no mark: what a tunnel without `dns` has there is somebody else's, unless we remember it."""
-    if intent.tunnel.dns is not None:
-        return _may_be_resolved(intent) or _remembered(machine, intent)
-    return _remembered(machine, intent)
-
-
-def _remembered(machine: Machine, intent: Intent) -> bool:
+    if intent.tunnel.dns is not None and _may_be_resolved(intent):
+        return True
     handle = machine.handles.get(intent.name)
-    return handle is not None and handle.id == intent.mark.id and handle.resolved
+    return handle is not None and handle.resolved and handle.id == intent.mark.id
 
 
 def _file(question: Question, path: str, content: bytes | None, entry: Entry | None) -> Iterator[Resolver]:

@@ -386,12 +386,11 @@ def test_wireguard_without_an_alias_yet_is_ours_by_group_and_name() -> None:
     """The kernel of this machine has no WireGuard links: the rule alone."""
     state = LinkState(IfName("tun-office"), 5, "wireguard", 1420, True, True, 20000, "", None, (0, 0, 0, 0))  # type: ignore[arg-type]
     rule = observe._tunnel
-    names = observe.by_interface(QUESTION)
-    assert rule(state, QUESTION, names) == NAME
-    assert rule(state._replace(group=0), QUESTION, names) is None
-    assert rule(state._replace(alias="mine"), QUESTION, names) is None
-    assert rule(state._replace(type="tun"), QUESTION, names) is None
-    assert rule(state._replace(name=IfName("other")), QUESTION, names) is None
+    assert rule(state, QUESTION) == NAME
+    assert rule(state._replace(group=0), QUESTION) is None
+    assert rule(state._replace(alias="mine"), QUESTION) is None
+    assert rule(state._replace(type="tun"), QUESTION) is None
+    assert rule(state._replace(name=IfName("other")), QUESTION) is None
 
 
 def test_devices_say_whose_a_link_is(machine: Machine, host: Host) -> None:
