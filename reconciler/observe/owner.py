@@ -183,8 +183,10 @@ def _holds(tree: Tree, dev: IfName) -> IfName | None:
 
 def _strangers(question: Question, scans: Mapping[TunnelName, Marked]) -> list[Owner]:
     """Owners of no intent: ours to be swept, other stores' to be shown (only those of this network namespace)."""
-    names = {intent.name for intent in question.intents}
     marks = {one.mark for scan in scans.values() for one in scan.processes if one.mark}
+    if not marks:
+        return []
+    names = {intent.name for intent in question.intents}
     here = process.network_namespace()
     return [
         _stranger(mark, tree, mark.tunnel if question.is_ours(mark) else None)

@@ -8,7 +8,7 @@ from reconciler.host.machine import Machine
 from reconciler.host.nl_route import RouteRow, Run
 from reconciler.kinds.route import Ground, Route
 from reconciler.kinds.routes import FEW, Places, Some, bundled, deviceless, prefixes_of
-from reconciler.lean import defaultdict
+from reconciler.lean import cached_property, defaultdict
 from reconciler.model.intent import Intent
 from reconciler.model.marks import PROTOCOL, Numbers
 from reconciler.model.names import HOST, IfName, TunnelName
@@ -20,7 +20,7 @@ from reconciler.observe.question import Question
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from reconciler.observe.link import Devices
 
@@ -87,11 +87,15 @@ class _Whose:
 
     def __init__(self, devices: Devices, question: Question) -> None:
         self._devices = devices
-        self._by_name = by_interface(question)
+        self._question = question
         self._by_table = tables(question.intents, question.numbers)
         self._overlaps = question.numbers.overlaps
         # Nothing on a route that leads nowhere says whose it is, but one intent wants it. The first one, if two do.
         self._claims = [(i.name, *claim) for i in question.intents for claim in deviceless(i, question.numbers)]
+
+    @cached_property
+    def _by_name(self) -> Mapping[IfName, TunnelName]:
+        return by_interface(self._question)
 
     def routes(self, shape: Shape, prefixes: Prefixes) -> Iterator[Some]:
         table, metric, type_, ifindex, via, src, _ = shape

@@ -13,6 +13,9 @@ from reconciler.observe.question import Question
 
 def look(machine: Machine, question: Question) -> list[Rule]:
     """All rules of ours. NotObserved."""
+    rows = [row for family in (AF_INET, AF_INET6) for row in machine.rtnl.rules(family) if _is_ours(row)]
+    if not rows:
+        return []
     numbers = question.numbers
     by_table = {numbers.table(intent.slot): intent.name for intent in question.intents}
     by_priority: dict[int, TunnelName] = {}
@@ -20,9 +23,7 @@ def look(machine: Machine, question: Question) -> list[Rule]:
         by_priority.setdefault(numbers.priority_base + USER_RULES[(intent.slot - 1) % len(USER_RULES)], intent.name)
     return [
         Rule(by_table.get(row.table) or by_priority.get(row.priority, HOST) if _is_users(row, numbers) else HOST, *row[:11])
-        for family in (AF_INET, AF_INET6)
-        for row in machine.rtnl.rules(family)
-        if _is_ours(row)
+        for row in rows
     ]
 
 
