@@ -8,9 +8,9 @@ place) is taken out as single routes, and judged as these always are. All of it 
 from __future__ import annotations
 
 from reconciler.kinds.route import Ground, Route
-from reconciler.kinds.routes import FEW, Routes, Some, bundled, like, prefixes_of
+from reconciler.kinds.routes import Routes, Some, bundled, like, prefixes_of
 from reconciler.model.prefixes import NONE, Prefixes
-from reconciler.model.resource import Resource
+from reconciler.model.resource import FEW, Resource
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:

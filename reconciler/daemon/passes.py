@@ -24,7 +24,6 @@ from reconciler.host.handles import Handles
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import KernelError
 from reconciler.host.resolve import Names
-from reconciler.kinds.routes import FEW
 from reconciler.lean import suppress
 from reconciler.loop import commands
 from reconciler.loop.commands import Session
@@ -120,7 +119,7 @@ def _prepare(session: Session, say: Say, order: object) -> None:
 def _pass(session: Session, request: Request, say: Say, tell: Tell) -> Report:
     def done(outcome: Outcome) -> None:
         if not outcome.error and not outcome.skipped:
-            for step in outcome.step.each() if outcome.step.number <= FEW else (outcome.step,):
+            for step in outcome.step.told_apart():
                 say("info", str(step), step.tunnel or None)
 
     try:

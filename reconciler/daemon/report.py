@@ -13,6 +13,7 @@ from reconciler.model.facts import Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.meter import Work
 from reconciler.model.names import IfName, TunnelName
+from reconciler.model.plan import Outcome
 from reconciler.model.policy import INTERVAL_S, policy_of
 from reconciler.model.resource import Verb
 from reconciler.model.tunnel import Restart
@@ -62,11 +63,7 @@ def report(passed: Pass) -> Report:
     states = {i.name: passed.moves[i.name][0] if i.name in passed.moves else i.progress for i in up}
     owners = [(name, own.pid, own.start_ticks) for name in seen.found_by_tunnel if (own := seen.owner_of(name)) is not None]
     return Report(
-        tuple(
-            Repaired(o.step.tunnel, o.step.identity, o.step.verb, str(o.step.resource))
-            for o in passed.outcomes
-            if not o.error and not o.skipped
-        ),
+        tuple(repaired(passed.outcomes)),
         measured(passed.outcomes),
         tuple((name, error.message) for name, error in passed.errors),
         passed.warnings,
@@ -83,6 +80,12 @@ def report(passed: Pass) -> Report:
         any(intent.tunnel.health for intent in up),
         goes_on=not any(o.step.resource.kind == "owner" for o in passed.outcomes),  # else its children would be zombies
     )
+
+
+def repaired(outcomes: Iterable[Outcome]) -> Iterator[Repaired]:
+    """What was done. A few routes are told apart: somebody may undo one of them now, and all of them the next time."""
+    for step in (part for o in outcomes if not o.error and not o.skipped for part in o.step.told_apart()):
+        yield Repaired(step.tunnel, step.identity, step.verb, str(step.resource))
 
 
 def _known(seen: Survey, names: list[IfName]) -> Known:

@@ -19,7 +19,6 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-FEW = 32  # of those that have lost each other: so many are repaired one by one, each with a line and a history of its own
 _NOWHERE = {4: bytes(4), 16: bytes(16)}
 _new = tuple.__new__  # a third of what the constructor costs
 

@@ -9,7 +9,7 @@ from reconciler.model.plan import Outcome, Plan, Step
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from reconciler.loop.reconcile import Request
     from reconciler.loop.survey import Survey
@@ -56,7 +56,10 @@ def started(plan: Plan) -> list[Step]:
 def allowed(plan: Plan, request: Request, outcomes: Iterable[Outcome] = ()) -> Plan:
     """Without what is withheld. What somebody undoes while the daemon is at it is left to the next pass, which knows how often
     that happened."""
-    done = {(o.step.verb, o.step.identity) for o in outcomes if not o.error and not o.skipped} if request.patient else set()
+    done: set[Hashable] = set()
+    if request.patient:
+        did = (part for o in outcomes if not o.error and not o.skipped for part in o.step.told_apart())
+        done = {(step.verb, step.identity) for step in did}
     if not request.withheld and not done:
         return plan
 

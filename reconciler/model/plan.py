@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
-from reconciler.model.resource import Resource, Verb, is_many, number
+from reconciler.model.resource import FEW, Resource, Verb, is_many, number
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class Step(NamedTuple):
             return
         for one in self.resource.each():
             yield self._replace(resource=one, found=one if self.found else None)
+
+    def told_apart(self) -> Iterator[Step]:
+        """What counts for itself when it is done again and again: each of a few, whatever else is gone this time; of many
+        they are one."""
+        return self.each() if self.number <= FEW else iter((self,))
 
     def __str__(self) -> str:
         return f"{self.verb.value} {self.resource}"

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
     from typing import TypeGuard
 
+FEW = 32  # so many are repaired one by one, however they are told: each with a line, a name and a history of its own
+
 
 class Verb(Enum):
     """What a step does; the value is what stands in front of it in a plan."""

@@ -7,7 +7,7 @@ from reconciler.host import nl_route
 from reconciler.host.machine import Machine
 from reconciler.host.nl_route import RouteRow, Run
 from reconciler.kinds.route import Ground, Route
-from reconciler.kinds.routes import FEW, Places, Some, bundled, deviceless, prefixes_of
+from reconciler.kinds.routes import Places, Some, bundled, deviceless, prefixes_of
 from reconciler.lean import cached_property, defaultdict
 from reconciler.model.intent import Intent
 from reconciler.model.marks import PROTOCOL, Numbers
@@ -15,6 +15,7 @@ from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.records import split
+from reconciler.model.resource import FEW
 from reconciler.observe.link import by_interface
 from reconciler.observe.question import Question
 from reconciler.typed import TYPE_CHECKING

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.kinds.route import Route
-from reconciler.kinds.routes import FEW, Places, Routes, bundled, like, missing
+from reconciler.kinds.routes import Places, Routes, bundled, like, missing
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.plan import Plan
 from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import Prefixes
-from reconciler.model.resource import Resource, each, number
+from reconciler.model.resource import FEW, Resource, each, number
 from reconciler.plan import plan
 from reconciler.report.changes import plan_json, plan_text
 from tests.unit.test_plan import link, there
