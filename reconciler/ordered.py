@@ -11,7 +11,7 @@ from reconciler.model.resource import Resource, Verb
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
 _LAST = 1  # removals stand in the order of their kinds, from behind: from -len(KINDS) to 0
 _AT_ONCE = -1  # beside what blocks
@@ -19,7 +19,10 @@ _STOPS = 0  # after that, before links (1), and those owners that make one
 
 
 def ordered(
-    steps: Iterable[Step], staying: set[TunnelName | None], at_once: Callable[[Resource], bool] | None
+    steps: Iterable[Step],
+    staying: Container[TunnelName | None],
+    at_once: Callable[[Resource], bool] | None,
+    room: Container[Resource] = (),
 ) -> tuple[Step, ...]:
     """First what leaves goes, then creations and changes by rising order, then what is left over goes.
 
@@ -27,7 +30,7 @@ def ordered(
     One whose link is replaced is stopped before and started after, in two steps. What the host no longer needs goes
     first too, unless something of that kind comes in its stead: then make before break. Its routes are the last of all: a
     pin stays until no route leads into the tunnel any more. Name servers of a tunnel that goes are the first to go: nobody
-    may ask them any more.
+    may ask them any more. `room`: addresses that go, with the kernel's route to their network, before ours takes its place.
     """
     steps = list(steps)
     replaced = {step.tunnel for step in steps if step.verb is Verb.REPLACE and step.resource.kind == "link"}
@@ -41,6 +44,8 @@ def ordered(
             after[_LAST].append(step)
         elif step.verb is Verb.DELETE and resource.kind == "owner" and step.tunnel in staying:
             made[_STOPS].append(step)
+        elif step.verb is Verb.DELETE and resource in room and step.tunnel in staying:
+            made[resource.order].append(step)  # behind those that come
         elif step.verb is Verb.DELETE:
             first = step.tunnel not in staying or (step.tunnel == HOST and resource.kind not in renewed)
             (leaving if first else after)[-KINDS.index(resource.kind)].append(step)
@@ -54,6 +59,6 @@ def ordered(
     return tuple(step for phase in (leaving, made, after) for order in sorted(phase) for step in phase[order])
 
 
-def _is_names_of_leaving(step: Step, staying: set[TunnelName | None]) -> bool:
+def _is_names_of_leaving(step: Step, staying: Container[TunnelName | None]) -> bool:
     found = step.found
     return isinstance(found, Resolver) and (step.verb is Verb.DELETE or found.owner not in staying)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from reconciler.kinds import KINDS
+from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.resolver import Resolver
@@ -63,7 +64,7 @@ def plan(
     from reconciler.ordered import ordered  # most passes find nothing to do
 
     at_once = guards if any(name not in comparison.up for name in armed) else None
-    return Plan(ordered(steps, comparison.staying, at_once), tuple(comparison.conflicts))
+    return Plan(ordered(steps, comparison.staying, at_once, comparison.first), tuple(comparison.conflicts))
 
 
 def _is_made(step: Step) -> bool:
@@ -93,6 +94,7 @@ class _Comparison:
         self.anew = _made_anew(wanted, found, self.differences, blind)
         self.steps: list[Step] = []
         self.conflicts: list[Conflict] = []
+        self.first: set[Resource] = set()  # what goes before something is made in its place
 
     def are_same(self, kind: str, wanted: list[Resource], found: list[Resource]) -> bool:
         """Nearly always: there is nothing to be done about this kind."""
@@ -165,7 +167,7 @@ class _Comparison:
             self.steps.append(Step(Verb.CREATE, w, None, name, (), self._needs(w)))
             return
         ours = [f for f in candidates if f.tunnel is not None or f.yields]
-        in_the_way = next((f for f in (*candidates, occupant) if f is not None and f not in ours and self._stays(f)), None)
+        in_the_way = next((f for f in (*candidates, occupant) if f is not None and f not in ours and self._stays(f, w)), None)
         if in_the_way is not None:
             self._refuse(w, in_the_way, _refusal(in_the_way))
             return
@@ -196,9 +198,25 @@ class _Comparison:
     def _refuse(self, w: Resource, in_the_way: Resource, message: str) -> None:
         self.conflicts.append(Conflict(w.tunnel or HOST, w, in_the_way, message))
 
-    def _stays(self, f: Resource) -> bool:
+    def _stays(self, f: Resource, w: Resource) -> bool:
         """Ours that is about to be removed is not in the way: removals of what leaves come first."""
-        return f.tunnel is None or f.tunnel in self.staying
+        return f.tunnel in self.staying if f.tunnel is not None else not self._gives_way(f, w)
+
+    def _gives_way(self, f: Resource, w: Resource) -> bool:
+        """The kernel's own route to a network goes with our addresses that bring it, and these go before anything takes its
+        place: those of a tunnel that leaves, and those that this one wants no more, or without that route."""
+        if f.kind != "route":
+            return False
+        from reconciler.kinds.connected import bringing  # seldom is anything in the way
+
+        those = bringing(self.found["address"], f)
+        kept = {a.key for a in self.wanted["address"] if isinstance(a, Address) and not a.is_bare}
+        for a in those:
+            leaves = a.tunnel is not None and a.tunnel not in self.staying
+            if not leaves and (a.tunnel != w.tunnel or w.dev not in (None, f.dev) or a.key in kept):
+                return False
+        self.first.update(those)
+        return bool(those)
 
     def _removal(self, f: Resource) -> Iterator[Step]:
         """Ours and no longer wanted. What hangs on something that is removed or made anew goes with it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -213,3 +214,28 @@ def test_a_prefix_of_the_tunnel_is_the_network_of_its_address(host: Host) -> Non
     assert connected() == ["10.83.9.0/24", "fd00:83::/64"], "routes of IPv6 stand beside each other"
     host.tunctl("down", "--all")
     assert settled(host) == before
+
+
+_NEAR = "10.83.0.2/24"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((_NEAR,), (_NEAR,)), ((_NEAR, "10.83.0.3/24"), (_NEAR,)), ((_NEAR,), ("10.83.0.2/32",)), ((_NEAR,), ("10.84.0.2/24",))],
+    ids=["same addresses", "one of two", "as a host", "another one"],
+)
+def test_what_is_planned_is_what_is_done(host: Host, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+    """A tunnel gets its own connected network as a prefix: the kernel's route to it is in nobody's way."""
+
+    def file(addresses: tuple[str, ...], to: str) -> Path:
+        head = f'version = 1\nsource = "t"\n[tunnels.t]\ndriver = "tun"\naddresses = {json.dumps(addresses)}\n'
+        return host.write("d.toml", f'{head}[[tunnels.t.routes]]\nto = ["10.85.0.0/16", "{to}"]\n')
+
+    host.tunctl("apply", file(before, "10.86.0.0/16"))
+    assert "10.83.0.0/24 proto kernel" in host.ip("route show dev t")
+    planned = host.tunctl("plan", file(after, "10.83.0.0/24"), expect=2)
+    done = host.tunctl("apply", host.dir / "d.toml")
+    assert "exists" not in planned.stdout + planned.stderr
+    assert done.stdout.startswith(planned.stdout)
+    assert "10.83.0.0/24 proto 115" in host.ip("route show dev t")
+    assert host.tunctl("plan").stdout == "no changes\n"

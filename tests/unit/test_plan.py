@@ -70,6 +70,9 @@ WG_THERE = (there(link()), owner(fingerprint=None, pid=7, start_ticks=1), *WG[2:
 BY_PROGRAM = (link(by_program=True), owner(by_program=True))
 BY_PROGRAM_THERE = (there(link()), owner(by_program=True, pid=7, start_ticks=1))
 BLOCKS = route(dev=None, type="unreachable", metric=0xFF000001, table=20001)
+WIDE, BARE = address("10.9.0.2/24"), address("10.9.0.2/24")._replace(is_bare=True)
+CONNECTED = route("10.9.0.0/24", None, src=WIDE.packed)  # the kernel's own
+NETWORK = route("10.9.0.0/24")
 
 
 def starting(of: Owner) -> Owner:
@@ -143,6 +146,24 @@ CASES: dict[str, tuple[tuple[Resource, ...], tuple[Resource, ...], list[str]]] =
     "what leaves goes first, and frees its place": (
         (link("b", "tun-a"),), (there(link()),), ["- link", "+ link"],
     ),
+    "its own connected network becomes a prefix of it": (
+        (link(), BARE, NETWORK), (there(link()), WIDE, CONNECTED), ["~ address", "+ route"],
+    ),
+    "its own connected network, of two addresses": (
+        (link(), BARE, NETWORK), (there(link()), WIDE, address("10.9.0.3/24"), CONNECTED),
+        ["~ address", "- address", "+ route"],
+    ),
+    "its own connected network, which goes with the address": (
+        (link(), address(), NETWORK), (there(link()), WIDE, CONNECTED), ["+ address", "- address", "+ route"],
+    ),
+    "its own connected network, to be a hole": (
+        (link(), BARE, NETWORK._replace(dev=None, type="blackhole")), (there(link()), WIDE, CONNECTED),
+        ["~ address", "+ route"],
+    ),
+    "the connected network of a tunnel that leaves": (
+        (link("b", "tun-b"), NETWORK._replace(tunnel=B, dev=IfName("tun-b"))), (there(link()), WIDE, CONNECTED),
+        ["- link", "+ link", "+ route"],
+    ),
     "ours, but of no known tunnel": ((), (route(tunnel="", dev=None, type="blackhole"),), ["- route"]),
     "foreign things are not ours to touch": ((), (there(link(None, "eth0")), route(tunnel=None, dev="eth0")), []),
 }  # fmt: skip
@@ -171,6 +192,23 @@ CONFLICTS = {
         (there(link()), there(link("b", "tun-b"))),
         ["+ route"],
         "tunnel a wants the same",
+    ),
+    "its own connected network, which somebody else's address keeps": (
+        (link(), BARE, NETWORK), (there(link()), WIDE, address("10.9.0.9/24", None), CONNECTED), ["~ address"],
+        "route 10.9.0.0/24 dev tun-a src 10.9.0.2 exists",
+    ),
+    "its own connected network, and a route that somebody has set there": (
+        (link(), BARE, NETWORK), (there(link()), WIDE, CONNECTED, route("10.9.0.0/24", None)), ["~ address"],
+        "route 10.9.0.0/24 dev tun-a exists",
+    ),
+    "a network that is connected elsewhere": (
+        (link(), BARE, NETWORK), (there(link()), WIDE, CONNECTED._replace(dev=IfName("eth0"))), ["~ address"], "dev eth0",
+    ),
+    "the connected network of another tunnel, which stays": (
+        (link(), link("b", "tun-b"), WIDE, NETWORK._replace(tunnel=B, dev=IfName("tun-b"))),
+        (there(link()), there(link("b", "tun-b")), WIDE, CONNECTED),
+        [],
+        "dev tun-a src 10.9.0.2 exists",
     ),
     "renamed, and the old name is taken": (
         (link(),), (there(link(), name=IfName("tun-zz")), there(link(None))), [], "exists but is not owned by tunctl",
