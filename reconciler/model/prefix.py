@@ -59,7 +59,8 @@ class Prefix(NamedTuple):
         return Prefix(other.packed, self.length).network.packed == self.network.packed
 
     def __str__(self) -> str:
-        return f"{ntop(self.packed)}/{self.length}"
+        packed, length = self
+        return f"{ntop(packed)}/{length}"
 
     @property
     def brief(self) -> str:

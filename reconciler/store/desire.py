@@ -32,14 +32,19 @@ def desire(stored: Stored, desired: Desired, terms: Terms) -> tuple[Stored, Save
     differs = bool(saved.created or saved.changed or saved.withdrawn) or _source_differs(stored, desired)
     saved = saved._replace(generation=terms.generation if differs else None)
     store_id = stored.store_id or os.urandom(2).hex()
-    after = {
-        name: withdrawn(intent)._replace(generation=terms.generation) if name in saved.withdrawn else intent
-        for name, intent in before.items()
-    }
-    places = _Places(stored.intents, store_id)
+    after = before | {name: withdrawn(before[name])._replace(generation=terms.generation) for name in saved.withdrawn}
+    if saved.created:
+        places = _Places(stored.intents, store_id)
+        after |= {tunnel.name: places.new(tunnel, desired.source) for tunnel in desired.tunnels if tunnel.name not in before}
+    released, unchanged = frozenset(saved.released), frozenset(saved.unchanged)
     for tunnel in desired.tunnels:
-        intent = before.get(tunnel.name) or places.new(tunnel, desired.source)
-        after[tunnel.name] = _declared(intent, tunnel, desired.source, saved, terms)
+        intent = after[tunnel.name]
+        if tunnel.name in released:
+            intent = intent._replace(held=False)
+        intent = asked_again(intent, terms.now_us)
+        if tunnel.name not in unchanged:
+            intent = _declared(intent, tunnel, desired.source, terms)
+        after[tunnel.name] = intent
     sources = {source.name: source for source in stored.sources}
     if differs:
         source = _source(desired, terms)
@@ -115,12 +120,7 @@ def _source_differs(stored: Stored, desired: Desired) -> bool:
     return bool(desired.tunnels) or desired.host != Host()
 
 
-def _declared(intent: Intent, tunnel: Tunnel, source: str, saved: Saved, terms: Terms) -> Intent:
-    if tunnel.name in saved.released:
-        intent = intent._replace(held=False)
-    intent = asked_again(intent, terms.now_us)
-    if tunnel.name in saved.unchanged:
-        return intent
+def _declared(intent: Intent, tunnel: Tunnel, source: str, terms: Terms) -> Intent:
     return intent._replace(
         tunnel=tunnel,
         source=source,
