@@ -142,11 +142,14 @@ class _Bulk:
         """→ what failed, and the numbers of those that the kernel says exist; counted over all single routes."""
         deleting = kind == RTM_DELROUTE
         bodies = [body for one in routes for body in self._bodies(one, deleting=deleting)]
-        answers = iter(self._rtnl.batch([(kind, flags, body) for body in bodies if body]))
-        errors = {at: error for at, body in enumerate(bodies) if (error := next(answers) if body else _NO_LINK)}
+        answers = self._rtnl.batch([(kind, flags, body) for body in bodies if body])
+        if len(answers) == len(bodies) and not any(answers):
+            return {}, []
+        told = iter(answers)
+        errors = {at: error for at, body in enumerate(bodies) if (error := next(told) if body else _NO_LINK)}
         failures: Failures = {}
         exist: list[int] = []
-        single = _single(routes) if errors else []
+        single = _single(routes)
         for at, error in errors.items():
             if deleting and (error is _NO_LINK or error.errno in ALREADY_GONE["route"]):
                 continue

@@ -183,11 +183,9 @@ class Netlink:
         last = first + len(requests) - 1
         pack = HEADER.pack
         parts: list[bytes] = []
-        sequence = first
-        for kind, flags, body in requests:
-            ack = NLM_F_REQUEST | NLM_F_ACK if sequence == last else NLM_F_REQUEST
-            parts += (pack(HEADER_BYTES + len(body), kind, flags | ack, sequence, 0), body)
-            sequence += 1
+        for sequence, (kind, flags, body) in enumerate(requests, first):
+            parts += (pack(HEADER_BYTES + len(body), kind, flags | NLM_F_REQUEST, sequence, 0), body)
+        parts[-2] = pack(HEADER_BYTES + len(body), kind, flags | NLM_F_REQUEST | NLM_F_ACK, last, 0)
         self._wire.transmit(b"".join(parts))
         return self._outcomes(first, last)
 

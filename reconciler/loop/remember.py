@@ -78,6 +78,8 @@ def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool
 
 def vouched(store: Store, now: Survey) -> None:
     """What manifests vouch for is kept: a newer one may be damaged or gone tomorrow, or after a reboot."""
+    if not now.facts.whereabouts and not any(intent.vouched for intent in now.stored.intents):
+        return  # nobody vouches for anything, nor has anybody: mostly so
     best = {intent.name: hints.vouched(now, intent) for intent in now.stored.intents}
     found = {intent.name: best[intent.name] for intent in now.stored.intents if best[intent.name] != intent.vouched}
     if found:

@@ -22,6 +22,7 @@ _SIZES = (4, 16)  # bytes of an address
 _IPV4, _IPV6, _BOTH = frozenset((AF_INET,)), frozenset((AF_INET6,)), frozenset((AF_INET, AF_INET6))
 _new = tuple.__new__  # as in `kinds.routes`
 _BYTE = tuple(bytes((number,)) for number in range(256))
+_ENDS = {size: [*(f"/{length}" for length in range(size * 8)), ""].__getitem__ for size in _SIZES}  # hosts have none
 
 
 class Prefixes:
@@ -161,14 +162,14 @@ class Prefixes:
 
     def briefs(self) -> Iterator[str]:
         """`brief` of each."""
-        for size, family in zip(_SIZES, (AF_INET, AF_INET6), strict=True):
-            mine, stride = self._table(size)
-            ends = {length: f"/{length}" for length in self.lengths(size)} | {size * 8: ""}
+        for family, mine, size in ((AF_INET, self.v4, 4), (AF_INET6, self.v6, 16)):
+            begin = 0
             if mine[size : size + 1] == b"\0":  # the first one is everything
                 yield Prefix(bytes(size), 0).brief
-                mine = mine[stride:]
-            addresses = split(columns(mine, stride, tuple(range(size))), size)
-            yield from map(add, map(inet_ntop, repeat(family), addresses), map(ends.__getitem__, mine[size::stride]))
+                begin = size + 1
+            addresses = chain.from_iterable(iter_unpack(f"{size}sx", mine[begin:]))
+            lengths = mine[begin + size :: size + 1]
+            yield from map(add, map(inet_ntop, repeat(family), addresses), map(_ENDS[size], lengths))
 
     def __bool__(self) -> bool:
         return bool(self.v4 or self.v6)
