@@ -55,17 +55,17 @@ def judge(intent: Intent, seen: Evidence) -> Judgement:
 
 def _judged(intent: Intent, seen: Evidence, blind: Sequence[Unobserved], unseen: tuple[str, ...]) -> Judgement:
     """All that counts could be seen."""
-    plan, facts = seen.left, seen.facts
-    link = next((r for r in seen.found if isinstance(r, Link)), None)
+    found, plan, _, facts, impossible, lacks, unsure, port_taken = seen
+    link = next((r for r in found if isinstance(r, Link)), None)
     if not intent.is_wanted_up(facts.boot_id):
         return _when_down(intent, link, plan, unseen)
-    if seen.unsure:
-        return Judgement(Verdict.UNKNOWN, (seen.impossible,), unseen)
+    if unsure:
+        return Judgement(Verdict.UNKNOWN, (impossible,), unseen)
     if plan.conflicts:
         return Judgement(Verdict.FAILED, tuple(f"foreign: {conflict}" for conflict in plan.conflicts), unseen)
-    degraded_only = seen.port_taken and intent.progress.worked and link is not None
-    if intent.progress.state == "failed" or (seen.impossible and not degraded_only):
-        return Judgement(Verdict.FAILED, (seen.impossible or intent.progress.error or "gave up",), unseen)
+    degraded_only = port_taken and intent.progress.worked and link is not None
+    if intent.progress.state == "failed" or (impossible and not degraded_only):
+        return Judgement(Verdict.FAILED, (impossible or intent.progress.error or "gave up",), unseen)
     if link is None:
         return _when_absent(intent, seen, unseen)
     vital = facts.vitals.get(intent.name)
@@ -73,12 +73,12 @@ def _judged(intent: Intent, seen: Evidence, blind: Sequence[Unobserved], unseen:
     if vital and vital.blind:
         unseen = (*unseen, f"health: {vital.blind}")
     reasons = [
-        *((seen.impossible,) if seen.impossible else ()),
+        *((impossible,) if impossible else ()),
         *(_drift(plan) if plan.steps else ()),
         *(_carrier(link, seen) if link.carrier is False else ()),
-        *(_peers(intent, seen.found, facts) if intent.tunnel.wireguard else ()),
+        *(_peers(intent, found, facts) if intent.tunnel.wireguard else ()),
         *(_health(intent, pulse, seen) if pulse else ()),
-        *seen.lacks,
+        *lacks,
         *[f"dns could not be compared: {u.reason}" for u in blind if u.kind == "resolver" and not u.privilege],
     ]
     if not reasons:

@@ -113,10 +113,11 @@ def like(route: Route) -> Route:
     return _new(Route, (route.tunnel, _NOWHERE[len(route.packed)], 0, *route[3:]))
 
 
-def bundled(one: Route, prefixes: Prefixes, few: int = 1) -> Iterator[Some]:
-    """The routes to these prefixes, of the family of `one`, that are like it: as one object if they are more than so few."""
-    mine = prefixes.of_size(len(one.packed))
-    return iter((Routes(like(one), mine),)) if len(mine) > few else Routes(one, mine).each()
+def bundled(pattern: Route, prefixes: Prefixes, few: int = 1) -> Iterable[Some]:
+    """The routes to these prefixes, of the family of `pattern`, which has the prefix /0: as one object if they are more than
+    so few."""
+    routes = Routes(pattern, prefixes.of_size(len(pattern.packed)))
+    return (routes,) if routes.number > few else routes.each()
 
 
 def deviceless(intent: Intent, numbers: Numbers) -> Iterator[tuple[Ground, Prefixes]]:
@@ -163,12 +164,10 @@ def missing(wanted: Sequence[Some], found: Sequence[Some]) -> list[Some]:
     """Those of the wanted at whose places none of the found ones stands."""
     if not found:
         return list(wanted)
-    same = set(found)
-    taken = Places(found)
+    lacking = list(filterfalse(set(found).__contains__, wanted))
+    taken = Places(found if lacking else ())
     out: list[Some] = []
-    for one in wanted:
-        if one in same:
-            continue
+    for one in lacking:
         if isinstance(one, Routes):
             rest = _rest(one, taken)
             out += (one,) if rest == one.prefixes else bundled(one.like, rest)
