@@ -38,7 +38,10 @@ def ordered(
     leaving, made, after = (defaultdict[int, list[Step]](list) for _ in range(3))
     for step in steps:
         resource = step.resource
-        if step.found is not None and _is_names_of_leaving(step, staying):
+        order = _AT_ONCE if at_once and at_once(resource) else resource.order
+        if step.found is None:
+            made[order].append(step)
+        elif _is_names_of_leaving(step, staying):
             leaving[-len(KINDS)].append(step)
         elif step.verb is Verb.DELETE and step.tunnel == HOST and resource.kind == "route":
             after[_LAST].append(step)
@@ -49,11 +52,11 @@ def ordered(
         elif step.verb is Verb.DELETE:
             first = step.tunnel not in staying or (step.tunnel == HOST and resource.kind not in renewed)
             (leaving if first else after)[-KINDS.index(resource.kind)].append(step)
-        elif step.verb is Verb.REPLACE and resource.kind == "owner" and step.tunnel in replaced and step.found:
+        elif step.verb is Verb.REPLACE and resource.kind == "owner" and step.tunnel in replaced:
             made[_STOPS].append(Step(Verb.DELETE, step.found, step.found, step.tunnel))
-            made[resource.order].append(Step(Verb.CREATE, resource, None, step.tunnel))
+            made[order].append(Step(Verb.CREATE, resource, None, step.tunnel))
         else:
-            made[_AT_ONCE if at_once and at_once(resource) else resource.order].append(step)
+            made[order].append(step)
     for removals in (*leaving.values(), *after.values()):
         removals.reverse()  # what was looked up last goes first
     return tuple(step for phase in (leaving, made, after) for order in sorted(phase) for step in phase[order])

@@ -36,10 +36,16 @@ def _cut(pattern: Route, prefixes: Prefixes, others: Sequence[Prefixes], odd: Ma
     """What both sides have, what only one has, and those that meet something else. A few that have lost the others are
     repaired one by one."""
     single = odd.get(pattern.ground, NONE)
-    both, alone, _ = prefixes.apart(others[0] if others else NONE)
-    yield from bundled(pattern, both - single) if both else ()
-    yield from bundled(pattern, alone - single, FEW if both else 1) if alone else ()
-    yield from Routes(pattern, prefixes & single).each() if single else ()
+    both, alone, _ = prefixes.apart(others[0]) if others else (NONE, prefixes, NONE)
+    few = FEW if both else 1
+    if single:
+        both, alone = both - single, alone - single
+    if both:
+        yield from bundled(pattern, both)
+    if alone:
+        yield from bundled(pattern, alone, few)
+    if single:
+        yield from Routes(pattern, prefixes & single).each()
 
 
 def _gathered(some: Sequence[Resource]) -> dict[Route, list[Prefixes]]:

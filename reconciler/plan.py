@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CARRIERS = ("link", "owner", "wireguard")  # what other things hang on
 _ALL_CARRIERS = frozenset(CARRIERS)
+_NONE = frozenset[str]()
 
 
 def plan(
@@ -50,13 +51,14 @@ def plan(
     comparison = _Comparison(_by_kind(wanted), _by_kind(found), blind)
     for kind in KINDS:
         comparison.of_kind(kind)
-    comparison.keep(kept, guards)
-    skipped = set(untouched) | comparison.stopped()
-    steps = [
-        step._replace(regardless=True) if step.tunnel in armed and _is_made(step) and guards(step.resource) else step
-        for step in comparison.steps
-    ]
-    steps = [s for s in steps if s.tunnel not in skipped or s.regardless or (s.tunnel in armed and s.resource.order < 0)]
+    if kept:
+        comparison.keep(kept, guards)
+    skipped = comparison.stopped().union(untouched)
+    steps = comparison.steps
+    if armed:
+        steps = [s._replace(regardless=True) if s.tunnel in armed and _is_made(s) and guards(s.resource) else s for s in steps]
+    if skipped:
+        steps = [s for s in steps if s.tunnel not in skipped or s.regardless or (s.tunnel in armed and s.resource.order < 0)]
     begun = {name for name in comparison.dark if "owner" not in comparison.anew.get(name, ())}  # not ready yet
     steps = [s for s in steps if s.needs is None or s.needs not in skipped | begun]
     if not steps:
@@ -255,18 +257,19 @@ def _made_anew(
     """For each tunnel the carriers that will be created or replaced, and those that hang on these: the fixed point."""
     if all(_are_as_wanted(wanted[kind], differences[kind]) for kind in CARRIERS):
         return {}
-    carriers = [w for kind in CARRIERS for w in wanted[kind]]
     owners = {f.tunnel: f for f in found["owner"] if isinstance(f, Owner)}
     starting = {tunnel for tunnel, f in owners.items() if not f.ready}
     anew: dict[TunnelName, frozenset[str]] = {}
-    for w in carriers:
-        fields = differences[w.kind].get(w.key)
-        comes = isinstance(w, Link) and w.by_program and w.tunnel in starting  # its program is about to make it
-        absent = fields is None and not comes and not blind(w.kind, w.tunnel)
-        if absent or not w.replace_on.isdisjoint(fields or ()):
-            anew[w.tunnel or HOST] = anew.get(w.tunnel or HOST, frozenset()) | {w.kind}
+    for kind in CARRIERS:
+        for w in wanted[kind]:
+            fields = differences[kind].get(w.key)
+            comes = isinstance(w, Link) and w.by_program and w.tunnel in starting  # its program is about to make it
+            absent = fields is None and not comes and not blind(kind, w.tunnel)
+            if absent or (fields and not w.replace_on.isdisjoint(fields)):
+                anew[w.tunnel or HOST] = anew.get(w.tunnel or HOST, _NONE) | {kind}
+    hanging = [w for kind in CARRIERS for w in wanted[kind] if w.hangs_on]
     for _ in CARRIERS:
-        for w in carriers:
+        for w in hanging:
             kinds = anew.get(w.tunnel or HOST)
             if kinds is not None and not kinds.isdisjoint(w.hangs_on):
                 anew[w.tunnel or HOST] = kinds | {w.kind}

@@ -221,6 +221,8 @@ def _planned(want: Wanted, found: Found, refused: frozenset[TunnelName] = frozen
     owners_unseen = [u for u in found.unobserved if u.kind == "owner" and not u.privilege]
 
     def blind(kind: str, tunnel: TunnelName | None) -> bool:
+        if not found.unobserved:
+            return False
         if kind == "link" and any(u.tunnel in (None, tunnel) for u in owners_unseen):
             return True  # an owner is stopped before its link is touched; one that was not seen cannot be
         return found.is_unobserved(kind, tunnel)
