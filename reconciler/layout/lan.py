@@ -43,11 +43,11 @@ def is_private(prefix: Prefix) -> bool:
 
 def public(kept: Iterable[Connected], lays: Iterable[Lay], families: Collection[int]) -> Iterator[tuple[TunnelName, str]]:
     """Connected networks that are public, under full tunnels: a DHCP server can make any address look local."""
-    lays = tuple(lays)
-    for one in kept:
-        for lay in lays:
-            if one.prefix.family in families and one.prefix.family in lay.full and not is_private(one.prefix):
-                yield lay.intent.name, f"connected network {one.prefix} on {one.dev} is public and stays outside the tunnel"
+    full = [lay for lay in lays if lay.full]
+    for one in kept if full else ():
+        if one.prefix.family in families and not is_private(one.prefix):
+            said = f"connected network {one.prefix} on {one.dev} is public and stays outside the tunnel"
+            yield from ((lay.intent.name, said) for lay in full if one.prefix.family in lay.full)
 
 
 def _is_excepted(one: Connected, policy: Policy) -> bool:

@@ -69,7 +69,7 @@ def lay(
     tunnel = intent.tunnel
     split = tunnel.split
     direct = _all(split.direct, split.direct_files) if split else NONE
-    inside = (_all(split.vpn, split.vpn_files) if split else NONE) or Prefixes.of(allowed)
+    inside = (split and _all(split.vpn, split.vpn_files)) or Prefixes.of(allowed)
     listed = [(e, _all(e.to, (e.to_file,)) if e.to_file else Prefixes.of(e.to)) for e in tunnel.routes]
     through = _through(inside, listed)
     is_selected = tunnel.has_own_table
@@ -79,7 +79,7 @@ def lay(
     own = bool(full or direct or blocks or is_selected)
     table = tunnel.table or (numbers.table(intent.slot) if own else MAIN)
     excluded: tuple[Excluded, ...] = ()
-    if kept or direct:
+    if direct or any(through.inside(one.prefix) for one in kept):  # most tunnels are about other networks
         leave_out = _LeaveOut(kept, direct)
         inside = leave_out.rest(inside)
         listed = [(entry, leave_out.rest(to) if _is_through(entry) else to) for entry, to in listed]

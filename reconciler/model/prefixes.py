@@ -107,13 +107,14 @@ class Prefixes:
     def inside(self, network: Prefix) -> Prefixes:
         """Those that equal it or lie inside it: in this order they are neighbours."""
         mine, stride = self._table(len(network.packed))
-        if not mine:
-            return NONE
-        begin = place(mine, stride, network.packed + _BYTE[network.length])
+        first = network.packed + _BYTE[network.length]
+        if mine[-stride:] < first:
+            return NONE  # all lie before it, or there are none
+        begin = place(mine, stride, first)
         last = int.from_bytes(network.packed, "big") | (1 << network.bits - network.length) - 1
         behind = last.to_bytes(stride - 1, "big") + b"\xff"
-        if not b"" < mine[begin : begin + stride] < behind:
-            return NONE  # nearly always
+        if mine[begin : begin + stride] > behind:
+            return NONE  # the next one lies behind it
         part = mine[begin : place(mine, stride, behind, begin)]
         return _made(part, b"") if stride == 5 else _made(b"", part)
 

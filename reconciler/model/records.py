@@ -36,6 +36,8 @@ def ordered(rows: Iterable[bytes]) -> bytes:
 
 def place(table: bytes, stride: int, row: bytes, begin: int = 0) -> int:
     """Where this row stands, or would stand, in order: an offset, not before `begin`."""
+    if table[-stride:] < row:
+        return len(table)
     low, high = begin // stride, len(table) // stride
     while low < high:
         middle = (low + high) // 2
