@@ -7,7 +7,7 @@ from _socket import inet_pton  # as in `prefix`
 from itertools import repeat
 
 from reconciler.config import files
-from reconciler.lean import sha256_hex
+from reconciler.lean import cache, sha256_hex
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import PrefixFile
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 
 MOST_PREFIXES = 100_000
 MOST_PROBLEMS = 20
-
-# what stands behind the address → the byte that says the length, the host bits; by family
-_LENGTHS = {
-    family: {
-        text: (bytes((length,)), ((1 << (bits - length)) - 1).to_bytes(bits // 8, "big"))
-        for length in range(bits + 1)
-        for text in ((f"/{length}", "") if length == bits else (f"/{length}",))
-    }
-    for family, bits in ((AF_INET, 32), (AF_INET6, 128))
-}
 
 
 class Listed(NamedTuple):
@@ -79,10 +69,21 @@ def _records(words: list[str], family: int) -> list[bytes]:
         return []
     addresses, slashes, texts = zip(*map(str.partition, words, repeat("/")), strict=True)
     packed = list(map(inet_pton, repeat(family), addresses))
-    lengths, masks = zip(*map(_LENGTHS[family].__getitem__, map(add, slashes, texts)), strict=True)
+    lengths, masks = zip(*map(_lengths(family).__getitem__, map(add, slashes, texts)), strict=True)
     if int.from_bytes(b"".join(packed), "big") & int.from_bytes(b"".join(masks), "big"):  # of all at once
         raise ValueError("host bits are set")
     return list(map(add, packed, lengths))
+
+
+@cache
+def _lengths(family: int) -> dict[str, tuple[bytes, bytes]]:
+    """What stands behind the address → the byte that says the length, the host bits."""
+    bits = 32 if family == AF_INET else 128
+    return {
+        text: (bytes((length,)), ((1 << (bits - length)) - 1).to_bytes(bits // 8, "big"))
+        for length in range(bits + 1)
+        for text in ((f"/{length}", "") if length == bits else (f"/{length}",))
+    }
 
 
 def _one_by_one(lines: list[str], bad: list[tuple[int, str]]) -> Iterator[Prefix]:
