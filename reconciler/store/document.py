@@ -135,7 +135,7 @@ def _nested(make: type[T], forms: Mapping[str, _Form[Any]] = {}) -> _Form[T]:
     def decode(document: dict[str, Any]) -> T:
         values = defaults.copy()
         for key, content in document.items():
-            values[places[key]] = forms[key].decode(content) if content is not None and key in forms else content
+            values[places[key]] = forms[key].decode(content) if key in forms else content  # of which None is always the default
         if _REQUIRED in values[:required]:
             raise TypeError(f"{make.__name__} without {sorted(places.keys() - document.keys())}")
         made: T = _new(of, values)

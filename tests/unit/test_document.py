@@ -137,6 +137,9 @@ def test_no_secret_is_in_it() -> None:
         '{"name":"a","driver":"tun","interface":null,"addresses":[7]}',
         '{"name":"a","driver":"tun","interface":null,"routes":[{"to_file":{"path":"/p","digest":"00"}}]}',
         '{"name":"a","driver":"tun","interface":null,"routes":7}',
+        '{"name":"a","driver":"tun","interface":null,"routes":null}',
+        '{"name":"a","driver":"tun","interface":null,"split":{"vpn":null}}',
+        '{"name":"a","driver":"tun","interface":null,"restart":{"base_s":null}}',
         '{"name":"a","driver":"tun","interface":null,"tun":7}',
     ],
 )
