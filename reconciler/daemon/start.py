@@ -14,7 +14,7 @@ from reconciler.daemon.serve import Daemon
 from reconciler.host import limits, x25519
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import require_net_admin
-from reconciler.lean import suppress
+from reconciler.lean import sha256_hex, suppress
 from reconciler.loop.commands import Session
 from reconciler.loop.look import KERNEL_WAIT_S
 
@@ -24,7 +24,8 @@ _PASSES_USE = (
     "reconciler.lifecycle",
     "reconciler.observe.wireguard", "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat",
     "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns", "reconciler.observe.engine",
-    "reconciler.drivers.way", "reconciler.host.resolve", "reconciler.host.rtnl", "difflib", "hashlib", "json",
+    "reconciler.drivers.way", "reconciler.host.keyfile", "reconciler.host.resolve", "reconciler.host.rtnl", "difflib",
+    "hashlib", "json", "shlex",
     "reconciler.loop.salvage", "reconciler.loop.wait", *(f"reconciler.actuate.{name}" for name in actuate.MODULES),
     "cryptography.hazmat.primitives.asymmetric.x25519", "pwd", "grp",
 )  # fmt: skip
@@ -50,10 +51,12 @@ def serve(session: Session, say: Say) -> int:
 
 
 def load() -> None:
-    """A pass is forked: what is loaded here it need not load."""
+    """A pass is forked: what is loaded here it need not load. It could not, while it reads files with the rights of somebody
+    who may not read Python's."""
     for name in _PASSES_USE:
         importlib.import_module(name)
     x25519.public(bytes(32))  # the library loads the most of itself for the first key
+    sha256_hex(b"")
 
 
 def _rehearse(session: Session) -> None:
