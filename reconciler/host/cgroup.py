@@ -52,11 +52,13 @@ def made(mark: Mark) -> str | None:
 
 
 def enter(mark: Mark, pid: int) -> None:
-    """Puts the process into the group, if it is not there already (`clone` is quicker) and that can be. The group may be gone:
-    who sweeps for another store with a tunnel of this name takes away what is empty."""
-    path = made(mark)
-    if path and pid not in members(mark):
-        _write(f"{path}/cgroup.procs", str(pid))
+    """Puts the process into the group, if it is not there already (`clone` is quicker) and that can be. The group may be gone,
+    or go in the 10 to 35 ms that this takes: who sweeps for another store with a tunnel of this name takes away what is empty.
+    """
+    for _ in range(_TRIES):
+        path = made(mark)
+        if path is None or pid in members(mark) or _write(f"{path}/cgroup.procs", str(pid)) or os.path.exists(path):
+            return
 
 
 def members(mark: Mark) -> frozenset[int]:
