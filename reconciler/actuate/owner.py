@@ -8,7 +8,7 @@ from reconciler.actuate import listen, readiness
 from reconciler.actuate.doomed import Doomed
 from reconciler.actuate.meanwhile import waiting
 from reconciler.errors import Bug, LookAgain, NotPermitted, StepFailed, TunctlError, Unavailable
-from reconciler.host import accounts, cgroup, children, files, launch, nl_link, ownerlog, process, terminate, uapi
+from reconciler.host import accounts, cgroup, children, files, launch, nl_link, ownerlog, terminate, uapi
 from reconciler.host.handles import Handle
 from reconciler.host.launch import Identity, Program, Started
 from reconciler.host.machine import Machine
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 _HURRY_S = 0.5
 _NAME_S = 3.0
+_OTHERS = "others have ended it, or started it anew"
 
 
 def create(machine: Machine, wanted: Owner) -> None:
     """Starts it and waits until its device has carrier (and a userspace WireGuard answers). StepFailed has its last words;
-    LookAgain: while it was waited for, others have put another one in its place."""
+    LookAgain: while it was waited for, others have ended it, or put another one in its place."""
     assert wanted.tunnel
     log = os.path.join(machine.handles.directory(wanted.tunnel), ownerlog.FILE)
     ownerlog.bound_log(log)
@@ -42,35 +43,40 @@ def create(machine: Machine, wanted: Owner) -> None:
     except TunctlError as error:
         if not machine.has_turn:
             raise
-        if _is_another(machine, wanted, started):
-            raise LookAgain(f"{wanted}: others have started it anew") from None
+        if _is_in_other_hands(machine, wanted, (started.pid, started.start_ticks)):
+            raise LookAgain(f"{wanted}: {_OTHERS}") from None
         left = _take_back(machine, wanted, started, link_too=before is None)
         listen.give_way(machine, wanted.ports)
         raise _failed(wanted, error, log, since, left) from None
     except BaseException:  # told to end: within two seconds
-        if machine.has_turn and not _is_another(machine, wanted, started):
+        if machine.has_turn and not _is_in_other_hands(machine, wanted, (started.pid, started.start_ticks)):
             hurried = wanted._replace(stop_grace_s=min(wanted.stop_grace_s, _HURRY_S))
             _take_back(machine, hurried, started, link_too=before is None)
         raise
 
 
-def _is_another(machine: Machine, wanted: Owner, started: Started) -> bool:
-    """Others had their turn, and have put one in its place."""
-    known = machine.handles.get(wanted.mark.tunnel)
-    return bool(known and known.pid not in (None, started.pid) and process.is_alive(known.pid or 0, known.start_ticks or 0))
+def _is_in_other_hands(machine: Machine, wanted: Owner, waited_for: tuple[int, int]) -> bool:
+    """Others had their turn, and have ended it (they say so before they do), put another one in its place, or seen it ready."""
+    handles, name = machine.handles, wanted.mark.tunnel
+    known = handles.get(name)
+    is_ours = known and known.starting and (known.pid, known.start_ticks) == waited_for and handles.is_written(name)
+    return not is_ours
 
 
 def change(machine: Machine, wanted: Owner, found: Owner, fields: tuple[str, ...]) -> None:
     """Nothing of a running process can be changed. One that is only starting, at the hand of somebody who waits for it beside
-    us, or who was killed while he did, is waited for. StepFailed has its last words."""
+    us, or who was killed while he did, is waited for. StepFailed has its last words; LookAgain: others have ended it."""
     if fields != ("ready",) or found.pid is None or found.start_ticks is None:
         raise Bug(f"{wanted}: a process cannot be changed ({', '.join(fields)})")
     log = os.path.join(machine.handles.directory(wanted.mark.tunnel), ownerlog.FILE)
+    waited_for = (found.pid, found.start_ticks)
     try:
-        readiness.wait(machine, wanted, (found.pid, found.start_ticks), ownerlog.size(log))
+        readiness.wait(machine, wanted, waited_for, ownerlog.size(log))
     except TunctlError as error:
         if not machine.has_turn:
             raise
+        if _is_in_other_hands(machine, wanted, waited_for):
+            raise LookAgain(f"{wanted}: {_OTHERS}") from None
         raise _failed(wanted, error, log, 0, ()) from None
 
 
@@ -85,6 +91,7 @@ def delete(machine: Machine, found: Owner) -> None:
     What others have started while we were patient lives on."""
     if found.pid is None:
         return
+    _tell_who_waits(machine, found)
     doomed = Doomed(machine, found)
     kills: list[int] = []
 
@@ -108,6 +115,14 @@ def delete(machine: Machine, found: Owner) -> None:
     handle = machine.handles.get(found.mark.tunnel)
     if handle and (handle.pid, handle.start_ticks) == (found.pid, found.start_ticks):
         _forget(machine, found)
+
+
+def _tell_who_waits(machine: Machine, doomed: Owner) -> None:
+    """Whoever waits for it to become ready learns that it did not fail, but was ended."""
+    handle = machine.handles.get(doomed.mark.tunnel)
+    if handle and handle.starting and (handle.pid, handle.start_ticks) == (doomed.pid, doomed.start_ticks):
+        with suppress(OSError):  # it ends all the same
+            machine.handles.put(handle._replace(starting=False))
 
 
 def _forget(machine: Machine, owner: Owner) -> None:

@@ -98,6 +98,10 @@ class Handles:
         known = self._memory.get(tunnel)
         return known[0] if known else None
 
+    def is_written(self, tunnel: TunnelName) -> bool:
+        """Its file is there: nobody has dropped the tunnel since, and nobody has taken it away."""
+        return _signature(f"{self.directory(tunnel)}/{FILE}") is not None
+
     def _look(self, tunnel: TunnelName) -> None:
         path = f"{self.directory(tunnel)}/{FILE}"
         known = self._memory.get(tunnel)

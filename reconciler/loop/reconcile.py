@@ -8,7 +8,7 @@ from reconciler.errors import Foreign, NotConverged, PortTaken, TunctlError
 from reconciler.host import process
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
-from reconciler.kinds.owner import Owner
+from reconciler.kinds.owner import Owner, fingerprint
 from reconciler.kinds.resolver import Resolver
 from reconciler.loop import part, remember
 from reconciler.loop.act import act
@@ -108,25 +108,8 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     point(fault, "observed")
     remember.owners(machine, before)
     rested = remember.rests(store, before, (wide - scope - apart) & request.resting.keys(), request.resting)
-    outcomes: list[Outcome] = []
-    now, left, todo = before, first, first
-    said: set[Hashable] = set()  # objects of steps that were shown and are not done yet
-    rounds = 0
-    while todo.steps and rounds < ROUNDS + 2 * len(waiting) + len(machine.refused):
-        rounds += 1
-        more = tuple(step for step in todo.steps if not _keys((step,)) & said) if said else todo.steps
-        if outcomes and more:
-            watch.planned(Plan(more))  # what only a second look could show
-        outcomes += act(machine, todo.steps, fault, watch.done, 1 + len(outcomes))
-        said = _cut_off(todo, outcomes) if machine.is_overtaken else set()
-        point(fault, "acted")
-        if machine.is_overtaken:
-            stored = store.stored()
-            machine.ledger = Book(store, stored.ledger)
-        now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
-        left = part.allowed(now.plan.only(scope, blocking), request, outcomes)
-        failed = {outcome.step.tunnel for outcome in outcomes if outcome.error} | _restless(outcomes, machine)
-        todo = left.only(scope - failed, blocking - failed)
+    course = _in_rounds(_Work(machine, store, request, watch, fault, scope, blocking), before, first, 2 * len(waiting))
+    now, left, outcomes = course.now, course.left, course.outcomes
     errors, of_names = (_errors(now, left, outcomes, scope, names=names) for names in (False, True))
     point(fault, "verified")
     now = _take_back(machine, now, watch, outcomes, fault)
@@ -139,6 +122,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     remember.handles(machine, passed)
     remember.vouched(store, now)
     errors += [*((HOST, error) for error in remember.record(machine, now)), *of_names]
+    errors += [(name, NotConverged("another order has taken it down before it was up")) for name in sorted(course.overruled)]
     moved, lines = remember.progress(store, passed, remember.ending(request.generation, errors))
     point(fault, "recorded")
     return Pass(
@@ -147,16 +131,71 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     )  # fmt: skip
 
 
+class _Work(NamedTuple):
+    """What a pass has to do with."""
+
+    machine: Machine
+    store: Store
+    request: Request
+    watch: Watcher
+    fault: Fault | None
+    scope: frozenset[TunnelName]
+    blocking: frozenset[TunnelName]
+
+
+class _Course(NamedTuple):
+    """How it went: the last look, what that would still do, what was done."""
+
+    now: Survey
+    left: Plan
+    outcomes: list[Outcome]
+    overruled: set[TunnelName]  # they were to come up, and others have decided otherwise before they were
+
+
+def _in_rounds(work: _Work, before: Survey, first: Plan, more: int) -> _Course:
+    """Steps are done, and another look tells what is left, until that is nothing; `more`: rounds that programs may take."""
+    machine, request, stored = work.machine, work.request, before.stored
+    outcomes: list[Outcome] = []
+    now, left, todo = before, first, first
+    said: set[Hashable] = set()  # objects of steps that were shown and are not done yet
+    overruled: set[TunnelName] = set()
+    rounds = 0
+    while todo.steps and rounds < ROUNDS + more + len(machine.refused):
+        rounds += 1
+        new = tuple(step for step in todo.steps if not _keys((step,)) & said) if said else todo.steps
+        if outcomes and new:
+            work.watch.planned(Plan(new))  # what only a second look could show
+        outcomes += act(machine, todo.steps, work.fault, work.watch.done, 1 + len(outcomes))
+        said = _cut_off(todo, outcomes) if machine.is_overtaken else set()
+        point(work.fault, "acted")
+        if machine.is_overtaken:
+            stored = work.store.stored()
+            machine.ledger = Book(work.store, stored.ledger)
+        now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
+        left = part.allowed(now.plan.only(work.scope, work.blocking), request, outcomes)
+        if said and request.requested:
+            overruled |= {step.tunnel for step in todo.steps if step.identity in said} & (_wanted_up(before) - _wanted_up(now))
+        failed = {outcome.step.tunnel for outcome in outcomes if outcome.error} | _restless(outcomes, machine)
+        todo = left.only(work.scope - failed, work.blocking - failed)
+    return _Course(now, left, outcomes, overruled)
+
+
 def _cut_off(todo: Plan, outcomes: Iterable[Outcome]) -> set[Hashable]:
     """Objects of steps that were shown and are not done yet, because others had their turn."""
     return _keys(todo.steps) - _keys(outcome.step for outcome in outcomes if not outcome.skipped)
 
 
+def _wanted_up(now: Survey) -> set[TunnelName]:
+    return {intent.name for intent in now.stored.intents if intent.is_wanted_up(now.facts.boot_id)}
+
+
 def _restless(outcomes: Iterable[Outcome], machine: Machine) -> set[TunnelName]:
-    """Tunnels whose program was started again, for no other port, and is still not as it is wanted: the others have a turn."""
-    started = Counter(o.step.tunnel for o in outcomes if isinstance(o.step.resource, Owner) and _has_made(o))
+    """Tunnels whose program was started again as it was, for no other port, and is still not as it is wanted: the others have a
+    turn. For another one, which another order asks for, it may."""
+    made = ((o.step.tunnel, o.step.resource) for o in outcomes if _has_made(o))
+    started = Counter((name, fingerprint(resource)) for name, resource in made if isinstance(resource, Owner))
     allowed = Counter(name for name, _transport, _port in machine.refused)
-    return {name for name, times in started.items() if times > 1 + allowed[name]}
+    return {name for (name, _), times in started.items() if times > 1 + allowed[name]}
 
 
 def _has_made(outcome: Outcome) -> bool:

@@ -319,6 +319,9 @@ def test_down_wins_over_what_is_waited_for(host: Host, tunctl: Warm, keepers: li
     tunctl.run("down", "stuck")
     assert time.monotonic() - begun < 5
     assert waiting.wait(SOON_S) == 1
+    said = (host.dir / "apply.log").read_text()
+    assert "error: stuck: another order has taken it down before it was up" in said
+    assert "signal" not in said, "its program is not to blame"
     time.sleep(0.5)
     assert_clean(host, before)
 

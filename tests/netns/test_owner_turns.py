@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from reconciler.actuate import meanwhile, owner
-from reconciler.errors import Locked
+from reconciler.errors import Locked, LookAgain
 from reconciler.host import cgroup, lock, process
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
@@ -37,6 +37,13 @@ with hold({run!r}, 20):
     {then}
     owner.create(Machine({run!r}), Owner("demo", Mark(*{mark!r}), "tun-demo", {argv!r}, by_program=True))
 os._exit(0)
+"""
+_ENDS = """
+    there = Machine({run!r})
+    known = there.handles.get("demo")
+    owner.delete(there, Owner("demo", Mark(*{mark!r}), "tun-demo", (), pid=known.pid, start_ticks=known.start_ticks))
+    {drop}
+    os._exit(0)
 """
 _NO_GROUPS = "cgroup._mount = lambda: None"
 
@@ -125,6 +132,24 @@ def test_told_to_end_while_others_have_replaced_what_was_started(host: Host) -> 
         with lock.hold(host.run_dir) as machine.turn, pytest.raises(Interrupted):
             owner.create(machine, holder(mark, "talk", "never"))
         assert [one.holds for one in look(machine, holder(mark))[0]] == [DEV]
+
+
+@pytest.mark.parametrize("act", ["create", "change"])
+@pytest.mark.parametrize("drop", ["", "there.handles.drop('demo')"], ids=["its log is kept", "nothing is kept"])
+def test_another_order_ends_it(host: Host, act: str, drop: str) -> None:
+    """Whoever waits for it does not say that it has failed: the next look decides."""
+    mark = new_mark()
+    wanted = holder(mark, "never", ready_timeout_s=20.0)
+    then = _ENDS.format(run=str(host.run_dir), mark=tuple(mark), drop=drop)
+    with machine_in(host, mark) as machine, _overtaken(host, machine, wanted, then=then) as command:
+        with pytest.raises(LookAgain, match="others have ended it"):
+            if act == "create":
+                owner.create(machine, wanted)
+            else:
+                started = owner._start(machine, wanted, str(host.dir / "its.log"))
+                owner.change(machine, wanted, wanted._replace(pid=started.pid, start_ticks=started.start_ticks), ("ready",))
+        assert command.wait(20) == 0, (host.dir / "another.log").read_text()
+        assert tree_of(mark) == []
 
 
 @pytest.mark.parametrize("act", ["delete", "create", "change"])

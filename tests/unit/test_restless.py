@@ -16,8 +16,8 @@ A = TunnelName("a")
 OWNER = Owner(A, Mark(A, "0001", "0002"), IfName("tun-a"), ("program",))
 
 
-def did(*verbs: Verb) -> list[Outcome]:
-    return [Outcome(Step(verb, OWNER, None if verb is Verb.CREATE else OWNER, A), None, 0.0) for verb in verbs]
+def did(*verbs: Verb, owner: Owner = OWNER) -> list[Outcome]:
+    return [Outcome(Step(verb, owner, None if verb is Verb.CREATE else owner, A), None, 0.0) for verb in verbs]
 
 
 def test_started_again(tmp_path: Path) -> None:
@@ -31,3 +31,11 @@ def test_waited_for_and_then_started(tmp_path: Path) -> None:
     """By whoever had begun it, who did not see that it failed: that is one start of ours."""
     assert _restless(did(Verb.CHANGE, Verb.CREATE), Machine(tmp_path)) == set()
     assert _restless(did(Verb.DELETE, Verb.CREATE), Machine(tmp_path)) == set()
+
+
+def test_another_one(tmp_path: Path) -> None:
+    """Two orders, one after the other, have asked for two programs; each is started once."""
+    other = OWNER._replace(argv=("program", "again"))
+    outcomes = [*did(Verb.REPLACE), *did(Verb.REPLACE, owner=other)]
+    assert _restless(outcomes, Machine(tmp_path)) == set()
+    assert _restless([*outcomes, *did(Verb.CREATE)], Machine(tmp_path)) == {A}
