@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from reconciler.errors import Foreign, NotConverged, PortTaken, TunctlError
 from reconciler.host import process
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
-from reconciler.kinds.owner import Owner, fingerprint
 from reconciler.kinds.resolver import Resolver
 from reconciler.loop import part, remember
 from reconciler.loop.act import act
+from reconciler.loop.course import Work, has_made, in_rounds
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.facts import Unknown
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 _ADOPT = "if its store was lost: `tunctl apply --adopt` takes over what that has left"
 _GROUND = ("route", "rule")
 LINGER_S = 0.15  # others wait so long for the one program that is started, if it takes so long
-ROUNDS = 3  # what the first round made may show what could not be known before (a name that the kernel chose)
 
 
 class Watcher(NamedTuple):
@@ -108,7 +105,7 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     point(fault, "observed")
     remember.owners(machine, before)
     rested = remember.rests(store, before, (wide - scope - apart) & request.resting.keys(), request.resting)
-    course = _in_rounds(_Work(machine, store, request, watch, fault, scope, blocking), before, first, 2 * len(waiting))
+    course = in_rounds(Work(machine, store, request, watch, fault, scope, blocking), before, first, 2 * len(waiting))
     now, left, outcomes = course.now, course.left, course.outcomes
     errors, of_names = (_errors(now, left, outcomes, scope, names=names) for names in (False, True))
     point(fault, "verified")
@@ -131,82 +128,6 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     )  # fmt: skip
 
 
-class _Work(NamedTuple):
-    """What a pass has to do with."""
-
-    machine: Machine
-    store: Store
-    request: Request
-    watch: Watcher
-    fault: Fault | None
-    scope: frozenset[TunnelName]
-    blocking: frozenset[TunnelName]
-
-
-class _Course(NamedTuple):
-    """How it went: the last look, what that would still do, what was done."""
-
-    now: Survey
-    left: Plan
-    outcomes: list[Outcome]
-    overruled: set[TunnelName]  # they were to come up, and others have decided otherwise before they were
-
-
-def _in_rounds(work: _Work, before: Survey, first: Plan, more: int) -> _Course:
-    """Steps are done, and another look tells what is left, until that is nothing; `more`: rounds that programs may take."""
-    machine, request, stored = work.machine, work.request, before.stored
-    outcomes: list[Outcome] = []
-    now, left, todo = before, first, first
-    said: set[Hashable] = set()  # objects of steps that were shown and are not done yet
-    overruled: set[TunnelName] = set()
-    rounds = 0
-    while todo.steps and rounds < ROUNDS + more + len(machine.refused):
-        rounds += 1
-        new = tuple(step for step in todo.steps if not _keys((step,)) & said) if said else todo.steps
-        if outcomes and new:
-            work.watch.planned(Plan(new))  # what only a second look could show
-        outcomes += act(machine, todo.steps, work.fault, work.watch.done, 1 + len(outcomes))
-        said = _cut_off(todo, outcomes) if machine.is_overtaken else set()
-        point(work.fault, "acted")
-        if machine.is_overtaken:
-            stored = work.store.stored()
-            machine.ledger = Book(work.store, stored.ledger)
-        now = survey(machine, stored, resolve=True, privileged=True, adopt=request.adopt)
-        left = part.allowed(now.plan.only(work.scope, work.blocking), request, outcomes)
-        if said and request.requested:
-            overruled |= {step.tunnel for step in todo.steps if step.identity in said} & (_wanted_up(before) - _wanted_up(now))
-        failed = {outcome.step.tunnel for outcome in outcomes if outcome.error} | _restless(outcomes, machine)
-        todo = left.only(work.scope - failed, work.blocking - failed)
-    return _Course(now, left, outcomes, overruled)
-
-
-def _cut_off(todo: Plan, outcomes: Iterable[Outcome]) -> set[Hashable]:
-    """Objects of steps that were shown and are not done yet, because others had their turn."""
-    return _keys(todo.steps) - _keys(outcome.step for outcome in outcomes if not outcome.skipped)
-
-
-def _wanted_up(now: Survey) -> set[TunnelName]:
-    return {intent.name for intent in now.stored.intents if intent.is_wanted_up(now.facts.boot_id)}
-
-
-def _restless(outcomes: Iterable[Outcome], machine: Machine) -> set[TunnelName]:
-    """Tunnels whose program was started again as it was, for no other port, and is still not as it is wanted: the others have a
-    turn. For another one, which another order asks for, it may."""
-    made = ((o.step.tunnel, o.step.resource) for o in outcomes if _has_made(o))
-    started = Counter((name, fingerprint(resource)) for name, resource in made if isinstance(resource, Owner))
-    allowed = Counter(name for name, _transport, _port in machine.refused)
-    return {name for (name, _), times in started.items() if times > 1 + allowed[name]}
-
-
-def _has_made(outcome: Outcome) -> bool:
-    """Its object is another one than before. A program that was only waited for is not."""
-    return outcome.step.verb in (Verb.CREATE, Verb.REPLACE) and not outcome.error and not outcome.skipped
-
-
-def _keys(steps: Iterable[Step]) -> set[Hashable]:
-    return {step.identity for step in steps}
-
-
 def _remarks(before: Survey, outcomes: Iterable[Outcome]) -> Iterator[str]:
     """Whom name servers were told, and all that this was decided by."""
     backends = {
@@ -220,7 +141,7 @@ def _remarks(before: Survey, outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 def _made_anew(outcomes: Iterable[Outcome]) -> frozenset[TunnelName]:
     """The tunnels whose interface is another one than before."""
-    return frozenset(o.step.tunnel for o in outcomes if isinstance(o.step.resource, Link) and _has_made(o))
+    return frozenset(o.step.tunnel for o in outcomes if isinstance(o.step.resource, Link) and has_made(o))
 
 
 def _errors(
