@@ -47,6 +47,7 @@ class Machine:
         self.refused: set[tuple[TunnelName, str, int]] = set()  # tunnel, transport and port: somebody was faster, just now
         self.names: Names = {}  # what names of endpoints mean in this pass: each is looked up once
         self.names_s: float | None = None  # how long that may take; None: as long as it must, 0: what is not known stays so
+        self.counts = False  # links are looked at with their counters: for who shows them
         self._rtnl: Rtnl | None = None
         self._diag: Diag | None = None
         self._record: Record | None = None

@@ -18,6 +18,9 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    # A datagram → the rows of its first messages, whose headers say the same but for the length, and where the others begin.
+    First = Callable[[bytes], tuple[Sequence["Row"], int] | None]
+
 __all__ = ["KernelError", "Message", "Netlink"]
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -73,13 +76,13 @@ class Netlink:
         *,
         flags: int = 0,
         witness: int = 0,
-        whole: Callable[[bytes], Sequence[Row] | None] = lambda _datagram: None,
+        first: First[Row] | None = None,
     ) -> list[Row]:
         """Everything the kernel lists, decoded; rows that decode to None are left out.
 
-        `decode` gets the body of each message and raises ValueError on one that is malformed. Before that `whole` may take
-        a datagram as one, if its messages have equal headers, or leave it (None). KernelError when the
-        kernel refuses; NotObserved when it stays silent, is malformed, or the list changed under us every time.
+        `decode` gets the body of each message and raises ValueError on one that is malformed. Before that `first` may take the
+        first messages of a datagram together, or leave them (None). KernelError when the kernel refuses; NotObserved when it
+        stays silent, is malformed, or the list changed under us every time.
         `witness`: the multicast group that tells of changes, for lists of which the kernel does not say so itself (a
         list of IPv6 routes silently leaves out some that stay when others before them go: 18 of 3000 were seen missing).
         """
@@ -89,7 +92,7 @@ class Netlink:
                 time.sleep(0.002 * attempt)
             try:
                 with _Clean(self), Witness(self._protocol, witness) as changes:
-                    return self._dump_once(kind, flags, body, decode, whole, changes)
+                    return self._dump_once(kind, flags, body, decode, first, changes)
             except Repeat as repeat:
                 reason = str(repeat)
         raise NotObserved(f"{reason}, {self._attempts} times")
@@ -120,7 +123,7 @@ class Netlink:
         flags: int,
         body: bytes,
         decode: Callable[[bytes], Row | None],
-        whole: Callable[[bytes], Sequence[Row] | None],
+        first: First[Row] | None,
         changes: Witness,
     ) -> list[Row]:
         rows: list[Row] = []
@@ -132,9 +135,9 @@ class Netlink:
             datagram = self._wire.receive()
             at, of_ours = 0, int(_is_list(datagram, expected, port))
             if of_ours:  # that is said of its first message, and of those that say the same
-                several = whole(datagram)
-                bodies, at = alike(datagram) if several is None else ((), len(datagram))
-                rows += several or [row for row in map(decode, bodies) if row is not None]
+                taken = first(datagram) if first else None
+                several, at = taken or _one_by_one(datagram, decode)
+                rows += several
             for type_, flags_, sequence, to, answer in messages(datagram, at):
                 if sequence != expected or to != port:
                     strays = _count_stray(strays)
@@ -216,6 +219,11 @@ def _is_list(datagram: bytes, expected: int, port: int) -> bool:
         return False
     _, type_, flags, sequence, to = HEADER.unpack_from(datagram)
     return type_ >= _FIRST_OWN and not flags & _DUMP_INTR and sequence == expected and to == port
+
+
+def _one_by_one(datagram: bytes, decode: Callable[[bytes], Row | None]) -> tuple[list[Row], int]:
+    bodies, at = alike(datagram)
+    return [row for row in map(decode, bodies) if row is not None], at
 
 
 def _count_stray(strays: int) -> int:

@@ -7,7 +7,7 @@ from struct import Struct
 from reconciler.host.nl_codec import Attributes, Field, attribute, u8, u32
 from reconciler.lean import lru_cache
 from reconciler.model.prefix import AF_INET, AF_INET6
-from reconciler.typed import NamedTuple
+from reconciler.typed import Any, NamedTuple
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 
@@ -65,10 +65,20 @@ def wanted(row: AddressRow) -> bytes:
     return b"".join(parts)
 
 
-@lru_cache(4096)  # the daemon sees the same bytes again and again
 def decode(body: bytes) -> AddressRow | None:
     """RTM_NEWADDR → the address; None for families that are not IP. ValueError when malformed."""
-    family, length, few_flags, scope, ifindex, address, local, broadcast, flags, metric, protocol = _ADDRESSES.of(body)
+    return _row(_ADDRESSES.of(body))
+
+
+def decode_first(datagram: bytes) -> tuple[list[AddressRow], int]:
+    """The addresses of its first messages, as long as the headers of these are alike, and where the others begin."""
+    found, at = _ADDRESSES.of_first(datagram)
+    return [row for row in map(_row, found) if row is not None], at
+
+
+@lru_cache(4096)  # the daemon is told the same again and again
+def _row(said: tuple[Any, ...]) -> AddressRow | None:
+    family, length, few_flags, scope, ifindex, address, local, broadcast, flags, metric, protocol = said
     size = _BYTES.get(family)
     if size is None:
         return None

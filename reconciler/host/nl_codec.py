@@ -6,8 +6,8 @@ Knows no family and no socket. Whatever the bytes are, the only exception is Val
 from __future__ import annotations
 
 import struct
-from _operator import itemgetter
-from itertools import pairwise
+from _operator import add, itemgetter
+from itertools import pairwise, repeat, takewhile
 from struct import Struct
 
 from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +26,8 @@ _ATTRIBUTE_U8 = Struct("=HHBxxx")
 NESTED = 0x8000  # NLA_F_NESTED
 TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK: without the flags for nested and for network byte order
 _SIZES = {"B": 1, "I": 4, "Q": 8}
-_MOST_KNOWN = 256  # lengths of messages of one type
+_MOST_KNOWN = 256  # layouts of messages of one type
+_NO_HEADER = bytes(HEADER_BYTES)
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -108,11 +109,11 @@ class Attributes:
     """What is asked of messages of one type: their fixed head (as `struct` writes it), and some of their attributes.
 
     Messages of one length mostly have the same attributes in the same places. That is known when all their headers are equal
-    to those of the one before, which is found out at once; then one call reads everything. Fields must not overlap.
+    to those of one before, which is found out at once; then one call reads everything. Fields must not overlap.
     """
 
     def __init__(self, head: str, *fields: Field) -> None:
-        self._head = Struct(head)
+        self._head = Struct(f"={HEADER_BYTES}x{head.removeprefix('=')}")
         self._fields = fields
         self._tree: dict[int, _Node] = {}
         for number, field in enumerate(fields):
@@ -120,47 +121,73 @@ class Attributes:
             for kind in field.path[:-1]:
                 level = level.setdefault(kind, _Node({}, [])).inner
             level.setdefault(field.path[-1], _Node({}, [])).numbers.append(number)
-        self._known: dict[int, _Layout] = {}  # by the length of the message
+        self._known: dict[int, list[_Layout]] = {}  # by the length of the message
 
     def of(self, body: bytes) -> tuple[Any, ...]:
         """The values of the head, and of the fields in their order. The last attribute of a type wins. ValueError when
         malformed."""
-        known = self._known.get(len(body))
-        if known is None or known.headers.unpack(body) != known.said:
-            known = self._learn(body)
-        return known.asked(known.values.unpack(body) + known.absent)
+        message = _NO_HEADER + body
+        known = self._layout(message)
+        return known.asked(known.values.unpack(message) + known.absent)
 
-    def _learn(self, body: bytes) -> _Layout:
-        headers, ends = self._walk(body)
+    def of_first(self, datagram: bytes) -> tuple[list[tuple[Any, ...]], int]:
+        """`of` each of its first messages (there is one) as long as their headers say the same but for the length, and where
+        the others begin. Neighbours with the same layout are read together."""
+        said, at, end = datagram[4:HEADER_BYTES], 0, len(datagram)
+        view, found = memoryview(datagram), list[tuple[Any, ...]]()
+        while datagram[at + 4 : at + HEADER_BYTES] == said:
+            size = U32.unpack_from(datagram, at)[0]
+            if not HEADER_BYTES <= size <= end - at:
+                break
+            known = self._layout(datagram[at : at + size])
+            table = view[at : at + (size if size % 4 else (end - at) // size * size)]
+            heads = struct.iter_unpack(f"{HEADER_BYTES}s{size - HEADER_BYTES}x", table)
+            headers = zip(heads, known.headers.iter_unpack(table), strict=True)
+            alike = 1 + len(list(takewhile(next(headers).__eq__, headers)))
+            values = known.values.iter_unpack(table[: alike * size])
+            found += map(known.asked, map(add, values, repeat(known.absent)))
+            at += (alike * size + 3) & ~3
+        return found, at
+
+    def _layout(self, message: bytes) -> _Layout:
+        for known in self._known.get(len(message), ()):
+            if known.headers.unpack(message) == known.said:
+                return known
+        return self._learn(message)
+
+    def _learn(self, message: bytes) -> _Layout:
+        headers, ends = self._walk(message)
         places = {number: place for number, (begin, end) in ends.items() if (place := _place(self._fields[number], begin, end))}
         order = sorted(places, key=places.__getitem__)
         form, at = [self._head.format], self._head.size
         for begin, size, code in map(places.__getitem__, order):
             form.append(f"{begin - at}x{code}")
             at = begin + size
-        values = Struct(f"{''.join(form)}{len(body) - at}x")
+        values = Struct(f"{''.join(form)}{len(message) - at}x")
         order += [number for number in range(len(self._fields)) if number not in places]  # what is absent comes last
         absent = tuple([self._fields[number].absent for number in order[len(places) :]])
-        head = range(len(self._head.unpack_from(body)))
+        head = range(len(self._head.unpack_from(message)))
         positions = dict(zip(order, range(len(head), len(head) + len(order)), strict=True))
         asked = itemgetter(*head, *map(positions.__getitem__, range(len(order))))
-        if len(self._known) >= _MOST_KNOWN:
+        if sum(map(len, self._known.values())) >= _MOST_KNOWN:
             self._known.clear()
-        layout = self._known[len(body)] = _Layout(headers, headers.unpack(body), values, absent, asked)
+        layout = _Layout(headers, headers.unpack(message), values, absent, asked)
+        self._known.setdefault(len(message), []).append(layout)
         return layout
 
-    def _walk(self, body: bytes) -> tuple[Struct, dict[int, tuple[int, int]]]:
+    def _walk(self, message: bytes) -> tuple[Struct, dict[int, tuple[int, int]]]:
         """All headers; and from where to where the attributes of the fields go, by their numbers."""
-        if len(body) < self._head.size:
-            raise ValueError(f"netlink: a body of {len(body)} bytes where at least {self._head.size} are due")
+        if len(message) < self._head.size:
+            due = self._head.size - HEADER_BYTES
+            raise ValueError(f"netlink: a body of {len(message) - HEADER_BYTES} bytes where at least {due} are due")
         headers = [-4]
         places: dict[int, tuple[int, int]] = {}
-        levels = [(self._tree, self._head.size, len(body))]
+        levels = [(self._tree, self._head.size, len(message))]
         unpack = ATTRIBUTE.unpack_from
         for level, start, end in levels:
             at, there = start, dict[int, tuple[int, int]]()
             while at < end:
-                size, kind = unpack(body, at) if end - at >= 4 else (0, 0)
+                size, kind = unpack(message, at) if end - at >= 4 else (0, 0)
                 if not 4 <= size <= end - at:
                     raise ValueError(f"netlink: an attribute claims {size} bytes where {end - at} are left")
                 headers.append(at)
@@ -173,7 +200,7 @@ class Attributes:
                 places |= dict.fromkeys(level[kind].numbers, ends)
         headers.sort()
         gaps = [f"{at - last - 4}xI" for last, at in pairwise(headers)]
-        return Struct(f"={''.join(gaps)}{len(body) - headers[-1] - 4}x"), places
+        return Struct(f"={''.join(gaps)}{len(message) - headers[-1] - 4}x"), places
 
 
 def _place(field: Field, begin: int, end: int) -> tuple[int, int, str] | None:

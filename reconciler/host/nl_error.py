@@ -31,6 +31,8 @@ def error_in(answer: bytes, flags: int, *, with_request: bool) -> KernelError | 
     number = -I32.unpack_from(answer)[0]
     if number <= 0:
         return None
+    if number >> 31:
+        raise ValueError("netlink: an error with a number that is none")
     return KernelError(number, _ext_ack(answer, flags, with_request=with_request))
 
 

@@ -10,6 +10,7 @@ from reconciler.model.found import Counters, LinkState
 from reconciler.model.marks import parse_mark
 from reconciler.model.names import IfName
 from reconciler.model.prefix import AF_INET, AF_INET6
+from reconciler.typed import Any
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 
@@ -19,12 +20,11 @@ _IFNAME, _MTU, _LINKINFO, _IFALIAS, _STATS64, _GROUP, _EXT_MASK, _CARRIER = 3, 4
 _AF_SPEC = 26  # IFLA_AF_SPEC: by family, what the kernel's switches of this link are
 _INET_CONF, _INET6_CONF = 1, 2  # IFLA_INET_CONF, IFLA_INET6_CONF: arrays of the kernel's switches
 _LINKDOWN = (28, 39)  # ignore_routes_with_linkdown: its place in either (linux/ip.h, linux/ipv6.h)
-_COUNTERS = (0, 8, 16, 24)  # rtnl_link_stats64 begins: packets received, sent, bytes received, sent
+_COUNTERS = (16, 24, 0, 8)  # rtnl_link_stats64 begins: packets received, sent, bytes received, sent
 _TUNNELS = ("tun", "tap", "wireguard")
 _INFO_KIND, _INFO_DATA = 1, 2  # IFLA_INFO_*
 _TUN_OWNER, _TUN_GROUP, _TUN_TYPE, _TUN_PERSIST, _TUN_MULTI_QUEUE = 1, 2, 3, 6, 7  # IFLA_TUN_*
-_LINK = Attributes(
-    _IFINFOMSG.format,
+_FIELDS = (
     Field((_IFNAME,)),
     Field((_LINKINFO, _INFO_KIND)),
     Field((_LINKINFO, _INFO_DATA), absent=b""),
@@ -32,10 +32,11 @@ _LINK = Attributes(
     Field((_CARRIER,), "B", 0),
     Field((_GROUP,), "I", 0),
     Field((_IFALIAS,)),
-    *(Field((_STATS64,), "Q", 0, at) for at in _COUNTERS),
     Field((_AF_SPEC, AF_INET, _INET_CONF), "I", at=4 * _LINKDOWN[0]),
     Field((_AF_SPEC, AF_INET6, _INET6_CONF), "I", at=4 * _LINKDOWN[1]),
 )
+_LINK = Attributes(_IFINFOMSG.format, *_FIELDS)
+_COUNTED = Attributes(_IFINFOMSG.format, *_FIELDS, *(Field((_STATS64,), "Q", 0, at) for at in _COUNTERS))
 _TUN = Attributes(
     "=",
     Field((_TUN_OWNER,), "I"),
@@ -49,12 +50,12 @@ _TUN_TYPES = {1: "tun", 2: "tap"}  # IFF_TUN, IFF_TAP
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS; virtual functions are only listed when asked for
 
 
-def question(*, index: int = 0, name: str = "") -> bytes:
-    """The body that asks for one link, by index or by name; without either, for all of them."""
+def question(*, index: int = 0, name: str = "", counted: bool = False) -> bytes:
+    """The body that asks for one link, by index or by name; without either, for all of them. `counted`: with counters, which
+    the kernel (which ones: that depends on its age) adds up from all processors first."""
     head = _IFINFOMSG.pack(0, 0, index, 0, 0)
-    if name:
-        return head + text(_IFNAME, name) + u32(_EXT_MASK, _SKIP_STATS)
-    return head
+    which = text(_IFNAME, name) if name else b""
+    return head + which if counted else head + which + u32(_EXT_MASK, _SKIP_STATS)
 
 
 def wanted(
@@ -83,19 +84,34 @@ def wanted(
     return b"".join(parts)
 
 
-@lru_cache(1024)  # the daemon sees the same bytes again and again
-def decode(body: bytes) -> LinkState:
-    """RTM_NEWLINK → the link. ValueError when malformed."""
-    (
-        _family, _arphrd, index, flags, _mask, name, kind_, data, mtu, carrier, group, alias_,
-        rx_packets, tx_packets, rx_bytes, tx_bytes, linkdown, linkdown6,
-    ) = _LINK.of(body)  # fmt: skip
-    kind, alias = as_text(kind_), as_text(alias_)
-    uid, gid, type_, persist, queues = _TUN.of(data) if kind == "tun" else _NO_TUN  # which says whether it is tun or tap
+def decode(body: bytes, *, counted: bool = False) -> LinkState:
+    """RTM_NEWLINK → the link; `counted`: with its counters, for which was asked. ValueError when malformed."""
+    return _link((_COUNTED if counted else _LINK).of(body))
+
+
+def decode_first(datagram: bytes, *, counted: bool = False) -> tuple[list[LinkState], int]:
+    """The links of its first messages, as long as the headers of these are alike, and where the others begin."""
+    found, at = (_COUNTED if counted else _LINK).of_first(datagram)
+    return [*map(_link, found)], at
+
+
+@lru_cache(1024)  # the daemon is told the same again and again
+def _link(said: tuple[Any, ...]) -> LinkState:
+    _family, _arphrd, index, flags, _mask, name, kind_, data, mtu, carrier, group, alias_, linkdown, linkdown6, *counters = said
+    kind, type_, uid, gid, multi_queue, persist = _type(kind_, data)
+    alias = as_text(alias_)
     is_on = bool(linkdown or linkdown6) and 0 not in (linkdown, linkdown6)  # a family that it does not have says nothing
     return LinkState(
-        IfName(as_text(name)), index, _TUN_TYPES.get(type_, kind), mtu, bool(flags & IFF_UP), carrier == 1, group,
-        alias, parse_mark(alias) if alias else None, Counters(rx_bytes, tx_bytes, rx_packets, tx_packets),
-        point_to_point=bool(flags & _IFF_POINTOPOINT), loopback=bool(flags & _IFF_LOOPBACK),
-        uid=uid, gid=gid, multi_queue=queues == 1, persist=persist == 1, ignores_linkdown=kind in _TUNNELS and is_on,
+        IfName(as_text(name)), index, type_, mtu, flags & IFF_UP != 0, carrier == 1, group, alias,
+        parse_mark(alias) if alias else None, Counters(*counters) if counters else None,
+        flags & _IFF_POINTOPOINT != 0, flags & _IFF_LOOPBACK != 0, uid, gid, multi_queue, persist,
+        ignores_linkdown=is_on and kind in _TUNNELS,
     )  # fmt: skip
+
+
+@lru_cache(64)  # links differ in little else
+def _type(kind_: bytes | None, data: bytes) -> tuple[str, str, int | None, int | None, bool, bool]:
+    """Of IFLA_INFO_KIND and IFLA_INFO_DATA: the kind, which with a TUN says whether it is tun or tap, and whose that is."""
+    kind = as_text(kind_)
+    uid, gid, type_, persist, queues = _TUN.of(data) if kind == "tun" else _NO_TUN
+    return kind, _TUN_TYPES.get(type_, kind), uid, gid, queues == 1, persist == 1

@@ -18,6 +18,8 @@ from reconciler.typed import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from reconciler.host.netlink import First
+
 NETLINK_ROUTE = 0
 _SIOCGIFINDEX = 0x8933  # linux/sockios.h
 _IFREQ = Struct("16si20x")
@@ -29,12 +31,19 @@ class Rtnl(Netlink):
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         super().__init__(NETLINK_ROUTE, timeout_s=timeout_s)
 
-    def links(self) -> list[LinkState]:
-        """All links."""
-        return self._list("links", nl_link.RTM_GETLINK, nl_link.question(), nl_link.decode)
+    def links(self, *, counted: bool = False) -> list[LinkState]:
+        """All links; `counted`: with counters."""
+
+        def decode(body: bytes) -> LinkState:
+            return nl_link.decode(body, counted=counted)
+
+        def first(datagram: bytes) -> tuple[list[LinkState], int]:
+            return nl_link.decode_first(datagram, counted=counted)
+
+        return self._list("links", nl_link.RTM_GETLINK, nl_link.question(counted=counted), decode, first=first)
 
     def link(self, *, index: int = 0, name: str = "") -> LinkState | None:
-        """One link, by index or by name (without counters); None: there is none."""
+        """One link, by index or by name, without counters; None: there is none."""
         try:
             answers = self.request(nl_link.RTM_GETLINK, 0, nl_link.question(index=index, name=name))
         except KernelError as error:
@@ -80,7 +89,10 @@ class Rtnl(Netlink):
     def addresses(self, ifindex: int = 0) -> list[AddressRow]:
         """All addresses, or those of one link (none when it is gone)."""
         try:
-            rows = self._list("addresses", nl_address.RTM_GETADDR, nl_address.question(ifindex), nl_address.decode)
+            question = nl_address.question(ifindex)
+            rows = self._list(
+                "addresses", nl_address.RTM_GETADDR, question, nl_address.decode, first=nl_address.decode_first
+            )  # fmt: skip
         except NotObserved as error:
             if _errno(error) == errno.ENODEV:
                 return []
@@ -96,21 +108,22 @@ class Rtnl(Netlink):
         table: int = 0,
         whole: Callable[[bytes], Sequence[Row] | None] = lambda _datagram: None,
     ) -> list[Row]:
-        """The routes of a family for which `decode` gives something; filtered by the kernel where it can (4.20). `whole`: see
-        `dump`."""
-        first = bytes((family,))  # of rtmsg; where the kernel lacks a family it answers with those that it has
+        """The routes of a family for which `decode` gives something; filtered by the kernel where it can (4.20). Before that
+        `whole` may take a datagram as one, or leave it (None)."""
+        begin = bytes((family,))  # of rtmsg; where the kernel lacks a family it answers with those that it has
 
         def of_family(body: bytes) -> Row | None:
-            return decode(body) if body.startswith(first) else None
+            return decode(body) if body.startswith(begin) else None
 
-        def whole_of_family(datagram: bytes) -> Sequence[Row] | None:
-            return whole(datagram) if datagram.startswith(first, HEADER_BYTES) else None
+        def first(datagram: bytes) -> tuple[Sequence[Row], int] | None:
+            rows = whole(datagram) if datagram.startswith(begin, HEADER_BYTES) else None
+            return None if rows is None else (rows, len(datagram))
 
         try:
             question = nl_route.question(family, protocol=protocol, table=table)
             witness = nl_route.GROUP_IPV6 if family == AF_INET6 else 0
             wanted = decode if family == AF_INET else of_family
-            return self._list("routes", nl_route.RTM_GETROUTE, question, wanted, witness, whole_of_family)
+            return self._list("routes", nl_route.RTM_GETROUTE, question, wanted, witness, first)
         except NotObserved as error:
             if _errno(error) in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # no such table, no such family
                 return []
@@ -134,10 +147,10 @@ class Rtnl(Netlink):
         body: bytes,
         decode: Callable[[bytes], Row | None],
         witness: int = 0,
-        whole: Callable[[bytes], Sequence[Row] | None] = lambda _datagram: None,
+        first: First[Row] | None = None,
     ) -> list[Row]:
         try:
-            return self.dump(kind, body, decode, witness=witness, whole=whole)
+            return self.dump(kind, body, decode, witness=witness, first=first)
         except (KernelError, NotObserved) as error:
             raise NotObserved(f"{what} could not be read: {error}") from error
 

@@ -38,6 +38,7 @@ STORE_WAIT_S, KERNEL_WAIT_S, ENGINE_WAIT_S = 0.3, 0.3, 0.2  # status answers wit
 def look(state_dir: str | Path, run_dir: str | Path, names: Sequence[str] = ()) -> HostStatus:
     """The state of the host as it is now. Raises StoreError when what should be cannot be known."""
     with Machine(run_dir, KERNEL_WAIT_S) as machine:
+        machine.counts = True
         stored = read(state_dir, STORE_WAIT_S)
         machine.ledger = Remembered(stored.ledger)
         seen = survey(machine, stored, resolve=False, privileged=os.geteuid() == 0, patience_s=ENGINE_WAIT_S)

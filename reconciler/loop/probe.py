@@ -116,15 +116,16 @@ def _looked_after(
     asked = [(one.state.name, target) for one in due for target in one.health.ping]
     answers = ping(asked, _answer_s(due[0])) if asked else {}
     owners, peers = _engines(machine, [one.intent for one in due], question, states, links)
-    now = {state.name: state for state in machine.rtnl.links()}
+    now = {state.name: state for state in machine.rtnl.links(counted=True)}
     is_online = any(state.carrier and state.up and not state.loopback and state.mark is None for state in now.values())
     turned = {}
     for one in due:
         name, state = one.intent.name, now.get(one.state.name)
         if state is None or state.ifindex != one.state.ifindex:
             continue  # it is another one now
+        received = state.counters.rx_packets if state.counters else 0
         seen = health.Seen(
-            _now_us(), machine.handles.boot_id, state.ifindex, state.carrier, state.counters.rx_packets,
+            _now_us(), machine.handles.boot_id, state.ifindex, state.carrier, received,
             {target: answers[state.name, target] for target in one.health.ping}, peers.get(name), owners.get(name), is_online,
             boot_us(),
         )  # fmt: skip

@@ -41,7 +41,7 @@ class LinkState(NamedTuple):
     group: int
     alias: str
     mark: Mark | None
-    counters: Counters
+    counters: Counters | None  # None: nobody asked
     point_to_point: bool = False
     loopback: bool = False
     uid: int | None = None  # of a TUN

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def look(machine: Machine, question: Question) -> tuple[dict[IfName, LinkState], list[Link]]:
     """Every link, by name and as a resource. NotObserved."""
-    states = {state.name: state for state in machine.rtnl.links()}
+    states = {state.name: state for state in machine.rtnl.links(counted=machine.counts)}
     return states, [as_found(state, _tunnel(state, question)) for state in states.values()]
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from reconciler.host import nl_route
 from reconciler.host.nl_route import RouteRow
 from reconciler.host.rtnl import Rtnl
+from reconciler.model.found import Counters
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, ntop, parse_prefix
 from tests.netns import world
 from tests.netns.world import Host
@@ -82,6 +83,8 @@ def set_up(host: Host, words: list[str]) -> None:
     host.ip("link add v0 type veth peer name v1")
     host.ip("tuntap add t0 mode tun user 65534")
     host.ip("tuntap add t1 mode tap group 7 multi_queue")
+    host.ip("link set lo up")
+    host.run(["ping", "-c", "3", "-i", "0.002", "-q", "127.0.0.1"])
     for family in ("-4", "-6"):
         lines = "\n".join(w for w in words if (family == "-6") == ("::" in w or w.startswith("link")))
         host.run(["ip", family, "-force", "-batch", "-"], stdin=lines, check=False)  # some contradict each other
@@ -121,6 +124,15 @@ def compare_links(host: Host, rtnl: Rtnl) -> None:
             tun.get("type", kind), _id(tun.get("user")), _id(tun.get("group")), bool(tun.get("multi_queue", False)),
         )  # fmt: skip
     assert ours == theirs
+    assert [link.counters for link in rtnl.links()] == [None] * len(ours)
+    (counters,) = [link.counters for link in rtnl.links(counted=True) if link.loopback]  # nobody else uses it
+    assert counters == _counters(host.ip_json("-s link show lo")[0]["stats64"])
+    assert counters.rx_packets == 6
+
+
+def _counters(stats: dict[str, dict[str, int]]) -> Counters:
+    rx, tx = stats["rx"], stats["tx"]
+    return Counters(rx["bytes"], tx["bytes"], rx["packets"], tx["packets"])
 
 
 def _id(name: str | int | None) -> int | None:

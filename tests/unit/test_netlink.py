@@ -124,6 +124,42 @@ def test_known_places_are_those_that_one_finds_step_by_step(bodies: list[bytes],
         assert some.of(bytes(body)) == expected
 
 
+@given(st.lists(nested(2), min_size=1, max_size=4), st.lists(st.integers(0, 3), max_size=8), st.integers(0, 24), st.data())
+@settings(max_examples=400, deadline=None)
+def test_first_messages_are_read_together_as_one_by_one(
+    bodies: list[bytes], order: list[int], cut: int, data: st.DataObject
+) -> None:
+    """The same again and again, others between them, one of another type, ends that are not padded, bytes that are changed."""
+    said = [b"head" + bodies[at % len(bodies)] + data.draw(st.sampled_from([b"", b"", b"", b"\0"])) for at in [0, *order]]
+    kinds = [data.draw(st.sampled_from([24, 24, 24, 3])) for _ in said]
+    whole = bytearray(
+        b"".join(
+            nl_codec.HEADER.pack(nl_codec.HEADER_BYTES + len(body), kind, 2, 1, 9) + body + bytes(-len(body) % 4)
+            for kind, body in zip(kinds, said, strict=True)
+        )
+    )
+    for _ in range(data.draw(st.integers(0, 2))):
+        whole[data.draw(st.integers(nl_codec.HEADER_BYTES, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    datagram = bytes(whole[: max(nl_codec.HEADER_BYTES, len(whole) - cut)])
+    some = nl_codec.Attributes("=BBH", *FIELDS)
+    first, at = nl_codec.alike(datagram)
+    try:
+        expected = [nl_codec.Attributes("=BBH", *FIELDS).of(body) for body in first]
+    except ValueError:
+        with pytest.raises(ValueError, match="netlink"):
+            some.of_first(datagram)
+        return
+    assert some.of_first(datagram) == some.of_first(datagram) == (expected, at)
+
+
+def test_layouts_that_take_turns_are_all_known() -> None:
+    """Names of many lengths make messages of the same length that look otherwise inside."""
+    some = nl_codec.Attributes("=", nl_codec.Field((1,)), nl_codec.Field((2,)))
+    short, long = (nl_codec.text(1, "abcd") + nl_codec.text(2, "a"), nl_codec.text(1, "a") + nl_codec.text(2, "abcd"))
+    assert [some.of(body) for body in (short, long) * 2] == [(b"abcd\0", b"a\0"), (b"a\0", b"abcd\0")] * 2
+    assert [len(known) for known in some._known.values()] == [2]
+
+
 @pytest.mark.parametrize(("body", "start"), list(zip(GOOD, (16, 8, 8, 12, 12, 12, 12), strict=False)))
 def test_an_attribute_that_is_cut_off_is_never_taken_for_a_shorter_one(body: bytes, start: int) -> None:
     whole = nl_codec.attributes(body, start)
@@ -273,6 +309,8 @@ def test_the_words_of_anerror_in() -> None:
         assert isinstance(error, KernelError)
         assert (error.errno, str(error)) == (101, "Network is unreachable: Nexthop has invalid gateway")
     assert str(error_in(capped, 0x100, with_request=True)) == "Network is unreachable"
+    with pytest.raises(ValueError, match="number"):
+        error_in(struct.pack("=i", -1 << 31) + request, 0x100, with_request=True)
     assert error_in(struct.pack("=i", 0) + request, 0x100, with_request=True) is None
     done = error_in(struct.pack("=i", -2) + words, 0x200, with_request=False)
     assert str(done) == "No such file or directory: Nexthop has invalid gateway"
