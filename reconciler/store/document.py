@@ -8,6 +8,9 @@ Standard library only: `status` reads documents.
 
 from __future__ import annotations
 
+from _operator import ne
+from itertools import compress, filterfalse
+
 from reconciler.host.jsontext import canonical, loads
 from reconciler.model.intent import Vouched
 from reconciler.model.prefix import Prefix, ntop, parse_prefix, pton
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _REQUIRED = object()  # the default of a field that has none
 _new = tuple.__new__  # a third of what a constructor costs
+_NOTHING = "[]"
+_DIGEST = '"digest"'  # in a document: it names prefix files
 _MOST_DECODED = 4096
 _decoded: dict[str, Tunnel] = {}
 
@@ -45,7 +50,7 @@ _decoded: dict[str, Tunnel] = {}
 def encode_tunnel(tunnel: Tunnel) -> str:
     """Tunnel → document. The contents of its prefix files are not in it: see `prefix_lists`."""
     text = canonical(_TUNNEL.encode(tunnel))
-    if not tunnel.prefix_files:
+    if _DIGEST not in text:
         _remember(text, tunnel)
     return text
 
@@ -57,7 +62,7 @@ def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
     """
     tunnel = _decoded.get(text)
     if tunnel is None:
-        if lists and '"digest"' in text:  # it has prefix files, whose contents are not in it
+        if lists and _DIGEST in text:  # it has prefix files, whose contents are not in it
             return _read(text, lambda document: _with_lists(document, lists))
         tunnel = _read(text, _TUNNEL.decode)
         _remember(text, tunnel)
@@ -95,12 +100,12 @@ def decode_host(text: str) -> Host:
 
 def encode_vouched(vouched: tuple[Vouched, ...]) -> str:
     """What manifests vouched for → document."""
-    return canonical(_VOUCHED.encode(vouched))
+    return canonical(_VOUCHED.encode(vouched)) if vouched else _NOTHING
 
 
 def decode_vouched(text: str) -> tuple[Vouched, ...]:
     """Document → what manifests vouched for. ValueError when it is damaged."""
-    return _read(text, _VOUCHED.decode)
+    return _read(text, _VOUCHED.decode) if text != _NOTHING else ()
 
 
 def _read(text: str, decode: Callable[[Any], T]) -> T:
@@ -121,24 +126,24 @@ class _Form(NamedTuple, Generic[T]):
 def _nested(make: type[T], forms: Mapping[str, _Form[Any]] = {}) -> _Form[T]:
     """A named tuple, as what its fields say beyond their defaults. `forms`: of the keys that stand for more than JSON has."""
     of: Any = make
-    places = {field.rstrip("_"): place for place, field in enumerate(of._fields)}  # the key of `from_` is `from`
-    defaults = [of._field_defaults.get(field, _REQUIRED) for field in of._fields]
-    required = defaults.count(_REQUIRED)
+    defaults = {field.rstrip("_"): of._field_defaults.get(field, _REQUIRED) for field in of._fields}  # `from_` is `from`
+    required = {key for key, default in defaults.items() if default is _REQUIRED}
 
     def encode(value: Any) -> dict[str, Any]:
-        document = {}
-        for key, content, default in zip(places, value, defaults, strict=True):
-            if content is not default and content != default:
-                document[key] = forms[key].encode(content) if content is not None and key in forms else content
+        document = dict(compress(zip(defaults, value, strict=True), map(ne, value, defaults.values())))
+        for key in filter(forms.__contains__, document):  # of which None is always the default
+            document[key] = forms[key].encode(document[key])
         return document
 
     def decode(document: dict[str, Any]) -> T:
-        values = defaults.copy()
-        for key, content in document.items():
-            values[places[key]] = forms[key].decode(content) if key in forms else content  # of which None is always the default
-        if _REQUIRED in values[:required]:
-            raise TypeError(f"{make.__name__} without {sorted(places.keys() - document.keys())}")
-        made: T = _new(of, values)
+        values = defaults | document
+        if len(values) > len(defaults):
+            raise KeyError(next(filterfalse(defaults.__contains__, document)))
+        for key in filter(forms.__contains__, document):
+            values[key] = forms[key].decode(document[key])
+        if not required <= document.keys():
+            raise TypeError(f"{make.__name__} without {sorted(defaults.keys() - document.keys())}")
+        made: T = _new(of, values.values())
         return made
 
     return _Form(encode, decode)
