@@ -17,6 +17,8 @@ def conflicts(stored: Stored, desired: Desired, take_over: frozenset[TunnelName]
 
     `take_over`: tunnels that may be moved here. What its own source withdrew already is nobody's.
     """
+    if all(source.name == desired.source for source in stored.sources):
+        return []  # mostly so: there is no other
     declared = {tunnel.name for tunnel in desired.tunnels}
     moved = take_over & declared
     others = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from _operator import attrgetter
+from itertools import count, filterfalse
 
 from reconciler.errors import Foreign, InvalidFile, Problem, StoreError
 from reconciler.model.intent import Intent
@@ -17,6 +19,7 @@ from reconciler.typed import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_MOST = 0x8000  # rows: half of what four digits can tell apart
 _MOVE = "Change one of the files, or move tunnels here with --take-over."
 _CHANGE = "Change one of the files; --take-over only moves tunnels, each under its name."
 
@@ -27,30 +30,31 @@ def desire(stored: Stored, desired: Desired, terms: Terms) -> tuple[Stored, Save
     Foreign (73) when another source has declared something of it differently, InvalidFile when a name is not UTF-8.
     """
     _refuse(stored, desired, terms.take_over)
+    stored = stored._replace(store_id=stored.store_id or os.urandom(2).hex())
     before = {intent.name: intent for intent in stored.intents}
     saved = _compared(before, desired, terms)
     differs = bool(saved.created or saved.changed or saved.withdrawn) or _source_differs(stored, desired)
     saved = saved._replace(generation=terms.generation if differs else None)
-    store_id = stored.store_id or os.urandom(2).hex()
     after = before | {name: withdrawn(before[name])._replace(generation=terms.generation) for name in saved.withdrawn}
+    after |= {name: after[name]._replace(held=False) for name in saved.released}
+    after |= {name: asked_again(after[name], terms.now_us) for name in (*saved.changed, *saved.unchanged)}
+    changed = frozenset(saved.changed)
+    after |= {t.name: _declared(after[t.name], t, desired.source, terms) for t in desired.tunnels if t.name in changed}
     if saved.created:
-        places = _Places(stored.intents, store_id)
-        after |= {tunnel.name: places.new(tunnel, desired.source) for tunnel in desired.tunnels if tunnel.name not in before}
-    released, unchanged = frozenset(saved.released), frozenset(saved.unchanged)
-    for tunnel in desired.tunnels:
-        intent = after[tunnel.name]
-        if tunnel.name in released:
-            intent = intent._replace(held=False)
-        intent = asked_again(intent, terms.now_us)
-        if tunnel.name not in unchanged:
-            intent = _declared(intent, tunnel, desired.source, terms)
-        after[tunnel.name] = intent
+        new = [tunnel for tunnel in desired.tunnels if tunnel.name not in before]
+        after |= {intent.name: intent for intent in _created(stored, new, desired.source, terms.generation)}
     sources = {source.name: source for source in stored.sources}
     if differs:
-        source = _source(desired, terms)
-        sources[desired.source] = source
-    by_slot = tuple(sorted(after.values(), key=lambda intent: intent.slot))
-    return Stored(True, store_id, tuple(sources[name] for name in sorted(sources)), by_slot, stored.ledger), saved
+        sources[desired.source] = _source(desired, terms)
+    intents = tuple(sorted(after.values(), key=attrgetter("slot")))
+    return Stored(True, stored.store_id, tuple(_used(sources.values(), intents)), intents, stored.ledger), saved
+
+
+def _used(sources: Iterable[Source], intents: Iterable[Intent]) -> list[Source]:
+    """By name, those that have tunnels, or a [host] that still counts."""
+    having = {intent.source for intent in intents}
+    used = [s for s in sources if s.name in having or not (s.forgotten or s.host == Host())]
+    return sorted(used, key=attrgetter("name"))
 
 
 def _source(desired: Desired, terms: Terms) -> Source:
@@ -88,27 +92,18 @@ def _is_utf8(text: str) -> bool:
 
 
 def _compared(before: dict[TunnelName, Intent], desired: Desired, terms: Terms) -> Saved:
-    created, changed, unchanged, held = [], [], [], []
-    for tunnel in desired.tunnels:
-        intent = before.get(tunnel.name)
-        if intent is None:
-            created.append(tunnel.name)
-            continue
-        if intent.tunnel == tunnel and intent.source == desired.source and not intent.withdrawn:
-            unchanged.append(tunnel.name)
-        else:
-            changed.append(tunnel.name)
-        if intent.held and tunnel.enabled:
-            held.append(tunnel.name)
-    declared = {tunnel.name for tunnel in desired.tunnels}
-    ours = [i for i in before.values() if i.source == desired.source and not i.withdrawn]
+    declared = {tunnel.name: tunnel for tunnel in desired.tunnels}
+    there = [(before[name], declared[name]) for name in filter(before.__contains__, declared)]
+    changed = [t.name for i, t in there if i.tunnel != t or i.source != desired.source or i.withdrawn]
+    held = tuple([t.name for i, t in there if i.held and t.enabled])
+    gone = [i.name for i in before.values() if i.name not in declared and i.source == desired.source and not i.withdrawn]
     return Saved(
-        created=tuple(created),
+        created=tuple(filterfalse(before.__contains__, declared)),
         changed=tuple(changed),
-        unchanged=tuple(unchanged),
-        withdrawn=tuple(intent.name for intent in ours if intent.name not in declared),
-        released=() if terms.keep_holds else tuple(held),
-        still_held=tuple(held) if terms.keep_holds else (),
+        unchanged=tuple(filter((before.keys() - changed).__contains__, declared)),
+        withdrawn=tuple(gone),
+        released=() if terms.keep_holds else held,
+        still_held=held if terms.keep_holds else (),
     )
 
 
@@ -139,27 +134,21 @@ def _started_boot(intent: Intent, tunnel: Tunnel, boot_id: str) -> str | None:
     return intent.started_boot
 
 
-class _Places:
-    """Gives out slots and ids that no row has, not even a withdrawn one."""
+def _created(stored: Stored, tunnels: list[Tunnel], source: str, generation: int) -> list[Intent]:
+    """With slots and ids that no row has, not even a withdrawn one."""
+    slots = filterfalse({intent.slot for intent in stored.intents}.__contains__, count(1))
+    ids = _new_ids({intent.mark.tunnel_id for intent in stored.intents}, len(tunnels))
+    return [
+        Intent(tunnel, Mark(tunnel.name, stored.store_id or "", made), slot, source, generation)
+        for tunnel, slot, made in zip(tunnels, slots, ids, strict=False)
+    ]
 
-    def __init__(self, intents: Iterable[Intent], store_id: str) -> None:
-        self._store_id = store_id
-        intents = tuple(intents)
-        self._slots = {intent.slot for intent in intents}
-        self._ids = {intent.mark.tunnel_id for intent in intents}
-        self._lowest = 1
 
-    def new(self, tunnel: Tunnel, source: str) -> Intent:
-        while self._lowest in self._slots:
-            self._lowest += 1
-        self._slots.add(self._lowest)
-        mark = Mark(tunnel.name, self._store_id, self._new_id())
-        return Intent(tunnel, mark, self._lowest, source, generation=0)  # generation: of no save yet
-
-    def _new_id(self) -> str:
-        if len(self._ids) > 0x7FFF:  # half of what four digits can tell apart
-            raise StoreError("the store has no room for more tunnels", hint="Forget some that are not used any more.")
-        while (made := os.urandom(2).hex()) in self._ids:
-            pass
-        self._ids.add(made)
-        return made
+def _new_ids(taken: set[str], number: int) -> set[str]:
+    if len(taken) + number > _MOST:
+        raise StoreError("the store has no room for more tunnels", hint="Forget some that are not used any more.")
+    made: set[str] = set()
+    while len(made) < number:
+        made.update(os.urandom(2 * (number - len(made))).hex(" ", 2).split())
+        made -= taken
+    return made
