@@ -62,16 +62,6 @@ def asked_again(intent: Intent, now_us: int) -> Intent:
     return intent._replace(progress=again)
 
 
-def moved(moves: Moves) -> Callable[[Intent], Intent]:
-    """Progress, as it can be stored."""
-
-    def change(intent: Intent) -> Intent:
-        progress, _cause = moves[intent.name]
-        return intent._replace(progress=progress._replace(error=plain(progress.error)))
-
-    return change
-
-
 def vouched(found: Mapping[TunnelName, tuple[Vouched, ...]]) -> Callable[[Intent], Intent]:
     """What manifests vouch for."""
     return lambda intent: intent._replace(vouched=found[intent.name])

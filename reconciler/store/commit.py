@@ -9,12 +9,12 @@ from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.tunnel import Desired
 from reconciler.store import read, save, sql
-from reconciler.store.change import Change, Who
-from reconciler.store.chronicle import Note, write_notes, write_outcome
+from reconciler.store.change import Change, Who, plain
+from reconciler.store.chronicle import write_lines, write_outcome
 from reconciler.store.connect import transaction
 from reconciler.store.desire import desire
 from reconciler.store.schema import ensure
-from reconciler.store.stored import TUNCTL, Ending, Line, Saved, Stored, Terms
+from reconciler.store.stored import TUNCTL, Ending, Event, Line, Saved, Stored, Terms
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,16 +45,15 @@ class Commit:
             if saved.generation is not None:
                 connection.execute(sql.SET_GENERATION, {"generation": saved.generation})
                 save.write_source(connection, next(s for s in after.sources if s.name == desired.source))
-            save.write_intents(connection, {intent.name: intent for intent in stored.intents}, after.intents)
+            save.write_intents(connection, stored.intents, after.intents)
             save.collect_garbage(connection)
-            write_notes(connection, _notes(desired.source, saved, who, terms.now_us))
-            stored = self._now(connection)
-        return saved, stored
+            write_lines(connection, _lines_of_save(desired.source, saved, who, terms.now_us))
+        return saved, after
 
     def withdraw(self, change: Change, sources: frozenset[str], who: Who) -> None:
         with self.begin() as connection:
             gone = [intent for _was, intent in self._write(connection, change)]
-            write_notes(connection, _notes_of(gone, change.event, who))
+            write_lines(connection, _lines_of(gone, change.event, who))
             leaving = sources | {intent.source for intent in gone}
             connection.executemany(sql.FORGET_SOURCE, [{"source": source} for source in leaving])
             save.collect_garbage(connection)
@@ -62,19 +61,19 @@ class Commit:
     def change(self, change: Change, who: Who) -> tuple[TunnelName, ...]:
         with self.begin() as connection:
             changed = [intent for _was, intent in self._write(connection, change)]
-            write_notes(connection, _notes_of(changed, change.event, who))
+            write_lines(connection, _lines_of(changed, change.event, who))
         return tuple(intent.name for intent in changed)
 
-    def conclude(
-        self, change: Change, moves: Moves, vanished: frozenset[TunnelName], cause: str, ending: Ending | None
-    ) -> None:
+    def conclude(self, moves: Moves, vanished: frozenset[TunnelName], cause: str, ending: Ending | None) -> None:
         with self.begin() as connection:
-            notes = []
-            for was, now in self._write(connection, change):
-                before, after = was.progress, now.progress
-                if (before.state, before.attempt, before.error) != (after.state, after.attempt, after.error):
-                    notes += _notes_of([now], after.state, Who(TUNCTL, moves[now.name][1]), outcome=after.error)
-            write_notes(connection, notes)
+            now_us, (uid, actor) = _now_us(), TUNCTL
+            moved = save.write_progress(connection, read.progress(connection, self._path, moves.keys()), moves)
+            lines = [
+                Event(now_us, name, source, None, uid, actor, after.state, plain(moves[name][1]), after.error)
+                for name, source, before, after in moved
+                if (before.state, before.attempt, before.error) != (after.state, after.attempt, after.error)
+            ]
+            write_lines(connection, lines)
             if vanished:
                 self._delete(connection, vanished, cause)
             if ending:
@@ -86,17 +85,17 @@ class Commit:
                 known = {one.of: one.endpoint for one in was.vouched}
                 moved = [f"{known[v.of]} → {v.endpoint}" for v in now.vouched if known.get(v.of, v.endpoint) != v.endpoint]
                 if moved:
-                    write_notes(connection, _notes_of([now], change.event, Who(TUNCTL, f"manifest: {', '.join(moved)}")))
+                    write_lines(connection, _lines_of([now], change.event, Who(TUNCTL, f"manifest: {', '.join(moved)}")))
 
     def chronicle(self, lines: Sequence[Line]) -> None:
         with self.begin() as connection:
             sources = dict(connection.execute(sql.SOURCES_OF_INTENTS))
-            notes = [
-                Note(one.at_us, one.tunnel or None, sources.get(one.tunnel), None, TUNCTL, one.event, one.cause)
+            known = [
+                Event(one.at_us, one.tunnel or None, sources.get(one.tunnel), None, *TUNCTL, one.event, plain(one.cause), "")
                 for one in lines
                 if one.tunnel == HOST or one.tunnel in sources
             ]
-            write_notes(connection, notes)
+            write_lines(connection, known)
 
     def ledger_put(self, key: str, tunnel: TunnelName, previous: bytes | None, value: bytes) -> None:
         with self.begin() as connection:
@@ -113,9 +112,10 @@ class Commit:
 
     def _write(self, connection: sqlite3.Connection, change: Change) -> list[tuple[Intent, Intent]]:
         """Writes what the change makes of its intents, where it is another; returns those, as they were and as they are."""
-        before = {intent.name: intent for intent in self._now(connection, change.names).intents}
-        after = save.write_intents(connection, before, map(change.of, before.values()))
-        return [(before[intent.name], intent) for intent in after]
+        before = self._now(connection, change.names).intents
+        after = [change.make(intent) for intent in before]
+        save.write_intents(connection, before, after)
+        return [(was, now) for was, now in zip(before, after, strict=True) if was != now]
 
     def _delete(self, connection: sqlite3.Connection, names: frozenset[TunnelName], cause: str) -> None:
         """Those of them that are still withdrawn, and owe the host nothing."""
@@ -123,22 +123,27 @@ class Commit:
         found = [i for i in self._now(connection, names).intents if i.withdrawn and i.name not in owing]
         connection.executemany(sql.DELETE_INTENT, [{"intent": intent.name} for intent in found])
         save.collect_garbage(connection)
-        write_notes(connection, _notes_of(found, "deleted", Who(TUNCTL, cause)))
+        write_lines(connection, _lines_of(found, "deleted", Who(TUNCTL, cause)))
 
 
-def _notes_of(intents: Iterable[Intent], event: str, who: Who, *, outcome: str = "") -> list[Note]:
-    now_us = _now_us()
-    return [Note(now_us, i.name, i.source, None, who.actor, event, who.cause, outcome) for i in intents]
+def _lines_of(intents: Iterable[Intent], event: str, who: Who) -> list[Event]:
+    now_us, (uid, actor), cause = _now_us(), who.actor, plain(who.cause)
+    return [Event(now_us, i.name, i.source, None, uid, actor, event, cause, "") for i in intents]
 
 
-def _notes(source: str, saved: Saved, who: Who, now_us: int) -> list[Note]:
-    def note(event: str, tunnel: TunnelName | None = None, generation: int | None = saved.generation) -> Note:
-        return Note(now_us, tunnel, source, generation, who.actor, event, who.cause)
+def _lines_of_save(source: str, saved: Saved, who: Who, now_us: int) -> list[Event]:
+    (uid, actor), cause = who.actor, plain(who.cause)
 
-    notes = [] if saved.generation is None else [note("saved")]
-    for event, names in (("created", saved.created), ("changed", saved.changed), ("withdrawn", saved.withdrawn)):
-        notes += [note(event, name) for name in names]
-    return notes + [note("released", name, None) for name in saved.released]
+    def lines(event: str, names: Iterable[TunnelName | None], generation: int | None = saved.generation) -> list[Event]:
+        return [Event(now_us, name, source, generation, uid, actor, event, cause, "") for name in names]
+
+    return [
+        *lines("saved", () if saved.generation is None else (None,)),
+        *lines("created", saved.created),
+        *lines("changed", saved.changed),
+        *lines("withdrawn", saved.withdrawn),
+        *lines("released", saved.released, None),
+    ]
 
 
 def _now_us() -> int:

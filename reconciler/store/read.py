@@ -17,7 +17,7 @@ from reconciler.store.stored import SCHEMA, Event, Source, Stored
 from reconciler.typed import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from pathlib import Path
 
 T = TypeVar("T")
@@ -33,6 +33,9 @@ _SOURCES = "SELECT name, path, host, generation, applied_us, tunnels, inputs, wa
 _INTENTS = """
     SELECT name, source, slot, tunnel_id, generation, document, held, withdrawn, started_boot,
            state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses, vouched
+    FROM intent ORDER BY slot"""
+_PROGRESS = """
+    SELECT name, source, state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses
     FROM intent ORDER BY slot"""
 _HISTORY = """
     SELECT at_us, tunnel, source, generation, uid, actor, event, cause, outcome FROM history
@@ -84,6 +87,14 @@ def decode(rows: tuple[Rows, Rows, Rows, Rows, Rows], path: str, names: frozense
             intents=tuple([_intent(row, store_id, packed) for row in intents if names is None or row[0] in names]),
             ledger=decode_ledger(ledger_rows, path),
         )
+    except ValueError as error:
+        raise failure.damaged(path, error) from error
+
+
+def progress(connection: sqlite.Connection, path: str, names: Container[TunnelName]) -> list[tuple[TunnelName, str, Progress]]:
+    """Name, source, and how it got on, of these; StoreError when it is damaged."""
+    try:
+        return [(name, source, _progress(*rest)) for name, source, *rest in connection.execute(_PROGRESS) if name in names]
     except ValueError as error:
         raise failure.damaged(path, error) from error
 
@@ -140,16 +151,26 @@ def _intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Int
 
 
 def _decode_intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Intent:
-    name, source, slot, tunnel_id, generation, document, held, withdrawn, started_boot, *rest = row
-    state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses, vouched = rest
+    name, source, slot, tunnel_id, generation, document, held, withdrawn, started_boot, *got_on, vouched = row
     tunnel = decode_tunnel(document, lists)
     if tunnel.name != name:
         raise ValueError(f"the document of {name!r} is that of {tunnel.name!r}")
-    addresses = tuple(loads(last_addresses))
-    progress = Progress(state, since_us, up_since_us, attempt, next_retry_us, error, bool(worked), addresses)
     mark = Mark(tunnel.name, store_id, tunnel_id)
-    known = decode_vouched(vouched) if vouched != "[]" else ()
-    return Intent(tunnel, mark, slot, source, generation, bool(held), bool(withdrawn), started_boot, progress, known)
+    known = decode_vouched(vouched)
+    return Intent(tunnel, mark, slot, source, generation, bool(held), bool(withdrawn), started_boot, _progress(*got_on), known)
+
+
+def _progress(
+    state: str,
+    since_us: int | None,
+    up_since_us: int | None,
+    attempt: int,
+    next_retry_us: int | None,
+    error: str,
+    worked: int,
+    last_addresses: str,
+) -> Progress:
+    return Progress(state, since_us, up_since_us, attempt, next_retry_us, error, bool(worked), tuple(loads(last_addresses)))
 
 
 def _look(state_dir: str | Path, timeout_s: float, question: Callable[[sqlite.Connection], T]) -> T | None:

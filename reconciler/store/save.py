@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from _operator import attrgetter
+
 from reconciler.host.jsontext import dumps
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import TunnelName
 from reconciler.store import sql
+from reconciler.store.change import plain
 from reconciler.store.document import encode_host, encode_tunnel, encode_vouched, prefix_lists
 from reconciler.store.stored import Source
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import _sqlite3 as sqlite3
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    from reconciler.store.change import Moves
 
 
 def write_source(connection: sqlite3.Connection, source: Source) -> None:
@@ -21,20 +26,26 @@ def write_source(connection: sqlite3.Connection, source: Source) -> None:
     connection.execute(sql.PUT_SOURCE, {**source._asdict(), **texts})
 
 
-def write_intents(
-    connection: sqlite3.Connection, before: Mapping[TunnelName, Intent], after: Iterable[Intent]
-) -> tuple[Intent, ...]:
-    """Writes those that are not as before, and returns them. Their sources must be there."""
-    differing = tuple(intent for intent in after if before.get(intent.name) != intent)
-    if all(i.name in before and before[i.name]._replace(progress=i.progress) == i for i in differing):  # most: how they got on
-        connection.executemany(sql.SET_PROGRESS, [{"intent": i.name, **_progress(i.progress)} for i in differing])
-        return differing
-    wished = [i for i in differing if i.name not in before or before[i.name].tunnel != i.tunnel]
-    moved = [i.name for i in wished if i.name in before and before[i.name].tunnel.interface != i.tunnel.interface]
+def write_intents(connection: sqlite3.Connection, before: Iterable[Intent], after: Iterable[Intent]) -> None:
+    """Writes those that are not as before. Their sources must be there."""
+    known = {intent.name: intent for intent in before}
+    differing = [(was, now) for now in after if (was := known.get(now.tunnel.name)) != now]
+    wished = [(was, now) for was, now in differing if was is None or was.tunnel != now.tunnel]
+    moved = [now.name for was, now in wished if was is not None and was.tunnel.interface != now.tunnel.interface]
     connection.executemany(sql.FREE_INTERFACE, [{"intent": name} for name in moved])  # first: two may swap theirs
-    withdrawn_first = sorted(differing, key=lambda intent: not intent.withdrawn)  # one may leave its interface to another
-    connection.executemany(sql.PUT_INTENT, map(_row, withdrawn_first))
-    _write_lists(connection, before, wished)
+    # Withdrawn ones first: one may leave its interface to another.
+    in_order = sorted([now for _was, now in differing], key=attrgetter("withdrawn"), reverse=True)
+    connection.executemany(sql.PUT_INTENT, map(_row, in_order))
+    _write_lists(connection, wished)
+
+
+def write_progress(
+    connection: sqlite3.Connection, before: Iterable[tuple[TunnelName, str, Progress]], moves: Moves
+) -> list[tuple[TunnelName, str, Progress, Progress]]:
+    """Writes how these got on where that is not as before; returns those, with their sources, as they were and as they are."""
+    now = [(name, source, was, _storable(moves[name][0])) for name, source, was in before]
+    differing = [(name, source, was, after) for name, source, was, after in now if was != after]
+    connection.executemany(sql.SET_PROGRESS, [{"intent": name, **_progress(after)} for name, _, _, after in differing])
     return differing
 
 
@@ -65,12 +76,15 @@ def _progress(progress: Progress) -> dict[str, object]:
     return {**progress._asdict(), "last_addresses": dumps(progress.last_addresses)}
 
 
-def _write_lists(connection: sqlite3.Connection, before: Mapping[TunnelName, Intent], intents: Iterable[Intent]) -> None:
-    for intent in intents:
-        lists = prefix_lists(intent.tunnel)
-        if intent.name in before and before[intent.name].tunnel.prefix_files:
-            connection.execute(sql.UNLINK_LISTS, {"intent": intent.name})
-        if not lists:
-            continue
-        connection.executemany(sql.PUT_LIST, [{"digest": digest, "packed": packed} for digest, packed in lists.items()])
-        connection.executemany(sql.LINK_LIST, [{"intent": intent.name, "digest": digest} for digest in lists])
+def _storable(progress: Progress) -> Progress:
+    return progress._replace(error=plain(progress.error)) if progress.error else progress
+
+
+def _write_lists(connection: sqlite3.Connection, wished: Iterable[tuple[Intent | None, Intent]]) -> None:
+    for was, now in wished:
+        if was is not None and was.tunnel.prefix_files:
+            connection.execute(sql.UNLINK_LISTS, {"intent": now.name})
+        lists = prefix_lists(now.tunnel)
+        if lists:
+            connection.executemany(sql.PUT_LIST, [{"digest": digest, "packed": packed} for digest, packed in lists.items()])
+            connection.executemany(sql.LINK_LIST, [{"intent": now.name, "digest": digest} for digest in lists])

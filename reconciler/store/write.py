@@ -163,11 +163,8 @@ class Store:
         A new state, attempt or error is a line of the history. A tunnel that was deleted meanwhile is passed over; one that
         the ledger still names, or that is declared again, is not deleted.
         """
-        if not (moves or vanished or ending):
-            return
-        change_ = Change(frozenset(moves), change.moved(moves), "")
-        if ending or any(change_.of(i) != i or (i.withdrawn and i.name in vanished) for i in self.stored().intents):
-            self._commit.conclude(change_, moves, frozenset(vanished), cause, ending)
+        if (moves or vanished or ending) and place.is_there(self.state_dir):
+            self._commit.conclude(moves, frozenset(vanished), cause, ending)
 
     @_in_turn
     def vouch(self, found: Mapping[TunnelName, tuple[Vouched, ...]]) -> None:

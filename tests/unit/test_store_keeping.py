@@ -15,7 +15,7 @@ from reconciler.model.names import HOST, TunnelName
 from reconciler.report import history as report_history
 from reconciler.store import chronicle, statements
 from reconciler.store.read import ledger
-from reconciler.store.stored import Ending, Line
+from reconciler.store.stored import Ending, Event, Line
 from reconciler.store.write import Store
 from tests.unit.store_of import ALICE, delete, intents, mtime, put, tun
 
@@ -53,14 +53,14 @@ def test_history_of_one_tunnel_outlives_it(store: Store) -> None:
 def test_history_is_bounded(store: Store) -> None:
     put(store, "a", "b")
     with store._commit.begin() as connection:
-        note = chronicle.Note(1, A, "gateway", None, ALICE, "waiting", "retried")
-        chronicle.write_notes(connection, [note] * (statements.PER_TUNNEL + 50))
+        note = Event(1, A, "gateway", None, *ALICE, "waiting", "retried", "")
+        chronicle.write_lines(connection, [note] * (statements.PER_TUNNEL + 50))
     assert len(store.history(A, limit=100_000)) == statements.PER_TUNNEL
     assert [event.event for event in store.history(B)] == ["created"]
     with store._commit.begin() as connection:
-        notes = [chronicle.Note(1, TunnelName(f"t{n}"), "s", None, ALICE, "up", "") for n in range(500)]
+        notes = [Event(1, TunnelName(f"t{n}"), "s", None, *ALICE, "up", "", "") for n in range(500)]
         for _ in range(statements.IN_ALL // 500 + 1):
-            chronicle.write_notes(connection, notes)
+            chronicle.write_lines(connection, notes)
     assert len(store.history(limit=100_000)) == statements.IN_ALL
 
 
