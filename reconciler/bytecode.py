@@ -1,6 +1,6 @@
 """The modules that a command imports, kept in one file: to look for a hundred small files, and to import each of them,
 costs more than a bare interpreter. What each run needs is executed at its start, one module after the other; the rest waits
-until it is imported. Ours and the standard library's: these are where Python has them, whatever else lies on its path.
+there until it is imported. Ours and the standard library's: these are where Python has them, whatever else lies on its path.
 
 It is a cache as `__pycache__` is one, and stands in it. Whoever may write there makes it; PYTHONDONTWRITEBYTECODE and
 PYTHONPYCACHEPREFIX count; it is believed only while each source has the time and the size that it had. Else, and where it is
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
     Stamp = tuple[int, int]  # when a source was written, ns; its size, bytes
+    Place = tuple[int, int]  # of marshalled code in the file: where it begins, its size; bytes
+    Tell = Callable[["Module"], None]
 
 # Of the standard library what each run may load. Whoever leads to more (re, typing, tomli) waits until it is imported.
 LIGHT = frozenset((
@@ -34,7 +36,8 @@ _PACKAGE = __name__.partition(".")[0]
 _OURS = sys.stdlib_module_names | {_PACKAGE}  # other packages may be those of another environment next time
 _PLACES = tuple(os.path.join(os.path.dirname(file), "") for file in (os.__file__, __file__))
 # Another Python's byte code is another language, and a copy of us is somebody else.
-_HEAD = b"tunctl 3 %b %b %b\n" % (MAGIC_NUMBER, os.fsencode(os.__file__), os.fsencode(__file__))
+HEAD = b"tunctl 4 %b %b %b\n" % (MAGIC_NUMBER, os.fsencode(os.__file__), os.fsencode(__file__))
+SIZE = 4  # bytes, of the index that follows
 
 
 class Module(NamedTuple):
@@ -44,7 +47,7 @@ class Module(NamedTuple):
     path: str
     is_package: bool
     stamp: Stamp  # of the source, when it was compiled
-    code: CodeType | bytes | None  # bytes: marshalled, as what waits is; None: a library in C
+    code: CodeType | Place | None  # None: a library in C
 
 
 class Bytecode:
@@ -53,22 +56,22 @@ class Bytecode:
     def __init__(self, command: str, *, learn: bool = True) -> None:
         """Executes what each run needs. `learn`: they need the same, more or less."""
         place = _package.cached if _package and type(_package.loader) is SourceFileLoader else None
-        self._file = place.replace("__init__", f"command-{command}") if place else None
-        self._always, self._later = _read(self._file) if self._file else ([], {})
+        self._file = place.replace("__init__", f"command-{command}") if place else ""
+        self._kept = Kept(self._file)
         self._learns = learn
         self._needed: list[tuple[Module, int]] = []  # by this run, beyond those; how many modules there were when it was ready
         self._new: list[Module] = []
         sys.meta_path.insert(0, self)
-        if not _execute(self._always, self._file or ""):
-            self._always = []
+        if not _execute(self._kept.always, self._file):
+            self._kept.always = []
         self._before = len(sys.modules)
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
         """None: not one of those that are kept."""
-        kept = self._later.get(name)
+        kept = self._kept.later.get(name)
         if kept is not None and kept.stamp == _stamp(kept.path):
             library = ExtensionFileLoader(name, kept.path) if kept.code is None else None
-            return _spec(kept, library or _Kept(kept, self._executed), self._file or "")
+            return _spec(kept, library or _Waiting(kept, self._kept, self._executed, self._imported), self._file)
         if name.partition(".")[0] not in _OURS or name in sys.builtin_module_names or is_frozen(name):
             return None
         spec = PathFinder.find_spec(name, path)
@@ -88,24 +91,30 @@ class Bytecode:
         """It is ready, and so are those that it imports: they stand before it."""
         self._needed.append((module, len(sys.modules)))
 
-    def end(self) -> None:
+    def end(self) -> Kept | None:
         """What had to be imported waits from now on. When a run that finds everything here needs half as much again as each run
-        executes, then each run executes that, too. Who may not write there does without."""
+        executes, then each run executes that, too. → what is to be written, by who has the right to; None: it is all there."""
         sys.meta_path.remove(self)
-        if not self._file or sys.dont_write_bytecode or not os.access(os.path.dirname(self._file), os.W_OK):
-            return
+        if self._learned() and self._may_write():
+            return self._kept
+        self._kept.close()
+        return None
+
+    def _may_write(self) -> bool:
+        return bool(self._file) and not sys.dont_write_bytecode and os.access(os.path.dirname(self._file), os.W_OK)
+
+    def _learned(self) -> bool:
+        """There is something new to be kept."""
+        always, later = self._kept.always, self._kept.later
         if self._new:
-            self._later |= {new.name: new._replace(code=new.code and marshal.dumps(new.code)) for new in self._new}
-        elif self._learns and len(needed := self._light()) * 2 > len(self._always):
-            self._always += needed
+            later |= {new.name: new for new in self._new}
+        elif self._learns and len(needed := self._light()) * 2 > len(always):
+            always += needed
             for module in needed:
-                self._later.pop(module.name, None)
+                later.pop(module.name, None)
         else:
-            return
-        try:
-            _write(self._file, self._always, self._later)
-        except OSError:
-            return
+            return False
+        return True
 
     def _light(self) -> list[Module]:
         """What was needed, up to the first one that leads to more than what is light."""
@@ -125,27 +134,77 @@ class _Executing(type(sys)):  # type: ignore[misc]
     __getattribute__ = object.__getattribute__
 
 
-class _Kept(SourceFileLoader):
+class Kept:
+    """The file, open as long as something waits in it: another one may stand in its place by then."""
+
+    def __init__(self, file: str) -> None:
+        """Nothing is kept, if anything is not as it was."""
+        self.file = file
+        self.always: list[Module] = []
+        self.later: dict[str, Module] = {}
+        self._descriptor: int | None = None
+        try:
+            self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            self._read(self._descriptor)
+        except (OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError):
+            self.always, self.later = [], {}
+
+    def _read(self, descriptor: int) -> None:
+        head = os.read(descriptor, len(HEAD) + SIZE)
+        if not head.startswith(HEAD):
+            return
+        size = int.from_bytes(head[len(HEAD) :], "little")
+        executed, later = marshal.loads(os.read(descriptor, size))  # noqa: S302 - as trusted as all our byte code
+        always = [Module(*module) for module in marshal.loads(os.read(descriptor, executed))]  # noqa: S302
+        if any(module.stamp != _stamp(module.path) for module in always):
+            return
+        at = len(head) + size + executed
+        for name, path, is_package, stamp, size in later:
+            self.later[name] = Module(name, path, is_package, stamp, None if size is None else (at, size))
+            at += size or 0
+        self.always = always
+
+    def marshalled(self, module: Module) -> bytes:
+        """The code of one that waits, or that is new; OSError, EOFError when it cannot be read."""
+        if isinstance(module.code, tuple):
+            assert self._descriptor is not None
+            at, size = module.code
+            code = os.pread(self._descriptor, size, at)
+            if len(code) < size:
+                raise EOFError
+            return code
+        return marshal.dumps(module.code) if module.code else b""
+
+    def close(self) -> None:
+        """Nothing is asked of it any more."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class _Waiting(SourceFileLoader):
     """Of a module that waits."""
 
-    def __init__(self, module: Module, executed: Callable[[Module], None]) -> None:
+    def __init__(self, module: Module, kept: Kept, executed: Tell, imported: Tell) -> None:
         super().__init__(module.name, module.path)
         self._module = module
-        self._executed = executed
+        self._kept = kept
+        self._executed, self._imported = executed, imported
 
     def exec_module(self, module: ModuleType) -> None:
+        tell = self._executed
         try:
-            code = marshal.loads(self._module.code)  # type: ignore[arg-type] # noqa: S302 - as trusted as all our byte code
-        except (EOFError, ValueError, TypeError):
-            code = self.get_code(self.name)
+            code = marshal.loads(self._kept.marshalled(self._module))  # noqa: S302 - as trusted as all our byte code
+        except (OSError, EOFError, ValueError, TypeError):
+            code, tell = self.get_code(self.name), self._imported  # and kept anew
         exec(code, module.__dict__)  # noqa: S102 - what importing it does
-        self._executed(self._module._replace(code=code))
+        tell(self._module._replace(code=code))
 
 
 class _Source(SourceFileLoader):
     """Of a module that is not kept yet: Python's own, but that it tells what it has executed."""
 
-    def __init__(self, name: str, path: str, imported: Callable[[Module], None]) -> None:
+    def __init__(self, name: str, path: str, imported: Tell) -> None:
         super().__init__(name, path)
         self._imported = imported
 
@@ -203,57 +262,3 @@ def _stamp(path: str) -> Stamp | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
-
-
-def _read(file: str) -> tuple[list[Module], dict[str, Module]]:
-    """What is executed, what waits. Nothing, if anything is not as it was."""
-    try:
-        with open(file, "rb", buffering=0) as opened:
-            content = opened.read()
-        if not content.startswith(_HEAD):
-            return [], {}
-        always, later = marshal.loads(memoryview(content)[len(_HEAD) :])  # noqa: S302 - as trusted as all our byte code
-        executed = [Module(*module) for module in always]
-        if any(module.stamp != _stamp(module.path) for module in executed):
-            return [], {}
-        return executed, {module[0]: Module(*module) for module in later}
-    except (OSError, EOFError, ValueError, TypeError):
-        return [], {}
-
-
-def _write(file: str, always: list[Module], later: dict[str, Module]) -> None:
-    """In one go: another command reads the old one or the new one."""
-    _sweep(os.path.dirname(file))
-    new = f"{file}.{os.getpid()}"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        with open(descriptor, "wb") as opened:
-            opened.write(_HEAD + marshal.dumps(([*map(tuple, always)], [*map(tuple, later.values())])))
-            opened.flush()
-            os.fsync(descriptor)
-        os.replace(new, file)
-    except BaseException:
-        os.unlink(new)
-        raise
-
-
-def _sweep(directory: str) -> None:
-    """What others had begun to write when they were killed."""
-    for name in os.listdir(directory):
-        stem, _, pid = name.rpartition(".")
-        if stem.startswith("command-") and stem.endswith(".pyc") and pid.isdecimal() and not _is_running(int(pid)):
-            try:
-                os.unlink(f"{directory}/{name}")
-            except OSError:  # swept by somebody else, or not ours to be
-                continue
-
-
-def _is_running(pid: int) -> bool:
-    """Not true of us: what has our number was begun by an earlier one."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return pid != os.getpid()

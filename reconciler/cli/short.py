@@ -55,7 +55,11 @@ def _kept(name: str, command: Command, words: Words, *, learn: bool = True) -> i
     """With the byte code that is kept by this name. `learn`: it needs the same each time."""
     bytecode = Bytecode(name, learn=learn)
     code = _run(command, words)
-    bytecode.end()
+    kept = bytecode.end()
+    if kept is not None:
+        from reconciler.bytewrite import write
+
+        write(kept)
     return code
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -152,6 +154,12 @@ def test_another_order_ends_it(host: Host, act: str, drop: str) -> None:
         assert tree_of(mark) == []
 
 
+def _ignores(pid: int, number: signal.Signals) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(ignored, 16) & 1 << number - 1)
+
+
 @pytest.mark.parametrize("act", ["delete", "create", "change"])
 def test_a_turn_that_does_not_come_back(host: Host, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
     """Then nothing more is done: not even a step is told, as nobody knows what has become of it."""
@@ -161,6 +169,7 @@ def test_a_turn_that_does_not_come_back(host: Host, monkeypatch: pytest.MonkeyPa
     with machine_in(host, mark) as machine:
         child = process.stat(host.start([*wanted.argv], env={"TUNCTL_TUNNEL": mark.environment}).pid)
         assert child
+        wait_until(lambda: _ignores(child.pid, signal.SIGTERM), what="it is stubborn by now")
         found = wanted._replace(pid=child.pid, start_ticks=child.start_ticks)
         step = {
             "delete": Step(Verb.DELETE, found, found, mark.tunnel),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,13 +142,33 @@ def _head(content: bytes) -> bytes:
     return content[: content.index(end) + len(end)]
 
 
+def _made(content: bytes, index: Any, *parts: Any) -> bytes:
+    """With this index, and these after it."""
+    packed = marshal.dumps(index)
+    return _head(content) + len(packed).to_bytes(4, "little") + packed + b"".join(marshal.dumps(part) for part in parts)
+
+
+def _modules(content: bytes) -> list[tuple[Any, ...]]:
+    """Those that each run executes."""
+    at = len(_head(content)) + 4
+    at += int.from_bytes(content[at - 4 : at], "little")
+    modules: list[tuple[Any, ...]] = marshal.loads(content[at:])
+    return modules
+
+
 def _shuffled(content: bytes) -> bytes:
     """Modules stand before those that they import, and one raises what nobody expects."""
-    head = _head(content)
-    modules, later = marshal.loads(content[len(head) :])
+    modules = _modules(content)
     name, path, is_package, stamp, _ = modules[0]
     bad = compile("half = 1\nraise ZeroDivisionError", path, "exec")
-    return head + marshal.dumps(([*reversed(modules[1:]), (name, path, is_package, stamp, bad)], later))
+    run = [*reversed(modules[1:]), (name, path, is_package, stamp, bad)]
+    return _made(content, (len(marshal.dumps(run)), []), run)
+
+
+def _waits(content: bytes) -> bytes:
+    """All of them wait, in a file that ends where they should begin."""
+    later = [(name, path, is_package, stamp, 1000) for name, path, is_package, stamp, _ in _modules(content)]
+    return _made(content, (5, later), [])
 
 
 @pytest.mark.parametrize(
@@ -155,15 +176,29 @@ def _shuffled(content: bytes) -> bytes:
     [
         lambda _: b"",
         lambda content: content[: len(content) // 2],
+        lambda content: content[: len(_head(content)) + 2],
         lambda content: b"tunctl 0" + content[8:],
-        lambda content: _head(content) + b"N",
-        lambda content: _head(content) + marshal.dumps([1, 2]),
-        lambda content: _head(content) + marshal.dumps(([], [(1, 2)])),
+        lambda content: _head(content) + b"\xff" * 4 + b"N",
+        lambda content: _made(content, None),
+        lambda content: _made(content, [1, 2]),
+        lambda content: _made(content, (5, [(1, 2)]), []),
+        lambda content: _made(content, (2**40, [])),
+        lambda content: _made(content, (2**70, [])),
+        lambda content: _made(content, (-1, [])),
+        lambda content: _made(content, ("x", [])),
+        lambda content: _made(content, (1, []), None),
+        lambda content: _made(content, (5, [(*_modules(content)[0][:4], "x")]), []),
+        lambda content: _made(content, (5, [(*_modules(content)[0][:4], -1)]), []),
+        _waits,
         lambda content: _head(content) + os.urandom(64),
         _shuffled,
     ],
-    ids=["empty", "cut", "another form", "nothing", "other things", "other things that wait", "noise", "shuffled"],
-)
+    ids=[
+        "empty", "cut", "without an index", "another form", "a long index", "nothing", "other things", "other things that wait",
+        "too much", "far too much", "less than nothing", "not even a number", "no modules", "a strange place",
+        "a place before it", "what waits is cut off", "noise", "shuffled",
+    ],
+)  # fmt: skip
 def test_a_damaged_file_costs_time_only(copy: Copy, damage: Callable[[bytes], bytes]) -> None:
     for _ in range(2):
         said = copy.run("version")[0]
@@ -172,6 +207,37 @@ def test_a_damaged_file_costs_time_only(copy: Copy, damage: Callable[[bytes], by
     for _ in range(2):
         assert copy.run("version")[:2] == (said, "")
     assert "reconciler.cli.output" not in copy.run("version")[2], "it is whole again"
+
+
+def test_what_waits_is_that_of_the_file_that_was_read(copy: Copy) -> None:
+    """Another run may have put another file in its place; and a file that grew shorter is read no further."""
+    for command in ("version", "status", "version"):  # what waits for `status` is more than for `version`
+        copy.run(command)
+    code = """if True:
+        import os, sys
+        from reconciler.bytecode import Bytecode
+        from reconciler.bytewrite import write
+        kept = Bytecode("status")
+        name = next(name for name, one in kept._kept.later.items() if one.code and name not in sys.modules)
+        {do}
+        __import__(name)
+        print(len(os.listdir("/proc/self/fd")))
+        new = kept.end()
+        if new:
+            write(new)
+        print(len(os.listdir("/proc/self/fd")))
+    """
+    copy.file("status").unlink()
+    copy.run("status")  # once: all of it waits
+    for do in ("os.unlink(kept._file); open(kept._file, 'wb').write(os.urandom(10_000_000))", "os.truncate(kept._file, 1000)"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(do=do)],
+            check=True, timeout=30, text=True, capture_output=True, cwd=copy.dir, env=copy.environment,
+        )  # fmt: skip
+        before, after = map(int, done.stdout.split())
+        assert (after, done.stderr) == (before - 1, ""), "and it is closed"
+        copy.file("status").unlink()
+        copy.run("status")
 
 
 def test_a_copy_believes_its_own_sources(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> None:
