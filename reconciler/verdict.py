@@ -75,11 +75,15 @@ def _judged(intent: Intent, seen: Evidence, blind: Sequence[Unobserved], unseen:
     reasons = [
         *((impossible,) if impossible else ()),
         *(_drift(plan) if plan.steps else ()),
-        *(_carrier(link, seen) if link.carrier is False else ()),
+        *(_carrier(link, seen) if link.carrier is False and link.up else ()),
         *(_peers(intent, found, facts) if intent.tunnel.wireguard else ()),
         *(_health(intent, pulse, seen) if pulse else ()),
         *lacks,
-        *[f"dns could not be compared: {u.reason}" for u in blind if u.kind == "resolver" and not u.privilege],
+        *(
+            [f"dns could not be compared: {u.reason}" for u in blind if u.kind == "resolver" and not u.privilege]
+            if blind
+            else ()
+        ),
     ]
     if not reasons:
         return Judgement(Verdict.CONNECTED, (), unseen)
@@ -173,7 +177,7 @@ def _difference(step: Step, field: str) -> str:
 
 def _carrier(link: Link, seen: Evidence) -> list[str]:
     """A link without carrier delivers nothing, and the kernel does not say so to the senders."""
-    if not link.up or any(step.resource.kind == "owner" for step in seen.left.steps):
+    if seen.left.steps and any(step.resource.kind == "owner" for step in seen.left.steps):
         return []
     if link.type not in ("tun", "tap"):
         return ["no carrier"]

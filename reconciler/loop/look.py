@@ -17,7 +17,6 @@ from reconciler.model.facts import Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, IfName, TunnelName
-from reconciler.model.resource import number
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.status import HostStatus, Orphan, OwnerLine, PeerLine, TunnelStatus
 from reconciler.store.read import read
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reconciler.model.port import Port
+    from reconciler.model.tunnel import Dns
     from reconciler.report.names import DnsLine
 
 TUNNEL_TYPES = ("tun", "tap", "wireguard")
@@ -76,38 +76,31 @@ def judgement_of(seen: Survey, intent: Intent, fights: Sequence[Fight] = ()) -> 
     lacks = seen.lacks_of(name)
     if fights:
         lacks = (*lacks, *(str(fight) for fight in fights if fight.tunnel in (name, HOST)))
-    evidence = Evidence(
-        seen.found_of(name),
-        seen.plan_of(name),
-        seen.found.unobserved,
-        seen.facts,
-        error.message if error else "",
-        lacks,
-        isinstance(error, NotObserved),
-        isinstance(error, PortTaken),
-    )
+    evidence = Evidence(seen.found_of(name), seen.plan_of(name), seen.found.unobserved, seen.facts, lacks=lacks)
+    if error:
+        unsure, port_taken = isinstance(error, NotObserved), isinstance(error, PortTaken)
+        evidence = evidence._replace(impossible=error.message, unsure=unsure, port_taken=port_taken)
     return judge(intent, evidence)
 
 
 def _tunnel(machine: Machine, seen: Survey, intent: Intent, fights: Sequence[Fight]) -> TunnelStatus:
-    name = intent.name
-    mine = seen.found_of(name)
+    name, tunnel = intent.name, intent.tunnel
     link = seen.link_of(name)
     state = seen.found.links.get(link.name) if link else None
     excluded = seen.wanted.excluded.get(name, ())
     return TunnelStatus(
         name, judgement_of(seen, intent, fights), intent,
-        interface=state.name if state else intent.tunnel.interface,
+        interface=state.name if state else tunnel.interface,
         ifindex=state.ifindex if state else None,
         addresses=_addresses(seen, state.name) if state else (),
         mtu=state.mtu if state else None,
         owner=_owner(machine, intent, seen),
         counters=state.counters if state else None,
-        peers=tuple([_peer(r) for r in mine if isinstance(r, Peer)]),
-        listen=ports_of(seen, intent) if intent.tunnel.listen else (),
-        routes=sum([number(r) for r in mine if r.kind == "route"]),
-        nat=_nat(seen, intent),
-        dns=_dns(seen, intent),
+        peers=tuple(map(_peer, seen.peers_of.get(name, ()))),
+        listen=ports_of(seen, intent) if tunnel.listen else (),
+        routes=seen.routes_of.get(name, 0),
+        nat=_nat(seen, intent) if tunnel.nat or seen.table else (),
+        dns=_dns(seen, intent, tunnel.dns) if tunnel.dns else None,
         pending=seen.plan_of(name).steps,
         pulse=seen.facts.pulse(name),
         excluded=tuple((str(prefix), reason) for prefix, reason in excluded) if excluded else (),
@@ -131,11 +124,8 @@ def _nat(seen: Survey, intent: Intent) -> tuple[Let, ...] | None:
     return tuple(lets(seen.table, intent.name)) if seen.table else ()
 
 
-def _dns(seen: Survey, intent: Intent) -> DnsLine | None:
+def _dns(seen: Survey, intent: Intent, asked: Dns) -> DnsLine:
     """What became of its `dns`: as it is wanted here, else as the file says."""
-    asked = intent.tunnel.dns
-    if asked is None:
-        return None
     from reconciler.report.names import DnsLine
 
     mine = [r for r in seen.wanted.resources if isinstance(r, Resolver) and r.owner == intent.name]
@@ -154,7 +144,7 @@ def _dns(seen: Survey, intent: Intent) -> DnsLine | None:
 
 def _addresses(seen: Survey, dev: IfName) -> tuple[str, ...]:
     """Without the link-local ones that the kernel gives to every link: they say nothing about a tunnel."""
-    return tuple(str(prefix) for prefix in seen.found.addresses.get(dev, ()) if not prefix.is_link_local)
+    return tuple([str(prefix) for prefix in seen.found.addresses.get(dev, ()) if not prefix.is_link_local])
 
 
 def _owner(machine: Machine, intent: Intent, seen: Survey) -> OwnerLine | None:

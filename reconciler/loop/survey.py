@@ -8,6 +8,7 @@ from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
 from reconciler.kinds.nat import Table
 from reconciler.kinds.owner import Owner
+from reconciler.kinds.peer import Peer
 from reconciler.kinds.resolver import Resolver
 from reconciler.kinds.route import Route
 from reconciler.kinds.routes import Places, Routes, missing
@@ -25,12 +26,13 @@ from reconciler.observe import facts as observe_facts
 from reconciler.observe.question import Question
 from reconciler.observe.route import tables
 from reconciler.store.stored import Stored
-from reconciler.typed import TYPE_CHECKING, Enum
+from reconciler.typed import TYPE_CHECKING, Enum, TypeVar
 from reconciler.wanted import Wanted, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+R = TypeVar("R", bound=Resource)
 _NOTHING = Plan()
 _ROUTES = (Route, Routes)
 PATIENCE_S = 2.0  # a pass that is blind to something has failed: it waits longer than `status` does
@@ -119,6 +121,21 @@ class Survey:
         return {name: Plan(tuple(steps.get(name, ())), tuple(conflicts.get(name, ()))) for name in {*steps, *conflicts}}
 
     @cached_property
+    def routes_of(self) -> Mapping[TunnelName | None, int]:
+        """How many are there of each tunnel."""
+        numbers: defaultdict[TunnelName | None, int] = defaultdict(int)
+        for like, prefixes in self.found.of(Routes):
+            numbers[like.tunnel] += len(prefixes)
+        for route in self.found.of(Route):
+            numbers[route.tunnel] += 1
+        return numbers
+
+    @cached_property
+    def peers_of(self) -> Mapping[TunnelName, list[Peer]]:
+        """Those that are there of each tunnel."""
+        return _by_tunnel(self.found.of(Peer))
+
+    @cached_property
     def _lacks(self) -> Mapping[TunnelName, Sequence[str]]:
         lacks: defaultdict[TunnelName, list[str]] = defaultdict(list)
         for name, text in self.wanted.degraded:
@@ -144,12 +161,13 @@ class Survey:
         return dict(self.wanted.impossible)
 
 
-def _by_tunnel(resources: Iterable[Resource]) -> dict[TunnelName, list[Resource]]:
-    out: dict[TunnelName, list[Resource]] = {}
+def _by_tunnel(resources: Iterable[R]) -> dict[TunnelName, list[R]]:
+    out: defaultdict[TunnelName, list[R]] = defaultdict(list)
     for resource in resources:
-        if resource.tunnel:
-            out.setdefault(resource.tunnel, []).append(resource)
-    return out
+        tunnel = resource.tunnel
+        if tunnel:
+            out[tunnel].append(resource)
+    return {**out}
 
 
 def survey(

@@ -17,14 +17,12 @@ def rfc3339(us: int | None) -> str | None:
 def duration(seconds: float) -> str:
     """59 → ``59s``, 61 → ``1min 1s``, 3700 → ``1h 1min``, 172800 → ``2 days``; a clock that went back: ``just now``."""
     left = int(seconds)
-    if left < 0:
-        return "just now"
-    for size, unit, lesser_size, lesser in _UNITS:
-        if left >= size:
-            count, rest = divmod(left, size)
-            more = rest // lesser_size
-            return f"{_part(count, unit)} {more}{lesser}" if more else _part(count, unit)
-    return f"{left}s"
+    if left < 60:
+        return f"{left}s" if left >= 0 else "just now"
+    size, unit, lesser_size, lesser = next(row for row in _UNITS if left >= row[0])
+    count, rest = divmod(left, size)
+    more = rest // lesser_size
+    return f"{_part(count, unit)} {more}{lesser}" if more else _part(count, unit)
 
 
 def _part(count: int, unit: str) -> str:
@@ -35,9 +33,11 @@ def _part(count: int, unit: str) -> str:
 
 def size(count: int) -> str:
     """Bytes for people: ``1.4 MiB``."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
+    if count < 1024:
+        return f"{count} B"
+    value = count / 1024
+    for unit in ("KiB", "MiB", "GiB"):
         if value < 1024:
-            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+            return f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"

@@ -15,8 +15,6 @@ from reconciler.report.paint import PLAIN, Paint
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from reconciler.model.port import Port
     from reconciler.model.pulse import Pulse
     from reconciler.report.names import DnsLine
@@ -100,21 +98,20 @@ _DOTS = {
 
 def since(intent: Intent | None) -> int | None:
     """Since when it is as it is, microseconds."""
-    if intent is None:
-        return None
-    return intent.progress.up_since_us or intent.progress.since_us
+    progress = intent.progress if intent else None
+    return (progress.up_since_us or progress.since_us) if progress else None
 
 
-def status_text(host: HostStatus, paint: Paint = PLAIN) -> Iterator[str]:
-    """One block a tunnel."""
-    if not host.declared:
-        yield "nothing is declared (tunctl apply desired.toml)"
+def status_text(host: HostStatus, paint: Paint = PLAIN) -> list[str]:
+    """Lines: one block a tunnel."""
+    lines = [] if host.declared else ["nothing is declared (tunctl apply desired.toml)"]
     for tunnel in host.tunnels:
-        yield from _head(tunnel, host.now_us, paint)
-        yield from _details(tunnel, host.now_us, paint)
-    yield from (f"unmanaged: {i} ({kind}) {' '.join(map(_noted, addresses))}".rstrip() for i, kind, addresses in host.unmanaged)
-    yield from map(str, host.orphans)
-    yield from (paint(f"warning: {warning}", "yellow") for warning in host.warnings)
+        lines += _head(tunnel, host.now_us, paint)
+        lines += _details(tunnel, host.now_us, paint)
+    lines += [f"unmanaged: {i} ({kind}) {' '.join(map(_noted, addresses))}".rstrip() for i, kind, addresses in host.unmanaged]
+    lines += map(str, host.orphans)
+    lines += [paint(f"warning: {warning}", "yellow") for warning in host.warnings]
+    return lines
 
 
 _SHARED_SPACE = parse_prefix("100.64.0.0/10")  # RFC 6598: carrier-grade NAT, and Tailscale
@@ -125,46 +122,49 @@ def _noted(address: str) -> str:
     return f"{address} (CGNAT)" if _SHARED_SPACE.covers(parse_prefix(address)) else address
 
 
-def _head(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
+def _head(tunnel: TunnelStatus, now_us: int, paint: Paint) -> list[str]:
     verdict, reasons = tunnel.judgement[:2]
-    since_us = since(tunnel.intent)
+    intent, colour = tunnel.intent, _DOTS[verdict]
+    since_us = since(intent)
     when = "" if since_us is None else f" since {rfc3339(since_us)}; {_ago(now_us - since_us)}"
-    description = f" - {tunnel.intent.tunnel.description}" if tunnel.intent and tunnel.intent.tunnel.description else ""
-    yield f"{paint('●', _DOTS[verdict])} {paint(tunnel.name, 'bold')}{description}"
-    yield f"     Status: {paint(verdict.value, _DOTS[verdict])}{when}"
+    description = f" - {intent.tunnel.description}" if intent and intent.tunnel.description else ""
+    lines = [
+        f"{paint('●', colour)} {paint(tunnel.name, 'bold')}{description}",
+        f"     Status: {paint(verdict.value, colour)}{when}",
+    ]
     for reason in reasons:
-        for line in reason.split("\n"):
-            yield f"             {line}"
+        lines += [f"             {line}" for line in reason.split("\n")]
     if tunnel.interface:
-        yield _interface(tunnel)
+        lines.append(_interface(tunnel))
+    return lines
 
 
-def _details(tunnel: TunnelStatus, now_us: int, paint: Paint) -> Iterator[str]:
-    if tunnel.owner:
-        yield from _owner_lines(tunnel.owner)
-    for peer in tunnel.peers:
-        yield f"       Peer: {_peer_line(peer, now_us)}"
+def _details(tunnel: TunnelStatus, now_us: int, paint: Paint) -> list[str]:
+    lines = _owner_lines(tunnel.owner) if tunnel.owner else []
+    if tunnel.peers:
+        lines += [f"       Peer: {_peer_line(peer, now_us)}" for peer in tunnel.peers]
     if tunnel.listen:
         from reconciler.report.served import listen_lines
 
-        yield from listen_lines(tunnel.listen)
+        lines += listen_lines(tunnel.listen)
     if tunnel.dns:
         from reconciler.report.names import dns_lines
 
-        yield from dns_lines(tunnel.dns)
-    for let in tunnel.nat or ():
-        yield f"        NAT: {let}"
+        lines += dns_lines(tunnel.dns)
+    if tunnel.nat:
+        lines += [f"        NAT: {let}" for let in tunnel.nat]
     if tunnel.counters:
-        c = tunnel.counters
-        yield f"    Traffic: {size(c.rx_bytes)} received, {size(c.tx_bytes)} sent; {counted(tunnel.routes, 'route')}"
+        rx_bytes, tx_bytes = tunnel.counters[:2]
+        lines.append(f"    Traffic: {size(rx_bytes)} received, {size(tx_bytes)} sent; {counted(tunnel.routes, 'route')}")
     if tunnel.pulse:
-        yield f"     Health: {tunnel.pulse.summary(now_us)}"
+        lines.append(f"     Health: {tunnel.pulse.summary(now_us)}")
     if tunnel.excluded or tunnel.judgement.unobserved:
-        yield from (f"   Excluded: {to}: {reason}" for to, reason in tunnel.excluded[:EXCLUDED_SHOWN])
-        yield from (f"   Not seen: {what}" for what in tunnel.judgement.unobserved)
+        lines += [f"   Excluded: {to}: {reason}" for to, reason in tunnel.excluded[:EXCLUDED_SHOWN]]
+        lines += [f"   Not seen: {what}" for what in tunnel.judgement.unobserved]
     tip = _tip(tunnel)
     if tip:
-        yield paint(f"        Tip: {tip}", "grey")
+        lines.append(paint(f"        Tip: {tip}", "grey"))
+    return lines
 
 
 def _interface(tunnel: TunnelStatus) -> str:
@@ -172,11 +172,12 @@ def _interface(tunnel: TunnelStatus) -> str:
     return f"  Interface: {tunnel.interface}{mtu} {' '.join(tunnel.addresses)}".rstrip()
 
 
-def _owner_lines(owner: OwnerLine) -> Iterator[str]:
+def _owner_lines(owner: OwnerLine) -> list[str]:
     command = one_line(owner.command).strip() or "it shows no command line"
-    yield f"      Owner: pid {owner.pid} ({command if owner.running else 'not running'})"
+    lines = [f"      Owner: pid {owner.pid} ({command if owner.running else 'not running'})"]
     if owner.recorded_pid is not None:
-        yield f"             recorded pid {owner.recorded_pid} (not running)"
+        lines.append(f"             recorded pid {owner.recorded_pid} (not running)")
+    return lines
 
 
 def _peer_line(peer: PeerLine, now_us: int) -> str:
@@ -203,14 +204,14 @@ _TIPS = {
 
 
 def _tip(tunnel: TunnelStatus) -> str:
-    verdict, name = tunnel.judgement.verdict, tunnel.name
-    if tunnel.intent is None:
+    verdict, name, intent = tunnel.judgement.verdict, tunnel.name, tunnel.intent
+    if intent is None:
         return "tunctl status, without a name, lists what is declared"
-    if tunnel.intent.withdrawn:
+    if intent.withdrawn:
         return "tunctl reconcile"
-    if not tunnel.intent.tunnel.enabled:
+    if not intent.tunnel.enabled:
         return "enabled = true in its file, then tunctl apply"
-    if tunnel.intent.held:
+    if intent.held:
         return f"tunctl up {name}"
     if verdict is Verdict.DEGRADED and tunnel.pending:
         return f"tunctl reconcile, or tunctl show {name}"
