@@ -79,7 +79,7 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         impossible += [(up.lay.intent.name, _no_gateway()) for up in fresh]
         ground = Ground([up.lay for up in ups], kept, ground.endpoints, facts, policy, _publishing(ups, facts))
     lays = ground.lays
-    given = overlaps.overlaps(lays, facts, policy.numbers)
+    given = overlaps.overlaps(lays, facts, policy.numbers) if ground.special else Overlaps()
     names = _resolvers(lays, facts, kept)
     vouched = _vouched(due, facts)
     lost = _lost(facts, {name for name, _ in impossible})
@@ -92,16 +92,16 @@ def wanted(intents: Iterable[Intent], facts: Facts, policy: Policy) -> Wanted:
         tuple(impossible),
         (*names.refused, *vouched.refused),
         _HOST_KINDS if keeps else frozenset(),
-        {laid.intent.name: laid.excluded for laid in lays if laid.excluded},
+        {laid.intent.name: laid.excluded for laid in ground.special if laid.excluded},
         degraded,
         (
             *_warnings(ground),
-            *overlaps.told(given, lays),
+            *overlaps.told(given, ground.special),
             *(f"{name}: {reason}" for name, reason in degraded),
             *names.warnings,
             *vouched.warnings,
         ),
-        frozenset(laid.intent.name for laid in lays if laid.blocks and laid.intent.progress.worked),
+        frozenset([laid.intent.name for laid in ground.special if laid.blocks and laid.intent.progress.worked]),
         ground,
     )
 
@@ -118,11 +118,11 @@ def _ups(
     local = [one.prefix for one in kept]
     covered = frozenset(one.prefix for one in lan.connected(facts)).difference(local)
     for intent in due:
+        tunnel = intent.tunnel
         try:
-            dev = interface(intent, facts)
-            allowed = drivers.of(intent.tunnel).prefixes(intent.tunnel)
-            pulse = facts.pulse(intent.name)
-            laid = lay(intent, dev, allowed, kept, policy.numbers, covered)
+            allowed = drivers.of(tunnel).prefixes(tunnel)
+            pulse = facts.pulse(tunnel.name) if facts.vitals else None
+            laid = lay(intent, interface(intent, facts), allowed, kept, policy.numbers, covered)
             laid = laid._replace(is_dead=True) if pulse and pulse.is_dead else laid
             covered -= laid.displaced  # a second tunnel with the same prefix is refused, as anywhere else
         except TunctlError as error:
@@ -130,7 +130,7 @@ def _ups(
             continue
         try:
             resources = _engine(laid, facts, policy, local)
-            ups.append(_Up(laid, resources, _passages(laid, facts, resources)))
+            ups.append(_Up(laid, resources, _passages(laid, facts, resources) if tunnel.nat else ()))
         except TunctlError as error:
             impossible.append((intent.name, error))
             if intent.progress.worked:  # nothing of it is touched, and what goes through it must not go beside it
@@ -139,8 +139,6 @@ def _ups(
 
 
 def _passages(laid: Lay, facts: Facts, resources: Iterable[Resource]) -> tuple[Passage, ...]:
-    if not laid.intent.tunnel.nat:
-        return ()
     from reconciler.layout import passage
 
     return passage.passages(laid, facts, next((r.mtu for r in resources if isinstance(r, Link)), None))
@@ -150,8 +148,9 @@ def _engine(laid: Lay, facts: Facts, policy: Policy, local: Sequence[Prefix]) ->
     """What one tunnel wants when it is up, apart from routes and rules. `local`: networks that stay where they are."""
     intent, dev = laid.intent, laid.dev
     driver = drivers.of(intent.tunnel)
-    dies_openly = laid.blocks or (False if intent.tunnel.tun else None)  # a program that is gone leaves no hole, if possible
-    link = driver.link(intent, facts, policy.numbers, dev)._replace(dies_openly=dies_openly)
+    link = driver.link(intent, facts, policy.numbers, dev)
+    if laid.blocks or not intent.tunnel.tun:
+        link = link._replace(dies_openly=laid.blocks or None)  # a program that is gone leaves no hole, if possible
     owner = driver.owner(intent, facts, dev)
     pulse = facts.pulse(intent.name) if owner else None
     owners = (owner._replace(condemned=pulse.condemned) if pulse else owner,) if owner else ()
@@ -181,8 +180,8 @@ def _resources(ups: list[_Up], ground: Ground, given: Overlaps) -> list[Resource
 
 def _filtered(ups: list[_Up], ground: Ground, *, unknown: Sequence[TunnelName], keeps: bool) -> Iterator[Resource]:
     """The packet filter of all tunnels."""
-    full = [up.lay.intent.name for up in ups if up.lay.full]
-    passages = [one for up in ups for one in up.passages]
+    full = [laid.intent.name for laid in ground.full]
+    passages = [one for up in ups if up.passages for one in up.passages]
     if full or passages or ground.judged_for or ground.facts.forwarding.rules:
         from reconciler.layout import nat
 
@@ -233,7 +232,7 @@ def _publishing(ups: Sequence[_Up], facts: Facts) -> frozenset[IfName]:
 def _endpoints(ups: Iterable[_Up], facts: Facts) -> dict[TunnelName, tuple[bytes, ...]]:
     """Of each tunnel that has any."""
     found = {}
-    for up in ups:
+    for up in ups if facts.resolved else ():
         tunnel = up.lay.intent.tunnel
         packed: list[bytes] = []
         for host in drivers.of(tunnel).endpoints(tunnel, facts):
@@ -260,7 +259,7 @@ def _degraded(ups: Sequence[_Up], stranded: Sequence[Lay], ground: Ground) -> It
     for laid in stranded:
         yield laid.intent.name, f"gateway unknown, keeping {last}"
     yield from _unpassable(ups, ground.facts)
-    yield from lan.public(ground.kept, ground.lays, (AF_INET,))
+    yield from lan.public(ground.kept, ground.full, (AF_INET,))
 
 
 def _lost(facts: Facts, impossible: Container[TunnelName]) -> Iterator[tuple[TunnelName, str]]:
@@ -271,13 +270,13 @@ def _lost(facts: Facts, impossible: Container[TunnelName]) -> Iterator[tuple[Tun
 
 
 def _warnings(ground: Ground) -> Iterator[str]:
-    for name, text in lan.public(ground.kept, ground.lays, (AF_INET6,)):  # in IPv6 most are: that is no fault of anything
+    for name, text in lan.public(ground.kept, ground.full, (AF_INET6,)):  # in IPv6 most are: that is no fault of anything
         yield f"{name}: {text}"
     if ground.is_full and ground.policy.lan != "tunnel":
         for one in lan.connected(ground.facts):
             if not lan.is_believed(one.prefix):
                 yield f"connected network {one.prefix} on {one.dev} is too wide to be believed: it does not stay local"
-    for laid in ground.lays:
+    for laid in ground.special:
         if routes.leaks_ipv6(laid, ground.facts):
             yield f"{laid.intent.name}: IPv6 is unreachable while it is up, but for the LAN (ipv6_leak)"
         for packed in ground.endpoints.get(laid.intent.name, ()) if laid.direct else ():

@@ -63,11 +63,11 @@ def wanted(intent: Intent, dev: IfName, local: Collection[Prefix] = (), routed: 
     """The addresses of a tunnel on its link `dev`; `local`: networks that stay where they are; `routed`: networks of these
     addresses that the tunnel has routes of its own for."""
     name, addresses = intent.name, intent.tunnel.addresses
-    return [Address(name, dev, *prefix, _is_bare(prefix, local, routed)) for prefix in addresses]
+    return [
+        Address(name, dev, packed, length, length < len(packed) * 8 and _is_bare(Prefix(packed, length).network, local, routed))
+        for packed, length in addresses
+    ]
 
 
-def _is_bare(prefix: Prefix, local: Collection[Prefix], routed: Collection[Prefix]) -> bool:
-    if prefix.is_host:
-        return False
-    network = prefix.network
+def _is_bare(network: Prefix, local: Collection[Prefix], routed: Collection[Prefix]) -> bool:
     return network in routed or any(one.covers(network) or network.covers(one) for one in local)

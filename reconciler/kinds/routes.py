@@ -114,10 +114,10 @@ def like(route: Route) -> Route:
 
 
 def bundled(pattern: Route, prefixes: Prefixes, few: int = 1) -> Iterable[Some]:
-    """The routes to these prefixes, of the family of `pattern`, which has the prefix /0: as one object if they are more than
-    so few."""
-    routes = Routes(pattern, prefixes.of_size(len(pattern.packed)))
-    return (routes,) if routes.number > few else routes.each()
+    """The routes to these prefixes, all of the family of `pattern`, which has the prefix /0: as one object if they are more
+    than so few."""
+    routes = Routes(pattern, prefixes)
+    return (routes,) if len(prefixes) > few else routes.each()
 
 
 def deviceless(intent: Intent, numbers: Numbers) -> Iterator[tuple[Ground, Prefixes]]:

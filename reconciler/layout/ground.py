@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _operator import attrgetter
+
 from reconciler.kinds.rule import MAIN
 from reconciler.layout import ways
 from reconciler.layout.lay import Lay
@@ -39,6 +41,16 @@ class Ground:
         self.publishing = publishing
 
     @cached_property
+    def special(self) -> list[Lay]:
+        """Those of which more is to be said than which prefixes they have in `main`."""
+        return [lay for lay in self.lays if not lay.is_plain]
+
+    @cached_property
+    def full(self) -> list[Lay]:
+        """Those that take a family whole."""
+        return [lay for lay in self.special if lay.full]
+
+    @cached_property
     def in_main(self) -> list[Lay]:
         """Those whose prefixes stand in `main`."""
         return [lay for lay in self.lays if lay.table == MAIN]
@@ -46,17 +58,18 @@ class Ground:
     @cached_property
     def open(self) -> list[Lay]:
         """Those into whose own tables every packet looks."""
-        return [lay for lay in self.lays if lay.table != MAIN and lay.is_open]
+        return [lay for lay in self.special if lay.table != MAIN and lay.is_open]
 
     @cached_property
     def with_direct(self) -> list[Lay]:
         """Those with prefixes that must never go into a tunnel."""
-        return [lay for lay in self.lays if lay.direct]
+        return [lay for lay in self.special if lay.direct]
 
     @cached_property
     def main_families(self) -> frozenset[int]:
         """Families of which a tunnel has prefixes in `main`."""
-        return frozenset[int]().union(*{lay.table_less.families for lay in self.in_main})
+        halves = ((AF_INET, "table_less.v4"), (AF_INET6, "table_less.v6"))
+        return frozenset([family for family, half in halves if any(map(attrgetter(half), self.in_main))])
 
     @cached_property
     def can_mark(self) -> bool:
@@ -91,12 +104,12 @@ class Ground:
     @cached_property
     def judged_for(self) -> TunnelName | None:
         """The tunnel for whose sake a filter judges who takes the way back of IPv6."""
-        if not (self.answers_ipv6 and any(lay.owns_table for lay in self.lays)):
+        if not (self.answers_ipv6 and any(lay.owns_table for lay in self.special)):
             return None
         from reconciler.layout import begun  # not where nothing of it is needed
 
         return begun.judged_for(self.lays, self.facts)
 
-    @cached_property
+    @property
     def is_full(self) -> bool:
-        return any(lay.full for lay in self.lays)
+        return bool(self.full)

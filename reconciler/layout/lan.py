@@ -41,9 +41,8 @@ def is_private(prefix: Prefix) -> bool:
     return any(private.covers(prefix) for private in PRIVATE)
 
 
-def public(kept: Iterable[Connected], lays: Iterable[Lay], families: Collection[int]) -> Iterator[tuple[TunnelName, str]]:
+def public(kept: Iterable[Connected], full: Collection[Lay], families: Collection[int]) -> Iterator[tuple[TunnelName, str]]:
     """Connected networks that are public, under full tunnels: a DHCP server can make any address look local."""
-    full = [lay for lay in lays if lay.full]
     for one in kept if full else ():
         if one.prefix.family in families and not is_private(one.prefix):
             said = f"connected network {one.prefix} on {one.dev} is public and stays outside the tunnel"

@@ -46,6 +46,11 @@ class Lay(NamedTuple):
         return self.table not in (MAIN, self.intent.tunnel.table)
 
     @property
+    def is_plain(self) -> bool:
+        """Nothing is to be said of it but which prefixes it has in `main`. Nearly all are, where there are many."""
+        return self.table == MAIN and not (self.full or self.blocks or self.displaced or self.excluded or self.direct)
+
+    @property
     def is_selected(self) -> bool:
         """Only packets that its rules select go into its table."""
         return self.intent.tunnel.has_own_table
@@ -72,20 +77,20 @@ def lay(
     inside = (split and _all(split.vpn, split.vpn_files)) or Prefixes.of(allowed)
     listed = [(e, _all(e.to, (e.to_file,)) if e.to_file else Prefixes.of(e.to)) for e in tunnel.routes]
     through = _through(inside, listed)
-    is_selected = tunnel.has_own_table
+    is_selected = bool(tunnel.rules) and tunnel.has_own_table
     is_apart = is_selected or tunnel.table is not None  # not every packet looks there
     full = frozenset[int]() if is_apart else frozenset(filter(through.covers_all, through.families))
     blocks = tunnel.on_failure == "block" or (tunnel.on_failure is None and bool(full))
     own = bool(full or direct or blocks or is_selected)
     table = tunnel.table or (numbers.table(intent.slot) if own else MAIN)
     excluded: tuple[Excluded, ...] = ()
-    if direct or any(through.inside(one.prefix) for one in kept):  # most tunnels are about other networks
+    if direct or (kept and any(through.inside(one.prefix) for one in kept)):  # most tunnels are about other networks
         leave_out = _LeaveOut(kept, direct)
         inside = leave_out.rest(inside)
         listed = [(entry, leave_out.rest(to) if _is_through(entry) else to) for entry, to in listed]
         through, excluded = _through(inside, listed), leave_out.excluded
-    displaced = frozenset(filter(through.__contains__, covered)) if table == MAIN else frozenset[Prefix]()
-    return Lay(intent, dev, inside, tuple(listed), through, direct, full, table, blocks, excluded, displaced=displaced)
+    displaced = frozenset(filter(through.__contains__, covered)) if covered and table == MAIN else frozenset[Prefix]()
+    return Lay(intent, dev, inside, tuple(listed), through, direct, full, table, blocks, excluded, False, displaced)
 
 
 def _all(inline: Iterable[Prefix], files: Iterable[PrefixFile]) -> Prefixes:
@@ -93,7 +98,8 @@ def _all(inline: Iterable[Prefix], files: Iterable[PrefixFile]) -> Prefixes:
 
 
 def _through(inside: Prefixes, listed: Iterable[tuple[RouteSettings, Prefixes]]) -> Prefixes:
-    return Prefixes.union([inside, *[to for entry, to in listed if _is_through(entry)]])
+    parts = [to for entry, to in listed if _is_through(entry)]
+    return Prefixes.union((inside, *parts)) if inside else parts[0] if len(parts) == 1 else Prefixes.union(parts)
 
 
 def _is_through(entry: RouteSettings) -> bool:

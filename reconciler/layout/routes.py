@@ -18,30 +18,32 @@ _USUAL, _UNREACHABLE = RouteSettings(), RouteSettings(type="unreachable")
 ANY = {AF_INET: Prefix(bytes(4), 0), AF_INET6: Prefix(bytes(16), 0)}
 
 
-def of_tunnel(lay: Lay, facts: Facts) -> Iterator[Some]:
+def of_tunnel(lay: Lay, facts: Facts) -> list[Some]:
     """Those that stand where the tunnel's routes stand. A displaced one is lifted (see overlaps)."""
-    displaced = Prefixes.of(lay.displaced)
+    displaced = Prefixes.of(lay.displaced) if lay.displaced else None
     together: dict[Route, Prefixes] = {}  # several entries may say the same of theirs
     for like, prefixes in all_of(lay, facts):
         mine = prefixes - displaced if displaced and like.table == lay.table else prefixes
         together[like] = mine | together[like] if like in together else mine
+    out: list[Some] = []
     for like, mine in together.items():
-        yield from bundled(like, mine)
+        out += bundled(like, mine)
+    return out
 
 
-def all_of(lay: Lay, facts: Facts) -> Iterator[tuple[Route, Prefixes]]:
+def all_of(lay: Lay, facts: Facts) -> list[tuple[Route, Prefixes]]:
     """All routes of a tunnel: what some have in common, and their prefixes. What blocks comes first."""
-    tunnel = lay.intent.tunnel
-    if lay.owns_table:
-        yield from _alike(lay, blocked(lay, facts), lay.table, BLOCK_METRIC + lay.intent.slot, _UNREACHABLE)
-    usual = _asked(lay) if lay.is_dead else lay.prefixes
-    if usual:
-        yield from _alike(lay, usual, lay.table, tunnel.metric, _USUAL)
+    intent, table = lay.intent, lay.table
+    usual = intent.tunnel.metric
+    out = _alike(lay, blocked(lay, facts), table, BLOCK_METRIC + intent.slot, _UNREACHABLE) if lay.owns_table else []
+    through = _asked(lay) if lay.is_dead else lay.prefixes
+    if through:
+        out += _alike(lay, through, table, usual, _USUAL)
     for entry, prefixes in lay.entries:
-        if lay.is_dead and entry.type == UNICAST:
-            continue
-        metric = tunnel.metric if entry.metric is None else entry.metric
-        yield from _alike(lay, prefixes, entry.table or lay.table, metric, entry)
+        if not (lay.is_dead and entry.type == UNICAST):
+            metric = usual if entry.metric is None else entry.metric
+            out += _alike(lay, prefixes, entry.table or table, metric, entry)
+    return out
 
 
 def _asked(lay: Lay) -> Prefixes:
@@ -58,7 +60,8 @@ def in_place_of_connected(lay: Lay) -> Iterator[Prefix]:
     IPv4 only, without a metric: routes of IPv6 have another one than those that come with addresses."""
     usual = lay.intent.tunnel.metric
     for prefix in lay.intent.tunnel.addresses:
-        if prefix.is_host or prefix.family != AF_INET or (network := prefix.network) in lay.displaced:
+        packed, length = prefix
+        if length == 32 or len(packed) != 4 or (network := prefix.network) in lay.displaced:
             continue
         stands = lay.table == MAIN and not usual and network in lay.prefixes
         if stands or any(
@@ -68,19 +71,16 @@ def in_place_of_connected(lay: Lay) -> Iterator[Prefix]:
             yield network
 
 
-def _alike(
-    lay: Lay, prefixes: Prefixes, table: int, metric: int | None, entry: RouteSettings
-) -> Iterator[tuple[Route, Prefixes]]:
-    through = entry.type == UNICAST
-    src = (entry.src or lay.intent.tunnel.src) if through else None
+def _alike(lay: Lay, prefixes: Prefixes, table: int, metric: int | None, entry: RouteSettings) -> list[tuple[Route, Prefixes]]:
+    kind, tunnel = entry.type, lay.intent.tunnel
+    src, dev = (entry.src or tunnel.src, lay.dev) if kind == UNICAST else (None, None)
+    out = []
     for size in prefixes.sizes:
         preferred = src if src is not None and len(src) == size else None  # it counts for its own family only
-        like = Route(
-            lay.intent.name, bytes(size), 0, table,
-            metric or DEFAULT_METRIC[size],  # IPv6 has no metric 0: the kernel makes it 1024
-            entry.type, lay.dev if through else None, entry.via, preferred,
-        )  # fmt: skip
-        yield like, prefixes.of_size(size)
+        usual = metric or DEFAULT_METRIC[size]  # IPv6 has no metric 0: the kernel makes it 1024
+        like = Route(tunnel.name, bytes(size), 0, table, usual, kind, dev, entry.via, preferred)
+        out.append((like, prefixes.of_size(size)))
+    return out
 
 
 def blocked(lay: Lay, facts: Facts) -> Prefixes:

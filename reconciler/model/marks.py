@@ -26,7 +26,7 @@ class Mark(NamedTuple):
 
     @property
     def alias(self) -> str:
-        return f"tunctl:{self.tunnel}:{self.id}"
+        return f"tunctl:{self.tunnel}:{self.store_id}{self.tunnel_id}"
 
     @property
     def environment(self) -> str:

@@ -48,8 +48,9 @@ class Prefixes:
             return NONE
         addresses, lengths = zip(*several, strict=True)
         records = list(map(add, addresses, map(_BYTE.__getitem__, lengths)))
-        v4 = records if max(map(len, records)) == 5 else [one for one in records if len(one) == 5]  # mostly one family
-        return cls(v4, [one for one in records if len(one) == 17] if v4 is not records else ())
+        if max(map(len, records)) == 5:  # mostly
+            return _made(ordered(records), b"")
+        return cls([one for one in records if len(one) == 5], [one for one in records if len(one) == 17])
 
     @classmethod
     def union(cls, parts: Iterable[Prefixes]) -> Prefixes:
@@ -130,7 +131,7 @@ class Prefixes:
     def covers_all(self, family: int) -> bool:
         """True when they leave no address of the family out: `/0`, or its halves, or many."""
         size = 4 if family == AF_INET else 16
-        table, stride = self._table(size)
+        table, stride = (self.v4, 5) if size == 4 else (self.v6, 17)
         if not table or len(table) // stride < 1 << min(table[stride - 1 :: stride]):
             return False  # too few, even if all were as wide as the widest: the usual case, found quickly
         end = 0
