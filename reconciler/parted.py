@@ -7,14 +7,17 @@ place) is taken out as single routes, and judged as these always are. All of it 
 
 from __future__ import annotations
 
+from _operator import eq
+from itertools import compress, islice
+
 from reconciler.kinds.route import Ground, Route
 from reconciler.kinds.routes import Routes, Some, bundled, like, prefixes_of
-from reconciler.model.prefixes import NONE, Prefixes
+from reconciler.model.prefixes import NONE, Prefixes, records_of
 from reconciler.model.resource import FEW, Resource
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def parted(wanted: Sequence[Resource], found: Sequence[Resource]) -> tuple[list[Resource], list[Resource]]:
@@ -27,25 +30,19 @@ def parted(wanted: Sequence[Resource], found: Sequence[Resource]) -> tuple[list[
         for prefixes in several:
             here += _cut(pattern, prefixes, theirs.get(pattern, ()), odd)
     for pattern, several in theirs.items():
-        for prefixes in several[:1]:
-            there += _cut(pattern, prefixes, mine.get(pattern, ()), odd)
+        there += _cut(pattern, several[0], mine.get(pattern, ()), odd)
     return here, there
 
 
-def _cut(pattern: Route, prefixes: Prefixes, others: Sequence[Prefixes], odd: Mapping[Ground, Prefixes]) -> Iterator[Some]:
+def _cut(pattern: Route, prefixes: Prefixes, others: Sequence[Prefixes], odd: Mapping[Ground, Prefixes]) -> Iterable[Some]:
     """What both sides have, what only one has, and those that meet something else. A few that have lost the others are
     repaired one by one."""
-    single = odd.get(pattern.ground, NONE)
+    if not others and not odd:
+        return bundled(pattern, prefixes)
     both, alone, _ = prefixes.apart(others[0]) if others else (NONE, prefixes, NONE)
-    few = FEW if both else 1
-    if single:
-        both, alone = both - single, alone - single
-    if both:
-        yield from bundled(pattern, both)
-    if alone:
-        yield from bundled(pattern, alone, few)
-    if single:
-        yield from Routes(pattern, prefixes & single).each()
+    single = odd.get(pattern.ground, NONE)
+    left = bundled(pattern, alone - single, FEW if both else 1)
+    return [*bundled(pattern, both - single), *left, *Routes(pattern, prefixes & single).each()]
 
 
 def _gathered(some: Sequence[Resource]) -> dict[Route, list[Prefixes]]:
@@ -56,20 +53,20 @@ def _gathered(some: Sequence[Resource]) -> dict[Route, list[Prefixes]]:
         if isinstance(one, Routes):
             parts.setdefault(one.like, []).append(one.prefixes)
         elif isinstance(one, Route):
-            parts.setdefault(like(one), [])
-            loose.setdefault(like(one), []).extend(one.records)
+            pattern = like(one)
+            parts.setdefault(pattern, [])
+            loose.setdefault(pattern, []).extend(one.records)
     for pattern, records in loose.items():
         parts[pattern] += (prefixes_of(len(pattern.packed), some) for some in (records, _again(records)) if some)
-    return {pattern: _stacked(several) for pattern, several in parts.items()}
+    return {pattern: _stacked(several) if several[1:] else several for pattern, several in parts.items()}
 
 
 def _again(records: list[bytes]) -> set[bytes]:
     """Those that come more than once."""
-    seen: set[bytes] = set()
-    again: set[bytes] = set()
-    for one in records if len(set(records)) < len(records) else ():
-        (again if one in seen else seen).add(one)
-    return again
+    if len(set(records)) == len(records):
+        return set()
+    several = sorted(records)
+    return {*compress(several, map(eq, several, islice(several, 1, None)))}
 
 
 def _stacked(several: list[Prefixes]) -> list[Prefixes]:
@@ -97,10 +94,4 @@ def _repeated(several: Sequence[Prefixes], size: int) -> Prefixes:
     """Those that stand in more than one of them."""
     if len(several) < 3:
         return several[0] & several[1] if several[1:] else NONE
-    seen: set[bytes] = set()
-    twice: set[bytes] = set()
-    for prefixes in several:
-        records = prefixes.records(size)
-        twice.update(seen.intersection(records))
-        seen.update(records)
-    return prefixes_of(size, twice)
+    return prefixes_of(size, _again(records_of(several, size)))

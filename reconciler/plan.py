@@ -5,7 +5,8 @@ Equal values need nothing, and that is found out at the speed of sets: only what
 
 from __future__ import annotations
 
-from itertools import groupby
+from _operator import attrgetter
+from itertools import chain, compress
 
 from reconciler.kinds import KINDS
 from reconciler.kinds.address import Address
@@ -19,7 +20,7 @@ from reconciler.model.resource import Resource, Verb
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
     Blind = Callable[[str, TunnelName | None], bool]  # is this kind unobserved for this tunnel?
     ByKind = dict[str, list[Resource]]
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 CARRIERS = ("link", "owner", "wireguard")  # what other things hang on
 _ALL_CARRIERS = frozenset(CARRIERS)
 _NONE = frozenset[str]()
+_tunnel_of = attrgetter("tunnel")
 
 
 def plan(
@@ -76,9 +78,10 @@ def _is_made(step: Step) -> bool:
 def _by_kind(resources: Collection[Resource]) -> ByKind:
     """Asked once of each class: all values of it are of the same kind."""
     out: ByKind = {kind: [] for kind in KINDS}
-    of_class = {cls: out[one.kind] for cls, one in dict(zip(map(type, resources), resources, strict=True)).items()}
-    for cls, run in groupby(resources, type):
-        of_class[cls] += run
+    of_class = {cls: one.kind for cls, one in dict(zip(map(type, resources), resources, strict=True)).items()}
+    kinds = [*map(of_class.__getitem__, map(type, resources))]
+    for kind in {*of_class.values()}:
+        out[kind] += compress(resources, map(kind.__eq__, kinds))
     return out
 
 
@@ -89,8 +92,8 @@ class _Comparison:
         self.wanted = wanted
         self.found = found
         self.blind = blind
-        self.staying = {w.tunnel for some in wanted.values() for w in some}  # tunnels of which something is wanted
-        self.up = {f.tunnel for f in found["link"]}
+        self.staying = set(map(_tunnel_of, chain.from_iterable(wanted.values())))  # tunnels of which something is wanted
+        self.up = set(map(_tunnel_of, found["link"]))
         self.dark = _dark(wanted, found)
         self.differences = {kind: _differences(wanted[kind], found[kind]) for kind in CARRIERS}
         self.anew = _made_anew(wanted, found, self.differences, blind)
@@ -121,7 +124,7 @@ class _Comparison:
             self._compare(kind, wanted, found)
 
     def _compare(self, kind: str, wanted: list[Resource], found: list[Resource]) -> None:
-        same = set(wanted) & set(found)
+        same = set(wanted).intersection(found) if found else ()
         left: dict[Hashable, list[Resource]] = defaultdict(list)  # found that is not exactly as wanted, by identity
         occupants: dict[Hashable, Resource] = {}
         for f in found:
@@ -134,12 +137,11 @@ class _Comparison:
             first = claimed.setdefault(key, w)
             if first is not w:
                 self._refuse(w, first, f"{w}: tunnel {first.tunnel} wants the same")
-                continue
-            if w in same:
+            elif same and w in same:
                 if self._is_made_anew(w):
                     self._meet(w, [w], None)
             else:
-                candidates, occupant = (left.pop(key, []), occupants.get(w.place)) if occupants else ([], None)
+                candidates, occupant = (left.pop(key, []), occupants.get(w.place)) if occupants else ((), None)
                 if not self.blind(kind, w.tunnel) or self._is_made_anew(w):
                     self._meet(w, candidates, occupant)
         for rest in left.values():
@@ -162,7 +164,7 @@ class _Comparison:
         anew = self.anew.get(w.tunnel or HOST)
         return anew is not None and (w.kind in anew or not anew.isdisjoint(w.hangs_on))
 
-    def _meet(self, w: Resource, candidates: list[Resource], occupant: Resource | None) -> None:
+    def _meet(self, w: Resource, candidates: Sequence[Resource], occupant: Resource | None) -> None:
         """One wanted object, those that have its identity, and who is in its place."""
         name = w.tunnel or HOST
         if not candidates and occupant is None:
@@ -236,8 +238,10 @@ def _are_many(resources: Iterable[Resource]) -> bool:
 
 def _dark(wanted: ByKind, found: ByKind) -> set[TunnelName]:
     """The tunnels whose program does not have their link open yet, or any more."""
-    dark = {f.tunnel for f in found["link"] if isinstance(f, Link) and f.carrier is False}
-    return {w.tunnel for w in wanted["owner"] if w.tunnel and w.tunnel in dark}
+    programs = {w.tunnel for w in wanted["owner"] if w.tunnel}
+    if not programs:
+        return programs
+    return programs.intersection(f.tunnel for f in found["link"] if isinstance(f, Link) and f.carrier is False)
 
 
 def _differences(wanted: Iterable[Resource], found: Iterable[Resource]) -> Differences:

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 _COMMON, _OF_A_TUN = ("type", "name", "mtu", "up", "alias", "group"), ("uid", "gid", "multi_queue")
+_COMPARED = {  # by whether it must die openly, and whether a program makes it
+    (openly, by_program): (*_COMMON, *(("dies_openly",) if openly else ()), *(() if by_program else _OF_A_TUN))
+    for openly in (True, False)
+    for by_program in (True, False)
+}
 _REPLACE_ON = frozenset(("type", "uid", "gid", "multi_queue"))
 
 
@@ -64,8 +69,7 @@ class Link(NamedTuple):
         return 1
 
     def differs_from(self, found: Resource) -> tuple[str, ...]:
-        openly = ("dies_openly",) if self.dies_openly else ()
-        return differing(self, found, (*_COMMON, *openly, *(() if self.by_program else _OF_A_TUN)))
+        return differing(self, found, _COMPARED[bool(self.dies_openly), self.by_program])
 
     def __str__(self) -> str:
         mtu = f" mtu {self.mtu}" if self.mtu else ""

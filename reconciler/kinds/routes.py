@@ -34,10 +34,10 @@ class Routes(NamedTuple):
         for packed, length in self.prefixes:
             yield _new(Route, (tunnel, packed, length, *rest))
 
-    def lines(self, sign: str = "") -> Iterator[str]:
+    def lines(self, sign: str = "") -> list[str]:
         before, after = self.like.words
         begin = sign + before
-        return (f"{begin}{brief}{after}" for brief in self.prefixes.briefs())
+        return [f"{begin}{brief}{after}" for brief in self.prefixes.briefs()]
 
     @property
     def number(self) -> int:

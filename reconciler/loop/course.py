@@ -86,8 +86,8 @@ def _wanted_up(now: Survey) -> set[TunnelName]:
 def restless(outcomes: Iterable[Outcome], machine: Machine) -> set[TunnelName]:
     """Tunnels whose program was started again as it was, for no other port, and is still not as it is wanted: the others have a
     turn. For another one, which another order asks for, it may."""
-    made = ((o.step.tunnel, o.step.resource) for o in outcomes if has_made(o))
-    started = Counter((name, fingerprint(resource)) for name, resource in made if isinstance(resource, Owner))
+    those = ((o, o.step.resource) for o in outcomes if isinstance(o.step.resource, Owner))
+    started = Counter((o.step.tunnel, fingerprint(owner)) for o, owner in those if has_made(o))
     allowed = Counter(name for name, _transport, _port in machine.refused)
     return {name for (name, _), times in started.items() if times > 1 + allowed[name]}
 

@@ -49,7 +49,7 @@ def armed(before: Survey, request: Request) -> frozenset[TunnelName]:
 
 def started(plan: Plan) -> list[Step]:
     """The steps that wait for a program: to begin, to end, or to bind its port."""
-    programs = (step for step in plan.steps if isinstance(step.resource, _OF_PROGRAMS))
+    programs = [step for step in plan.steps if isinstance(step.resource, _OF_PROGRAMS)]
     return [step for step in programs if not isinstance(step.resource, Bound) or step.resource.by_program]
 
 

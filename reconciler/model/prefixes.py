@@ -58,7 +58,7 @@ class Prefixes:
         several = [prefixes for prefixes in parts if prefixes.v4 or prefixes.v6]
         if len(several) < 2:
             return several[0] if several else NONE
-        return cls(*([record for prefixes in several for record in prefixes.records(size)] for size in _SIZES))
+        return cls(*(records_of(several, size) for size in _SIZES))
 
     @classmethod
     def unpack(cls, blob: bytes) -> Prefixes:
@@ -162,16 +162,20 @@ class Prefixes:
         rows = chain(iter_unpack("4sB", self.v4), iter_unpack("16sB", self.v6))
         return map(_new, repeat(Prefix), rows)
 
-    def briefs(self) -> Iterator[str]:
+    def briefs(self) -> list[str]:
         """`brief` of each."""
+        out: list[str] = []
         for family, mine, size in ((AF_INET, self.v4, 4), (AF_INET6, self.v6, 16)):
+            if not mine:
+                continue
             begin = 0
-            if mine[size : size + 1] == b"\0":  # the first one is everything
-                yield Prefix(bytes(size), 0).brief
+            if mine[size] == 0:  # the first one is everything
+                out.append(Prefix(bytes(size), 0).brief)
                 begin = size + 1
             addresses = chain.from_iterable(iter_unpack(f"{size}sx", mine[begin:]))
             lengths = mine[begin + size :: size + 1]
-            yield from map(add, map(inet_ntop, repeat(family), addresses), map(_ENDS[size], lengths))
+            out += map(add, map(inet_ntop, repeat(family), addresses), map(_ENDS[size], lengths))
+        return out
 
     def __bool__(self) -> bool:
         return bool(self.v4 or self.v6)
@@ -203,6 +207,11 @@ class Prefixes:
 
 
 NONE = Prefixes()
+
+
+def records_of(several: Iterable[Prefixes], size: int) -> list[bytes]:
+    """Those of several sets, one after the other: as `records`."""
+    return split(b"".join([one.v4 if size == 4 else one.v6 for one in several]), size + 1)
 
 
 def _made(v4: bytes, v6: bytes) -> Prefixes:

@@ -84,7 +84,7 @@ class Many(Resource, Protocol):
 
     def each(self) -> Iterator[Resource]: ...
 
-    def lines(self, sign: str = "") -> Iterator[str]:
+    def lines(self, sign: str = "") -> list[str]:
         """What `str` says of each, behind this."""
 
 
@@ -109,4 +109,4 @@ def each(resources: Iterable[Resource]) -> Iterator[Resource]:
 def differing(wanted: Resource, found: Resource, fields: tuple[str, ...]) -> tuple[str, ...]:
     """The one place that knows that None in a wanted field is no opinion."""
     odd = compress(fields, map(ne, map(getattr, repeat(wanted), fields), map(getattr, repeat(found), fields)))
-    return tuple(name for name in odd if getattr(wanted, name) is not None)
+    return tuple([name for name in odd if getattr(wanted, name) is not None])

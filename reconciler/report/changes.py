@@ -16,30 +16,31 @@ if TYPE_CHECKING:
 NO_CHANGES = "no changes"
 
 
-def plan_text(plan: Plan, held: Sequence[TunnelName] = (), paint: Paint = PLAIN) -> Iterator[str]:
+def plan_text(plan: Plan, held: Sequence[TunnelName] = (), paint: Paint = PLAIN) -> list[str]:
     """One line a step, in the order in which they are done, in the idiom of `ip`."""
     lines = _plan_lines(plan, held)
-    return (painted(line, paint) for line in lines) if paint.on else lines
+    return [painted(line, paint) for line in lines] if paint.on else lines
 
 
-def _plan_lines(plan: Plan, held: Sequence[TunnelName]) -> Iterator[str]:
-    if not plan.steps and not plan.conflicts:
-        yield NO_CHANGES
+def _plan_lines(plan: Plan, held: Sequence[TunnelName]) -> list[str]:
+    lines = [] if plan.steps or plan.conflicts else [NO_CHANGES]
     for step in plan.steps:  # one for each object that it is about
         many = step.resource
         if is_many(many):
-            yield from many.lines(f"{step.verb.value} ")
+            lines += many.lines(f"{step.verb.value} ")
         else:
-            yield step_line(step)
-    yield from (f"x {conflict.tunnel}: {conflict.message}" for conflict in plan.conflicts)
-    yield from (f"# warning: {warning}" for warning in plan.warnings)
-    yield from (f"# {name} is held down (tunctl up {name})" for name in held)
+            lines.append(step_line(step))
+    lines += [f"x {conflict.tunnel}: {conflict.message}" for conflict in plan.conflicts]
+    lines += [f"# warning: {warning}" for warning in plan.warnings]
+    lines += [f"# {name} is held down (tunctl up {name})" for name in held]
+    return lines
 
 
 def step_line(step: Step) -> str:
     """``~ link tun-demo … (mtu 1300 → 1420)``"""
-    changes = f"  ({', '.join(_change(step, field) for field in step.fields)})" if step.found and step.fields else ""
-    return f"{step.verb.value} {step.resource}{changes}"
+    verb, resource, found, _, fields = step[:5]
+    changes = f"  ({', '.join(_change(step, field) for field in fields)})" if found and fields else ""
+    return f"{verb.value} {resource}{changes}"
 
 
 def _change(step: Step, field: str) -> str:
