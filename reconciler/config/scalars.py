@@ -76,7 +76,7 @@ Uplink: Kind[str] = Checked(values.ifname_or("auto"), {**_TEXT, "maxLength": 15,
 NatOut: Kind[str] = Checked(values.ifname_or("uplink", "tunnel"), {**_TEXT, "maxLength": 15, "examples": ["uplink", "tunnel"]})
 LanException: Kind[str] = Checked(netvalues.ifname_or_prefix, _TEXT)
 Prefix: Kind[PrefixValue] = Checked(netvalues.network, {**_TEXT, "examples": ["10.0.0.0/8", "2001:db8::/32"]})
-Prefixes = Many(Prefix, or_one=True)
+Prefixes = Many(Prefix, or_one=True, at_once=netvalues.networks)
 InterfaceAddress: Kind[PrefixValue] = Checked(
     netvalues.interface_address, {**_TEXT, "examples": ["10.8.0.2/32", "fd00:8::2/128"]}
 )

@@ -6,6 +6,8 @@ be changed: defaults are shared.
 
 from __future__ import annotations
 
+from functools import partial
+
 from reconciler.typed import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -67,17 +69,21 @@ class Checked(Kind[T]):
 
 
 class Many(Kind[tuple[T, ...]]):
-    """An array. `or_one`: its only element may stand alone."""
+    """An array. `or_one`: its only element may stand alone. `at_once`: reads good elements faster than one after the other."""
 
-    def __init__(self, of: Kind[T], *, or_one: bool = False) -> None:
+    def __init__(self, of: Kind[T], *, or_one: bool = False, at_once: Callable[[list[Any]], Iterable[T]] | None = None) -> None:
         self._of, self._or_one = of, or_one
+        self._at_once = at_once or partial(map, of.read)
 
     def read(self, value: Any) -> tuple[T, ...]:
         if not isinstance(value, list):
             if not self._or_one:
                 raise Invalid([Wrong((), "array", value)])
             value = [value]
-        return tuple(_read(enumerate(value), self._of.read))
+        try:
+            return tuple(self._at_once(value))
+        except ValueError:  # which of them are wrong?
+            return tuple(_read(enumerate(value), self._of.read))
 
     def levels(self) -> Levels:
         return _below("#", self._of)
@@ -97,7 +103,10 @@ class Named(Kind["Mapping[str, T]"]):
     def read(self, value: Any) -> Mapping[str, T]:
         if not isinstance(value, dict):
             raise Invalid([Wrong((), "table", value)])
-        return dict(zip(value, _read(value.items(), self._of.read), strict=True))
+        try:
+            return dict(zip(value, map(self._of.read, value.values()), strict=True))
+        except ValueError:  # as of `Many`
+            return dict(zip(value, _read(value.items(), self._of.read), strict=True))
 
     def levels(self) -> Levels:
         return _below("*", self._of)
@@ -150,13 +159,13 @@ class Table:
         """A table whose attributes are all keys. Invalid: all that is wrong."""
         if not isinstance(document, dict):
             raise Invalid([Wrong((), "table", document)])
-        values, wrong = cls._DEFAULTS.copy(), []
+        readers, values, wrong = cls._READERS, cls._DEFAULTS.copy(), []
         for name, value in document.items():
-            known = cls._READERS.get(name)
-            if known is None:
+            try:
+                attribute, read = readers[name]
+            except KeyError:
                 wrong.append(Wrong((name,), "unknown", value))
                 continue
-            attribute, read = known
             try:
                 values[attribute] = read(value)
             except ValueError as error:

@@ -7,6 +7,8 @@ in 25 ms. So there is one form everywhere: the packed one. Text appears only whe
 from __future__ import annotations
 
 import _socket  # the half of `socket` in C: the other makes enumerations of all constants first
+from _operator import add
+from itertools import repeat
 
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 AF_INET, AF_INET6 = _socket.AF_INET, _socket.AF_INET6
-_LENGTHS = {str(length): length for length in range(129)}
 _new = tuple.__new__  # a third of what the constructor costs
 
 
@@ -83,17 +84,34 @@ def pton(text: str) -> bytes:
         raise ValueError(f"{text!r} is not an IP address") from None
 
 
+class _Endings(dict[str, tuple[bytes, bytes]]):
+    """What stands behind an address → its length as a byte, its host bits. Each is understood when it comes first."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self._bits = bits
+
+    def __missing__(self, text: str) -> tuple[bytes, bytes]:
+        digits = text[1:] if text else str(self._bits)  # an address alone is a host
+        is_number = len(digits) <= 3 and digits.isascii() and digits.isdecimal()  # 08 and 00 are
+        if not is_number or int(digits) > self._bits:
+            raise ValueError("no length")
+        length = int(digits)
+        self[text] = found = bytes((length,)), ((1 << (self._bits - length)) - 1).to_bytes(self._bits // 8, "big")
+        return found
+
+
+_ENDINGS = {4: _Endings(32), 16: _Endings(128)}
+
+
 def parse_prefix(text: str) -> Prefix:
     """``address[/length]`` → Prefix, host bits kept; an address alone is a host. ValueError says what is wrong."""
     address, slash, length = text.partition("/")
     packed = pton(address)
-    bits = len(packed) * 8
-    number = _LENGTHS.get(length) if slash else bits
-    if number is None and len(length) <= 3:  # 08, and 00
-        number = _LENGTHS.get(length.lstrip("0") or length[:1])
-    if number is None or number > bits:
-        raise ValueError(f"{text!r}: the length must be a number from 0 to {bits}")
-    return _new(Prefix, (packed, number))
+    try:
+        return _new(Prefix, (packed, _ENDINGS[len(packed)][slash + length][0][0]))
+    except ValueError:
+        raise ValueError(f"{text!r}: the length must be a number from 0 to {len(packed) * 8}") from None
 
 
 def parse_network(text: str) -> Prefix:
@@ -103,6 +121,21 @@ def parse_network(text: str) -> Prefix:
     if tail and int.from_bytes(packed, "big") & ((1 << tail) - 1):
         raise ValueError(f"{text!r} has host bits set, did you mean {prefix.network}?")
     return prefix
+
+
+def parse_records(texts: Iterable[str]) -> list[bytes]:
+    """As ``parse_network`` of each, in loops of C: its address, and a byte for the length. ValueError where one is wrong, or of
+    another family than the first, or where there is none."""
+    try:
+        addresses, slashes, words = zip(*map(str.partition, texts, repeat("/")), strict=True)
+        family = AF_INET6 if ":" in addresses[0] else AF_INET
+        packed = list(map(_socket.inet_pton, repeat(family), addresses))
+    except (OSError, TypeError) as error:
+        raise ValueError("not prefixes of one family") from error
+    lengths, tails = zip(*map(_ENDINGS[len(packed[0])].__getitem__, map(add, slashes, words)), strict=True)
+    if int.from_bytes(b"".join(packed), "big") & int.from_bytes(b"".join(tails), "big"):  # of all at once
+        raise ValueError("host bits are set")
+    return list(map(add, packed, lengths))
 
 
 def pack(prefixes: Iterable[Prefix]) -> bytes:

@@ -1,4 +1,4 @@
-"""Prefix files: every bad line, every good prefix."""
+"""Prefix files, and lists of prefixes: every bad one, every good one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.config import prefixfile
+from reconciler.config import prefixfile, scalars
 from reconciler.config.load import load
+from reconciler.config.netvalues import network
+from reconciler.config.tables import Invalid, Wrong
 from reconciler.model.prefix import Prefix, pack, parse_network
 from reconciler.model.prefixes import Prefixes
 from tests.unit.config_of import TUN, prefixes, problems, write
@@ -150,3 +152,33 @@ def test_the_fast_way_and_the_slow_one_agree(words: list[str]) -> None:
             bad += 1
     assert listed.prefixes == Prefixes.of(good)
     assert len(listed.bad) + listed.more_bad == bad
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["10.0.0.0/8", "10.1.0.0/016", "1.2.3.4", "0.0.0.0/00", "255.255.255.255/32"],
+        ["fd00::/8", "::", "::/0", "2001:DB8::/032", "::ffff:1.2.3.4"],
+        ["::/0", "0.0.0.0/0", "fd00::/8", "10.0.0.0/8"],
+        ["10.0.0.0/8", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/0008", "1.2.3.4/::", "/8", ""],
+        ["fd00::/8", "fd00::1/8", "::/129", "::/-1", "fe80::1%1", "::1\0", "\u0661.2.3.4", " ::1", "::/\u0662"],
+        ["10.0.0.0/8", 1, None, ["10.0.0.0/8"], {"10.0.0.0": 8}, True, "0:" * 40],
+        [1, "10.0.0.0/8"],
+        [],
+    ],
+)
+def test_a_list_is_what_its_elements_are(texts: list[object]) -> None:
+    good, wrong = [], []
+    for at, text in enumerate(texts):
+        try:
+            good.append(network(text))
+        except ValueError as error:
+            wrong.append(Wrong((at,), "value", text, str(error)))
+    if wrong:
+        with pytest.raises(Invalid) as refused:
+            scalars.Prefixes.read(texts)
+        assert list(refused.value.wrong) == wrong
+    else:
+        read = scalars.Prefixes.read(texts)
+        assert list(read) == good
+        assert {type(prefix) for prefix in read} <= {Prefix}
