@@ -12,7 +12,7 @@ from reconciler.store import read, save, sql
 from reconciler.store.change import Change, Who, plain
 from reconciler.store.chronicle import write_lines, write_outcome
 from reconciler.store.connect import transaction
-from reconciler.store.desire import desire
+from reconciler.store.desire import desire, source_of
 from reconciler.store.schema import ensure
 from reconciler.store.stored import TUNCTL, Ending, Event, Line, Saved, Stored, Terms
 from reconciler.typed import TYPE_CHECKING
@@ -41,10 +41,11 @@ class Commit:
         with self.begin() as connection:
             stored = self._now(connection)
             ((generation,),) = connection.execute(sql.GENERATION)
-            after, saved = desire(stored, desired, terms._replace(generation=generation + 1))
+            terms = terms._replace(generation=generation + 1)
+            after, saved = desire(stored, desired, terms)
             if saved.generation is not None:
                 connection.execute(sql.SET_GENERATION, {"generation": saved.generation})
-                save.write_source(connection, next(s for s in after.sources if s.name == desired.source))
+                save.write_source(connection, source_of(desired, terms))
             save.write_intents(connection, stored.intents, after.intents)
             save.collect_garbage(connection)
             write_lines(connection, _lines_of_save(desired.source, saved, who, terms.now_us))

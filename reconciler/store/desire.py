@@ -45,7 +45,7 @@ def desire(stored: Stored, desired: Desired, terms: Terms) -> tuple[Stored, Save
         after |= {intent.name: intent for intent in _created(stored, new, desired.source, terms.generation)}
     sources = {source.name: source for source in stored.sources}
     if differs:
-        sources[desired.source] = _source(desired, terms)
+        sources[desired.source] = source_of(desired, terms)
     intents = tuple(sorted(after.values(), key=attrgetter("slot")))
     return Stored(True, stored.store_id, tuple(_used(sources.values(), intents)), intents, stored.ledger), saved
 
@@ -57,7 +57,8 @@ def _used(sources: Iterable[Source], intents: Iterable[Intent]) -> list[Source]:
     return sorted(used, key=attrgetter("name"))
 
 
-def _source(desired: Desired, terms: Terms) -> Source:
+def source_of(desired: Desired, terms: Terms) -> Source:
+    """Where it comes from, as that is stored."""
     return Source(
         name=desired.source,
         path=desired.path,

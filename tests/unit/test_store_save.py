@@ -107,6 +107,12 @@ def test_a_whole_source_may_be_empty(store: Store) -> None:
     assert [source.name for source in store.stored().sources] == ["gateway"], "its [host] still counts"
 
 
+def test_a_source_that_declares_nothing_any_more_is_gone(store: Store) -> None:
+    put(store, host=Host(lan="tunnel"))
+    assert put(store) == Saved(generation=2)
+    assert store.stored().sources == ()
+
+
 def test_a_changed_host_table_alone_is_a_generation(store: Store) -> None:
     put(store, "a")
     assert put(store, "a", host=Host(table_base=30000)) == Saved(generation=2, unchanged=(A,))

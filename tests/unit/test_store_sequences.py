@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reconciler.errors import Foreign
 from reconciler.model.intent import Intent, Progress
 from reconciler.model.names import IfName, TunnelName
-from reconciler.model.tunnel import Desired
+from reconciler.model.tunnel import Desired, Host
 from reconciler.store.desire import desire
 from reconciler.store.stored import Stored, Terms
 from reconciler.store.write import Store
@@ -22,13 +22,13 @@ MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a disk waits for e
 INTERFACES = [IfName("t0"), IfName("t1"), IfName("t2")]
 
 
-def wish(source: str, names: list[TunnelName], interfaces: list[IfName], flags: int) -> Desired:
+def wish(source: str, names: list[TunnelName], interfaces: list[IfName], flags: int, host: Host) -> Desired:
     """Some tunnels with interfaces of their own; the flags say which are enabled and start by themselves."""
     tunnels = [
         tun(name, interface=interface, enabled=not flags >> n & 1, autostart=not flags >> n + 3 & 1)
         for n, (name, interface) in enumerate(zip(names, interfaces, strict=False))
     ]
-    return desired(*tunnels, source=source)
+    return desired(*tunnels, source=source, host=host)
 
 
 WISHES = st.builds(
@@ -37,6 +37,7 @@ WISHES = st.builds(
     st.lists(st.sampled_from(NAMES), unique=True, max_size=3),
     st.permutations(INTERFACES),
     st.integers(0, 63),
+    st.sampled_from([Host(), Host(lan="tunnel")]),
 )
 SAVES = st.tuples(st.just("save"), WISHES, st.booleans(), st.booleans())
 OTHERS = st.tuples(st.sampled_from(["hold", "unhold", "withdraw", "delete", "fail"]), st.sampled_from(NAMES))
