@@ -5,15 +5,19 @@ from __future__ import annotations
 from reconciler.config.declared import Declared, Routed
 from reconciler.config.references import References, absolute
 from reconciler.config.schema import (
+    DnsTable,
     ExecTable,
+    HealthTable,
     HostTable,
     ListenTable,
     ManifestTable,
     NatTable,
     PeerTable,
+    RestartTable,
     RouteTable,
     RuleTable,
     SplitEntry,
+    SplitTable,
     TunTable,
     WireGuardTable,
 )
@@ -45,7 +49,7 @@ def host(table: HostTable | None) -> Host:
         return Host()
     return Host(
         lan=table.lan,
-        lan_except=None if table.lan_except is None else tuple(table.lan_except),
+        lan_except=table.lan_except,
         uplink=table.uplink,
         reconcile_interval_s=table.reconcile_interval,
         runtime_file=table.runtime_file,
@@ -65,7 +69,7 @@ def tunnel(declared: Declared, references: References) -> Tunnel:
         description=table.description,
         enabled=table.enabled,
         autostart=table.autostart,
-        addresses=tuple(table.addresses),
+        addresses=table.addresses,
         mtu=table.mtu,
         table=table.table,
         metric=table.metric,
@@ -74,15 +78,15 @@ def tunnel(declared: Declared, references: References) -> Tunnel:
         exec_=_exec(declared, table.exec, references) if table.exec else None,
         tun=_tun(table.tun) if table.driver == "tun" else None,
         routes=tuple(_route(entry, references, at) for at, entry in enumerate(table.routes)),
-        rules=tuple(_rule(entry) for entry in table.rules),
-        restart=_restart(declared),
+        rules=tuple(map(_rule, table.rules)),
+        restart=_restart(table.restart) if table.restart else Restart(),
         ipv6_leak=table.ipv6_leak or "block",
         on_failure=table.on_failure,
-        split=_split(declared, references),
-        dns=_dns(declared),
-        nat=tuple(_nat(entry) for entry in table.nat),
-        listen=tuple(_listen(entry) for entry in table.listen),
-        health=_health(declared),
+        split=_split(table.split, references) if table.split else None,
+        dns=_dns(table.dns) if table.dns else None,
+        nat=tuple(map(_nat, table.nat)),
+        listen=tuple(map(_listen, table.listen)),
+        health=_health(table.health, table.driver) if table.health else None,
     )
 
 
@@ -96,7 +100,7 @@ def _wireguard(declared: Declared, table: WireGuardTable) -> WireGuard:
         private_key_file=_secret(declared, table.private_key_file),
         listen_port=table.listen_port,
         backend=table.backend,
-        userspace_command=tuple(table.userspace_command),
+        userspace_command=table.userspace_command,
         route_allowed_ips=table.route_allowed_ips,
         peers=tuple(_peer(declared, peer) for peer in table.peers),
     )
@@ -128,11 +132,11 @@ def _manifest(declared: Declared, table: ManifestTable | None) -> EndpointManife
 
 def _exec(declared: Declared, table: ExecTable, references: References) -> Exec:
     return Exec(
-        command=tuple(table.command),
+        command=table.command,
         device=table.device or ("tunctl" if table.user else "program"),
         environment=tuple(sorted(table.environment.items())),
         user=table.user,
-        remote=tuple(table.remote),
+        remote=table.remote,
         restart_on=tuple(absolute(declared, name) for name in table.restart_on),
         restart_digest=references.restart_digest,
         ready_timeout_s=table.ready_timeout,
@@ -149,7 +153,7 @@ def _tun(table: TunTable | None) -> Tun:
 
 def _route(entry: RouteTable, references: References, at: int) -> RouteSettings:
     return RouteSettings(
-        to=tuple(entry.to or ()),
+        to=entry.to or (),
         to_file=references.prefix_files[at][0] if at in references.prefix_files else None,
         metric=entry.metric,
         table=entry.table,
@@ -170,11 +174,7 @@ def _rule(entry: RuleTable) -> RuleSettings:
     )
 
 
-def _split(declared: Declared, references: References) -> Split | None:
-    table = declared.table.split
-    if table is None:
-        return None
-
+def _split(table: SplitTable, references: References) -> Split:
     def inline(entries: tuple[SplitEntry, ...]) -> tuple[Prefix, ...]:
         return tuple(dict.fromkeys(prefix for entry in entries for prefix in entry.cidr or ()))
 
@@ -184,12 +184,8 @@ def _split(declared: Declared, references: References) -> Split | None:
     return Split(inline(table.vpn), of_files("vpn"), inline(table.direct), of_files("direct"))
 
 
-def _dns(declared: Declared) -> Dns | None:
-    table = declared.table.dns
-    if table is None:
-        return None
-    domains = None if table.domains is None else tuple(table.domains)
-    return Dns(tuple(table.servers), tuple(table.search), domains, table.backend, table.priority)
+def _dns(table: DnsTable) -> Dns:
+    return Dns(table.servers, table.search, table.domains, table.backend, table.priority)
 
 
 def _nat(entry: NatTable) -> Nat:
@@ -200,17 +196,13 @@ def _listen(entry: ListenTable) -> Listen:
     return Listen(entry.transport, entry.address, entry.port, entry.scan)
 
 
-def _restart(declared: Declared) -> Restart:
-    table = declared.table.restart
-    return Restart(table.base, table.factor, table.max, table.attempts) if table else Restart()
+def _restart(table: RestartTable) -> Restart:
+    return Restart(table.base, table.factor, table.max, table.attempts)
 
 
-def _health(declared: Declared) -> Health | None:
-    table = declared.table.health
-    if table is None:
-        return None
+def _health(table: HealthTable, driver: str) -> Health:
     max_age_s = table.handshake_max_age
-    if max_age_s is None and declared.table.driver == "wireguard":
+    if max_age_s is None and driver == "wireguard":
         max_age_s = HANDSHAKE_MAX_AGE_S
     return Health(max_age_s, tuple(dict.fromkeys(table.ping)), table.interval, table.failures, table.action)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 
-from reconciler.config.declared import Declared
+from reconciler.config.declared import Checks, Declared
 from reconciler.config.lines import Path
 from reconciler.config.placeholders import KNOWN, LISTEN, placeholders
 from reconciler.config.portchecks import check_listen
-from reconciler.config.routechecks import check_routes, check_rules
+from reconciler.config.routechecks import check_routes, check_rules, check_split
 from reconciler.config.schema import ExecTable, ManifestTable, WireGuardTable
 from reconciler.config.values import MTU_IPV6, did_you_mean, duration_text, shown
 from reconciler.model.names import ifname_problem, is_tunnel_name
@@ -16,15 +17,16 @@ from reconciler.model.prefix import Prefix
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from reconciler.config.declared import Check
 
 _REQUIRED = {"wireguard": "private_key_file", "exec": "command"}
+_TABLE, _LOOKUP = attrgetter("table"), attrgetter("lookup")
 _VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
 
 
 def check(tunnel: Declared) -> None:
     """All of it; errors go to the tunnel's findings."""
-    for one in _CHECKS:
+    for one in _CHECKS.of(tunnel.keys):
         one(tunnel)
 
 
@@ -37,14 +39,26 @@ def name_problem(name: str) -> str | None:
     return f"{shown(name)} is no name for a tunnel: a-z, 0-9, _ and -, at most 32, beginning with a letter or digit{hint}"
 
 
-def _driver_tables(tunnel: Declared) -> None:
+def _only_with(engine: str) -> Check:
+    """The table of an engine beside another driver."""
+
+    def table_of_another(tunnel: Declared) -> None:
+        driver = tunnel.table.driver
+        if driver != engine and getattr(tunnel.table, engine) is not None:
+            tunnel.error((engine,), f"the driver is {driver!r}: [tunnels.{tunnel.name}.{engine}] says nothing to it")
+
+    return table_of_another
+
+
+def _required(tunnel: Declared) -> None:
     driver = tunnel.table.driver
-    for other in ("wireguard", "exec", "tun", "openvpn", "openconnect"):
-        if other != driver and getattr(tunnel.table, other) is not None:
-            tunnel.error((other,), f"the driver is {driver!r}: [tunnels.{tunnel.name}.{other}] says nothing to it")
     if driver in _REQUIRED and getattr(tunnel.table, driver) is None:
         key = _REQUIRED[driver]
         tunnel.error((driver, key), f"missing, it is required ({key} in [tunnels.{tunnel.name}.{driver}])")
+
+
+def _accept(tunnel: Declared) -> None:
+    driver = tunnel.table.driver
     if tunnel.table.accept is not None and driver not in ("openvpn", "openconnect"):
         tunnel.error(("accept",), f"is for the drivers openvpn and openconnect, not for {driver!r}")
 
@@ -66,8 +80,11 @@ def _mtu(tunnel: Declared) -> None:
 
 
 def _addresses(tunnel: Declared) -> None:
+    addresses = tunnel.table.addresses
+    if len(addresses) < 2:
+        return
     seen: dict[bytes, Prefix] = {}
-    for at, prefix in enumerate(tunnel.table.addresses):
+    for at, prefix in enumerate(addresses):
         first = seen.setdefault(prefix.packed, prefix)
         if first is not prefix:
             other = "" if first == prefix else f" (as {first})"
@@ -75,9 +92,12 @@ def _addresses(tunnel: Declared) -> None:
 
 
 def _tables(tunnel: Declared) -> None:
-    numbers: list[tuple[Path, int | None]] = [(("table",), tunnel.table.table)]
-    numbers += [(("routes", at, "table"), entry.table) for at, entry in enumerate(tunnel.table.routes)]
-    numbers += [(("rules", at, "lookup"), entry.lookup) for at, entry in enumerate(tunnel.table.rules)]
+    table, routes, rules = tunnel.table.table, tunnel.table.routes, tunnel.table.rules
+    if table is None and not any(map(_TABLE, routes)) and not any(map(_LOOKUP, rules)):
+        return
+    numbers: list[tuple[Path, int | None]] = [(("table",), table)]
+    numbers += [(("routes", at, "table"), entry.table) for at, entry in enumerate(routes)]
+    numbers += [(("rules", at, "lookup"), entry.lookup) for at, entry in enumerate(rules)]
     base = tunnel.manner.numbers.table_base
     for path, number in numbers:
         if number is not None and base <= number <= base + 999:
@@ -233,18 +253,21 @@ def check_dns(tunnel: Declared, *, is_full: bool) -> None:
         )
 
 
-_CHECKS: tuple[Callable[[Declared], None], ...] = (
-    _driver_tables,
-    _interface,
-    _mtu,
-    _addresses,
-    _tables,
-    _wireguard,
-    _exec,
-    check_routes,
-    check_rules,
-    check_listen,
-    _nat,
-    _restart,
-    _health,
+_CHECKS = Checks(
+    *(((engine,), _only_with(engine)) for engine in ("wireguard", "exec", "tun", "openvpn", "openconnect")),
+    (("driver",), _required),
+    (("accept",), _accept),
+    (("driver",), _interface),
+    (("mtu",), _mtu),
+    (("addresses",), _addresses),
+    (("table", "routes", "rules"), _tables),
+    (("wireguard",), _wireguard),
+    (("exec",), _exec),
+    (("routes",), check_routes),
+    (("split",), check_split),
+    (("rules",), check_rules),
+    (("listen",), check_listen),
+    (("nat",), _nat),
+    (("restart",), _restart),
+    (("health",), _health),
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain
+from operator import attrgetter
+
 from reconciler.config.declared import Declared, Routed
 from reconciler.config.lines import Path
 from reconciler.config.portchecks import check_ports
@@ -11,7 +14,7 @@ from reconciler.model.prefixes import Prefixes
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
 MAIN = 254  # RT_TABLE_MAIN
 MOST_REPEATS = 20  # of one pair of keys
@@ -27,10 +30,11 @@ class Whole(NamedTuple):
 
 def check(tunnels: Sequence[Whole]) -> None:
     """All of it; errors go to the findings of the later of the two tunnels."""
+    declared = [tunnel for tunnel, _ in tunnels]
     for path, value, words in _SINGLE:
-        _unique(tunnels, path, value, words)
-    check_ports([tunnel for tunnel, _ in tunnels])
-    _addresses(tunnels)
+        _unique(declared, path, list(map(value, declared)), words)
+    check_ports(declared)
+    _addresses(declared)
     _routes(tunnels)
 
 
@@ -39,24 +43,33 @@ def _listen_port(tunnel: Declared) -> int | None:
 
 
 _SINGLE: tuple[tuple[Path, Callable[[Declared], Hashable], str], ...] = (
-    (("interface",), lambda tunnel: tunnel.interface, "interface"),
+    (("interface",), attrgetter("interface"), "interface"),
     (("wireguard", "listen_port"), _listen_port, "listen port"),
-    (("table",), lambda tunnel: tunnel.table.table, "table"),
+    (("table",), attrgetter("table.table"), "table"),
 )
 
 
-def _unique(tunnels: Sequence[Whole], path: Path, value: Callable[[Declared], Hashable], words: str) -> None:
+def _differ(values: Iterable[Hashable]) -> bool:
+    """No two of them are the same: so it mostly is, and that is known in no time."""
+    several = list(values)
+    return len(set(several)) == len(several)
+
+
+def _unique(tunnels: Sequence[Declared], path: Path, values: Sequence[Hashable], words: str) -> None:
+    if _differ(value for value in values if value is not None):
+        return
     first: dict[Hashable, Declared] = {}
-    for tunnel, _ in tunnels:
-        wanted = value(tunnel)
+    for tunnel, wanted in zip(tunnels, values, strict=True):
         other = first.setdefault(wanted, tunnel) if wanted is not None else tunnel
         if other is not tunnel:
             tunnel.error(path, f"{words} {wanted} is that of {path_text(other.path)} already ({other.place(path)})")
 
 
-def _addresses(tunnels: Sequence[Whole]) -> None:
+def _addresses(tunnels: Sequence[Declared]) -> None:
+    if _differ(prefix.packed for tunnel in tunnels for prefix in tunnel.table.addresses):
+        return
     first: dict[bytes, Declared] = {}
-    for tunnel, _ in tunnels:
+    for tunnel in tunnels:
         for at, prefix in enumerate(tunnel.table.addresses):
             other = first.setdefault(prefix.packed, tunnel)
             if other is not tunnel:
@@ -68,6 +81,9 @@ def _addresses(tunnels: Sequence[Whole]) -> None:
 
 def _routes(tunnels: Sequence[Whole]) -> None:
     """One prefix, table and metric is one route in the kernel, whatever device it leads to."""
+    lists = [routed.prefixes for _, all_routed in tunnels for routed in all_routed]
+    if Prefixes not in map(type, lists) and _differ(chain.from_iterable(lists)):  # those of files are too many to do it twice
+        return
     places: dict[tuple[int, int | str, int], list[tuple[Declared, Routed]]] = {}
     for tunnel, all_routed in tunnels:
         for routed in all_routed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from reconciler.config.lines import Path
 from reconciler.config.problems import Document, Findings
 from reconciler.config.schema import TunnelTable
+from reconciler.lean import lru_cache
 from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
@@ -13,7 +14,9 @@ from reconciler.model.tunnel import PrefixFile
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    Check = Callable[["Declared"], None]  # errors and warnings go to the tunnel's findings
 
 
 class Manner(NamedTuple):
@@ -41,16 +44,12 @@ class Declared(NamedTuple):
     document: Document
     findings: Findings
     manner: Manner
+    keys: frozenset[str]  # of the format that stand in it
+    interface: IfName | None  # None: the kernel chooses
 
     @property
     def path(self) -> Path:
         return ("tunnels", self.name)
-
-    @property
-    def interface(self) -> IfName | None:
-        """None: the kernel chooses."""
-        name = self.table.interface
-        return None if name == "auto" else IfName(name or self.name)
 
     @property
     def has_own_table(self) -> bool:
@@ -68,3 +67,14 @@ class Declared(NamedTuple):
 
     def place(self, path: Path) -> str:
         return self.document.place((*self.path, *path))
+
+
+class Checks:
+    """Checks in their order, each with keys: where none of these stands in a tunnel's table, it has nothing to look at."""
+
+    def __init__(self, *checks: tuple[tuple[str, ...], Check]) -> None:
+        self._checks = checks
+        self.of = lru_cache(64)(self._of)  # many tunnels have the same keys
+
+    def _of(self, keys: frozenset[str]) -> tuple[Check, ...]:
+        return tuple(check for needed, check in self._checks if not keys.isdisjoint(needed))

@@ -13,11 +13,12 @@ from reconciler.config.declared import Declared, Manner
 from reconciler.config.files import Recorder
 from reconciler.config.problems import MOST, Document, Findings, printable
 from reconciler.config.references import References, Shelf, resolve
+from reconciler.config.schema import TunnelTable
 from reconciler.config.shape import Shaped
 from reconciler.config.source import STDIN, STDIN_NAME, absolute, absolute_path, documents
 from reconciler.errors import InvalidFile, Problem, Unavailable
 from reconciler.model.marks import Numbers
-from reconciler.model.names import TunnelName
+from reconciler.model.names import IfName, TunnelName
 from reconciler.model.text import counted
 from reconciler.model.tunnel import Desired, Host, Input, Tunnel
 from reconciler.typed import TYPE_CHECKING, NamedTuple
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path as FilePath
     from typing import BinaryIO
+
+
+_KEYS = frozenset(TunnelTable.KEYS)
 
 
 class _Judged(NamedTuple):
@@ -101,8 +105,8 @@ def _declared(shaped: Sequence[Shaped], manner: Manner, findings: Findings) -> I
     """The tunnels in the order of the documents; a name that comes twice is an error."""
     first: dict[str, Document] = {}
     for one in shaped:
-        names = one.document.tree.get("tunnels")
-        for name in names if isinstance(names, dict) else ():
+        tables = one.document.tree.get("tunnels")
+        for name, given in tables.items() if isinstance(tables, dict) else ():
             path = ("tunnels", name)
             problem = checks.name_problem(name)
             if problem:
@@ -111,7 +115,9 @@ def _declared(shaped: Sequence[Shaped], manner: Manner, findings: Findings) -> I
             if other is not one.document:
                 findings.error(one.document, path, f"the tunnel {name!r} is declared already ({other.place(path)})")
             elif name in one.tunnels:
-                yield Declared(TunnelName(name), one.tunnels[name], one.document, findings, manner)
+                table = one.tunnels[name]
+                interface = None if table.interface == "auto" else IfName(table.interface or name)
+                yield Declared(TunnelName(name), table, one.document, findings, manner, _KEYS.intersection(given), interface)
 
 
 def _judge(declared: Declared, shelf: Shelf) -> _Judged:

@@ -69,7 +69,7 @@ def check_ports(tunnels: Sequence[Declared]) -> None:
     """Ports that two entries are to have, neither of which may take another one."""
     taken: dict[tuple[int, int], list[_Fixed]] = {}
     for tunnel in tunnels:
-        for one in _fixed(tunnel):
+        for one in _fixed(tunnel) if tunnel.table.wireguard or tunnel.table.listen else ():
             others = taken.setdefault((one.protocol, one.port), [])
             other = next((other for other in others if one.meets(other)), None)
             others.append(one)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from reconciler.config import files, prefixfile
-from reconciler.config.declared import Declared
+from reconciler.config.declared import Checks, Declared
 from reconciler.config.files import Unreadable
 from reconciler.config.lines import Path
 from reconciler.config.prefixfile import Listed
 from reconciler.config.problems import escaped, path_text, printable
 from reconciler.config.routechecks import check_families
-from reconciler.config.schema import ManifestTable
+from reconciler.config.schema import ExecTable, ManifestTable, SplitTable
 from reconciler.errors import Problem
 from reconciler.host import accounts
 from reconciler.model.prefixes import Prefixes
@@ -49,25 +49,25 @@ class Shelf:
 
 def resolve(tunnel: Declared, shelf: Shelf) -> References:
     """Looks at everything that the tunnel names; errors and warnings go to its findings."""
-    _secrets(tunnel)
-    _manifests(tunnel)
-    _not_built_yet(tunnel)
-    _users(tunnel)
+    for look in _LOOKS.of(tunnel.keys):
+        look(tunnel)
+    table = tunnel.table
     found = {}
-    for at, entry in enumerate(tunnel.table.routes):
+    for at, entry in enumerate(table.routes):
         if entry.to_file is not None:
             path: Path = ("routes", at, "to_file")
             listed = _prefix_file(tunnel, path, entry.to_file, shelf)
             if listed is not None:
                 check_families(tunnel, path[:-1], entry, listed.prefixes)
                 found[at] = (shelf.stored(absolute(tunnel, entry.to_file)), listed.prefixes)
-    return References(found, _split_files(tunnel, shelf), _restart_digest(tunnel, shelf.recorder))
+    split_files = _split_files(tunnel, table.split, shelf) if table.split else {}
+    return References(found, split_files, _restart_digest(tunnel, table.exec, shelf.recorder) if table.exec else "")
 
 
-def _split_files(tunnel: Declared, shelf: Shelf) -> dict[tuple[str, int], tuple[PrefixFile, Prefixes]]:
+def _split_files(tunnel: Declared, split: SplitTable, shelf: Shelf) -> dict[tuple[str, int], tuple[PrefixFile, Prefixes]]:
     found = {}
     for side in ("vpn", "direct"):
-        for at, entry in enumerate(getattr(tunnel.table.split, side, ())):
+        for at, entry in enumerate(getattr(split, side)):
             if entry.cidr_file is not None:
                 listed = _prefix_file(tunnel, ("split", side, at, "cidr_file"), entry.cidr_file, shelf)
                 if listed is not None:
@@ -166,9 +166,8 @@ def _prefix_file(tunnel: Declared, path: Path, name: str, shelf: Shelf) -> Liste
     return None if listed.bad else listed
 
 
-def _restart_digest(tunnel: Declared, recorder: files.Recorder) -> str:
-    table = tunnel.table.exec
-    if table is None or not table.restart_on:
+def _restart_digest(tunnel: Declared, table: ExecTable, recorder: files.Recorder) -> str:
+    if not table.restart_on:
         return ""
     from hashlib import sha256  # with OpenSSL, for few
 
@@ -217,3 +216,11 @@ def _not_built_yet(tunnel: Declared) -> None:
     for path, name in secrets:
         if name is not None and (name.startswith("credential:") or os.path.exists(absolute(tunnel, name))):
             _secret(tunnel, path, name, is_key=False)
+
+
+_LOOKS = Checks(
+    (("wireguard",), _secrets),
+    (("wireguard", "exec"), _manifests),
+    (("openvpn", "openconnect"), _not_built_yet),
+    (("exec", "tun"), _users),
+)

@@ -19,8 +19,10 @@ _SECTIONS = ("openvpn", "openconnect", "accept")
 
 def refuse(tunnel: Declared) -> None:
     """Every key of the tunnel that stands for something which is not built yet."""
-    for path, words in _keys(tunnel.table):
-        tunnel.refuse(path, f"{words} is {NOT_YET}")
+    table = tunnel.table
+    if table.driver in _ENGINES or not tunnel.keys.isdisjoint(_SECTIONS):
+        for path, words in _keys(table):
+            tunnel.refuse(path, f"{words} is {NOT_YET}")
 
 
 def _keys(table: TunnelTable) -> Iterable[tuple[Path, str]]:

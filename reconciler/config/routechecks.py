@@ -20,24 +20,27 @@ MOST_RULES = 10_000  # what `from` times `to` may come to: each is a rule that t
 def check_routes(tunnel: Declared) -> None:
     for at, entry in enumerate(tunnel.table.routes):
         path: Path = ("routes", at)
-        _one_of(tunnel, path, {"to": entry.to is not None, "to_file": entry.to_file is not None})
+        if (entry.to is None) == (entry.to_file is None):
+            _not_one_of(tunnel, path, "to", "to_file", neither=entry.to is None)
         if entry.type != "unicast":
             for key in ("via", "src"):
                 if getattr(entry, key) is not None:
                     tunnel.error((*path, key), f"a route of type {entry.type!r} leads nowhere: it cannot have {key!r}")
-        check_families(tunnel, path, entry, entry.to or ())
-    if tunnel.table.split is not None:
-        for key in ("vpn", "direct"):
-            for at, cidr in enumerate(getattr(tunnel.table.split, key)):
-                given = {"cidr": cidr.cidr is not None, "cidr_file": cidr.cidr_file is not None}
-                _one_of(tunnel, ("split", key, at), given)
+        if entry.via is not None or entry.src is not None:
+            check_families(tunnel, path, entry, entry.to or ())
 
 
-def _one_of(tunnel: Declared, path: Path, given: dict[str, bool]) -> None:
-    first, second = given
-    if not any(given.values()):
+def check_split(tunnel: Declared) -> None:
+    for key in ("vpn", "direct"):
+        for at, entry in enumerate(getattr(tunnel.table.split, key, ())):
+            if (entry.cidr is None) == (entry.cidr_file is None):
+                _not_one_of(tunnel, ("split", key, at), "cidr", "cidr_file", neither=entry.cidr is None)
+
+
+def _not_one_of(tunnel: Declared, path: Path, first: str, second: str, *, neither: bool) -> None:
+    if neither:
         tunnel.error(path, f"{first!r} or {second!r} is required")
-    elif all(given.values()):
+    else:
         tunnel.error((*path, second), f"stands beside {first!r}: make two entries of it")
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import random
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from reconciler.config import checks, references
+from reconciler.config.declared import Checks
 from reconciler.config.load import load
+from reconciler.config.schema import TunnelTable
 from reconciler.errors import InvalidFile, Unavailable
 from reconciler.model.tunnel import Desired
 from tests.unit.test_config import PRODUCT
@@ -75,3 +79,28 @@ def test_cut_and_damaged(content: bytes, chance: random.Random, damage: bytes) -
     start = chance.randrange(len(content))
     outcome(content[:start])
     outcome(content[:start] + damage + content[start + chance.randint(0, 3) :])
+
+
+@pytest.mark.parametrize("content", VALID, ids=range(len(VALID)))
+def test_checks_of_keys_that_are_not_there_would_find_nothing(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever line is missing, or stands there with another value."""
+    lines = content.split(b"\n")
+    assigned = [at for at, line in enumerate(lines) if b"=" in line and not line.startswith(b"#")]
+    files = [b"\n".join(lines[:at] + lines[at + 1 :]) for at in range(len(lines))]
+    files += [b"\n".join((*lines[:at], lines[at].partition(b"=")[0] + b"= 'x'", *lines[at + 1 :])) for at in assigned]
+    found = [said(outcome(file)) for file in files]
+    with monkeypatch.context() as patched:
+        patched.setattr(checks, "_CHECKS", _All(checks._CHECKS))
+        patched.setattr(references, "_LOOKS", _All(references._LOOKS))
+        assert [said(outcome(file)) for file in files] == found
+
+
+class _All(Checks):
+    """Every check of every tunnel."""
+
+    def __init__(self, checks: Checks) -> None:
+        super().__init__(*((tuple(TunnelTable.KEYS), check) for _, check in checks._checks))
+
+
+def said(result: Desired | InvalidFile | Unavailable) -> object:
+    return result if isinstance(result, Desired) else (type(result), result.message, result.details)
