@@ -35,7 +35,7 @@ def replace(
     be the old one again, which spares the directory's fsync. Not `synced`: after a power cut nobody wants it, and nobody
     waits for a disk.
     """
-    directory, name = os.path.split(path)
+    directory, _, name = os.fspath(path).rpartition("/")
     temporary = f"{directory}/.{name}.{os.urandom(4).hex()}{_TEMPORARY}"
     descriptor = os.open(temporary, _NEW, 0o600)
     try:
@@ -125,7 +125,7 @@ def _check_kind(status: os.stat_result, path: str | Path) -> None:
 
 def _check(status: os.stat_result, path: str | Path) -> None:
     _check_kind(status, path)
-    if status.st_uid not in (0, os.geteuid()):
+    if status.st_uid and status.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, f"belongs to uid {status.st_uid}, not to root or to us", str(path))
     if status.st_mode & stat.S_IWOTH:
         raise PermissionError(errno.EPERM, "is writable by everybody", str(path))

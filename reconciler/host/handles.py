@@ -211,8 +211,8 @@ class Handles:
         return tuple(self._warnings.values())
 
     def _forget_warnings(self, tunnel: TunnelName) -> None:
-        for key in [key for key in self._warnings if key[0] == tunnel]:
-            del self._warnings[key]
+        if self._warnings:
+            self._warnings = {key: text for key, text in self._warnings.items() if key[0] != tunnel}
 
     def _read(self, tunnel: TunnelName, path: str) -> tuple[Handle, _Signature] | None:
         try:
