@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reconciler.lean import cache
 from reconciler.model.intent import Progress
 from reconciler.model.tunnel import Restart
 from reconciler.transitions import TRANSITIONS
@@ -53,6 +54,13 @@ def rested(
     return progress._replace(state=moves[-1].state, since_us=now_us, attempt=attempt, next_retry_us=retry_us, error=told), moves
 
 
+@cache
+def told(moves: tuple[Transition, ...]) -> str:
+    """As the history says them."""
+    return " → ".join([f"{move.event} {move.state}" for move in moves])
+
+
+@cache  # hundreds go the same way at once, and there are few
 def _moves(state: str, events: tuple[str, ...]) -> tuple[Transition, ...]:
     """What these events do to a tunnel in this state. KeyError when one of them does not fit."""
     moves = []
