@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.host.handles import Handle
 from reconciler.host.machine import Machine
+from reconciler.kinds.owner import Owner
 from reconciler.kinds.owner import fingerprint as fingerprint_of
 from reconciler.loop.survey import Survey
 from reconciler.model.facts import Unknown
@@ -12,30 +13,37 @@ from reconciler.model.names import TunnelName
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from reconciler.model.port import Port
 
 
 def handle(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool) -> Handle:
     """What is to be remembered of a tunnel of which something is there. `peers_are_set`: nothing of it went wrong."""
-    intent = now.intents[name]
-    link, owner, wanted = now.link_of(name), now.owner_of(name), now.owners_wanted.get(name)
-    known = machine.handles.get(name)
-    fingerprint = owner.fingerprint if owner else None
-    if owner is not None and fingerprint is None and wanted is not None:
-        fingerprint = fingerprint_of(wanted)
+    intent, facts, known = now.intents[name], now.facts, machine.handles.get(name)
+    link, owner = now.link_of(name), now.owner_of(name)
+    bound, requested = _ports(facts.ports[name], known) if name in facts.ports else ({}, {})
     return Handle(
-        name, intent.mark.id, now.facts.boot_id, link.name if link else None, link.ifindex if link else None,
-        owner.pid if owner else None, owner.start_ticks if owner else None, fingerprint,
+        name, intent.mark.id, facts.boot_id,
+        link.name if link else None,
+        link.ifindex if link else None,
+        owner.pid if owner else None,
+        owner.start_ticks if owner else None,
+        _fingerprint(owner, now.owners_wanted.get(name)) if owner else None,
         _endpoints(now, intent) if peers_are_set else known.endpoints if known else {},
-        *_ports(now, name, known),
+        bound, requested,
         _is_resolved(now, name, known),
         owner is not None and not owner.ready,
     )  # fmt: skip
 
 
-def _ports(now: Survey, name: TunnelName, known: Handle | None) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def _fingerprint(found: Owner, wanted: Owner | None) -> str | None:
+    """As it was started; where that is not known, as it is wanted."""
+    return fingerprint_of(wanted) if found.fingerprint is None and wanted is not None else found.fingerprint
+
+
+def _ports(ports: Sequence[Port] | Unknown, known: Handle | None) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Bound and requested. What an engine had before it ended is kept: it gets it back where it can."""
-    ports = now.facts.ports.get(name, ())
     if isinstance(ports, Unknown):
         return (known.bound, known.requested) if known else ({}, {})
     bound, requested = {}, {}
@@ -65,6 +73,8 @@ def _endpoints(now: Survey, intent: Intent) -> dict[str, str]:
 
 def vouched(now: Survey, intent: Intent) -> tuple[Vouched, ...]:
     """What the store is to remember of its manifests. Of a tunnel that is to be down nobody looked at them: as it was."""
+    if not (now.facts.whereabouts or intent.vouched):
+        return ()  # nobody vouches for anything, nor has anybody: mostly so
     known = [now.facts.whereabouts.get((intent.name, of)) for of in intent.tunnel.manifests]
     if intent.withdrawn or None in known:
         return intent.vouched

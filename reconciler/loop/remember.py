@@ -16,7 +16,7 @@ from reconciler.loop import hints
 from reconciler.loop.settled import addresses, is_recorded, is_steady
 from reconciler.loop.survey import Survey
 from reconciler.model.intent import Intent, Progress
-from reconciler.model.names import TunnelName
+from reconciler.model.names import HOST, TunnelName
 from reconciler.store.stored import Ending, Line
 from reconciler.store.write import Store
 from reconciler.typed import TYPE_CHECKING, NamedTuple
@@ -39,13 +39,13 @@ def owners(machine: Machine, now: Survey) -> None:
 def handles(machine: Machine, passed: Passed) -> None:
     """After a pass the handles say what the kernel says, and by which clock; those of tunnels that are gone go too."""
     now = passed.now
-    for name in passed.scope:
-        if name in now.found_by_tunnel and name in now.intents:
-            _put(machine, now, name, peers_are_set=name not in passed.errors)
-            if now.owner_of(name) is not None:
-                _bound_log(machine, name)
-        elif name and name not in now.found_by_tunnel and name not in passed.errors:
-            _drop(machine, name)  # after an error not: what was not seen may be there, and its log says what went wrong
+    there = now.found_by_tunnel.keys() & now.intents.keys()
+    for name in passed.scope & there:
+        _put(machine, now, name, peers_are_set=name not in passed.errors)
+        if now.owner_of(name) is not None:
+            _bound_log(machine, name)
+    for name in passed.scope - now.found_by_tunnel.keys() - passed.errors.keys() - {HOST}:
+        _drop(machine, name)  # after an error not: what was not seen may be there, and its log says what went wrong
     _clock(machine, now)
 
 
@@ -78,10 +78,8 @@ def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool
 
 def vouched(store: Store, now: Survey) -> None:
     """What manifests vouch for is kept: a newer one may be damaged or gone tomorrow, or after a reboot."""
-    if not now.facts.whereabouts and not any(intent.vouched for intent in now.stored.intents):
-        return  # nobody vouches for anything, nor has anybody: mostly so
-    best = {intent.name: hints.vouched(now, intent) for intent in now.stored.intents}
-    found = {intent.name: best[intent.name] for intent in now.stored.intents if best[intent.name] != intent.vouched}
+    vouching = now.stored.intents if now.facts.whereabouts else [intent for intent in now.stored.intents if intent.vouched]
+    found = {intent.name: best for intent in vouching if (best := hints.vouched(now, intent)) != intent.vouched}
     if found:
         store.vouch(found)
 
@@ -129,19 +127,19 @@ def progress(store: Store, passed: Passed, ended: Ending | None) -> tuple[Moves,
     there = passed.now.found_by_tunnel
     vanished: list[TunnelName] = []
     moves: Moves = {}
-    for intent in passed.now.stored.intents:
-        if intent.name not in passed.scope:
+    for name, intent in passed.now.intents.items():
+        if name not in passed.scope:
             continue
-        if intent.withdrawn and intent.name not in there and intent.name not in passed.errors:
-            vanished.append(intent.name)
+        if intent.withdrawn and name not in there and name not in passed.errors:
+            vanished.append(name)
             continue
-        moved = _moved(intent, passed, there=intent.name in there)
-        if moved is None or moved[0] == intent.progress:
+        moved, told = _moved(intent, passed, there=name in there)
+        if moved == intent.progress:
             continue
-        if passed.later and moved[0]._replace(since_us=intent.progress.since_us) == intent.progress:
-            lines.append(Line(passed.now.facts.now_us, intent.name, intent.progress.state, moved[1]))
+        if passed.later and moved._replace(since_us=intent.progress.since_us) == intent.progress:
+            lines.append(Line(passed.now.facts.now_us, name, moved.state, told))
         else:
-            moves[intent.name] = (moved[0], moved[1] or passed.cause)
+            moves[name] = (moved, told or passed.cause)
     store.conclude(moves, vanished, cause=passed.cause, ending=ended)
     return moves, tuple(lines)
 
@@ -159,23 +157,23 @@ def rests(store: Store, before: Survey, names: Collection[TunnelName], resting: 
         until_us = now_us + round(rest.for_s * 1e6)
         new, moved = lifecycle.rested(intent.progress, rest.attempt, until_us, intent.tunnel.restart, now_us)
         if moved:
-            moves[name] = (new, " → ".join(f"{move.event} {move.state}" for move in moved))
+            moves[name] = (new, lifecycle.told(moved))
     store.conclude(moves)
     return moves
 
 
-def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, str] | None:
-    """The new progress and the events that led to it; None when all is as it was (the usual case, kept cheap)."""
+def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, str]:
+    """The new progress and the events that led to it; that all is as it was is the usual case, kept cheap."""
     facts = passed.now.facts
     up = intent.is_wanted_up(facts.boot_id)
     error = passed.errors.get(intent.name)
     acted = intent.name in passed.acted
     if (not up or (not acted and error is None)) and is_steady(passed.now, intent, there=there):
-        return None
+        return intent.progress, ""
     from reconciler import lifecycle  # most passes change nothing
 
-    told, anew = error.message if error else "", intent.name in passed.anew
+    why, anew = error.message if error else "", intent.name in passed.anew
     now_has = addresses(passed.now, intent) if up else ()
-    seen = lifecycle.Seen(up, there, error is None, acted, told, passed.requested, now_has, anew)
+    seen = lifecycle.Seen(up, there, error is None, acted, why, passed.requested, now_has, anew)
     new, moves = lifecycle.after(intent.progress, seen, intent.tunnel.restart, facts.now_us)
-    return new, " → ".join(f"{move.event} {move.state}" for move in moves)
+    return new, lifecycle.told(moves)

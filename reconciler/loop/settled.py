@@ -138,4 +138,4 @@ def addresses(now: Survey, intent: Intent) -> tuple[str, ...]:
     """Without the link-local ones that the kernel gives to every link."""
     link = now.link_of(intent.name)
     found = now.found.addresses.get(link.name, ()) if link else ()
-    return tuple(str(prefix) for prefix in found if not prefix.is_link_local)
+    return tuple([str(prefix) for prefix in found if not prefix.is_link_local])
