@@ -47,6 +47,7 @@ class Handle(NamedTuple):
 
 _NEEDED = ("name", "id", "boot_id")
 _NUMBERS = ("ifindex", "pid", "start_ticks")
+_POSITIVE, _UNKNOWN = range(1, 1 << 63), {None}
 _MAPS = ("endpoints", "bound", "requested")
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(_NEEDED, (str,)),
@@ -275,9 +276,8 @@ def _decode(content: bytes) -> Handle:
         raise ValueError("written by another version")
     if not all(map(contains, _TYPES.values(), map(type, map(fields.get, _TYPES)))):  # True is no number
         raise ValueError(_fault(fields))
-    for key in _NUMBERS:
-        if fields[key] is not None and not 0 < fields[key] < 1 << 63:
-            raise ValueError(f"{key} is no positive number")
+    if not all(map(_POSITIVE.__contains__, {*map(fields.get, _NUMBERS)} - _UNKNOWN)):
+        raise ValueError(_fault(fields))
     for key in _MAPS if any(map(fields.get, _MAPS)) else ():
         if not {str}.issuperset(map(type, fields[key].values())):
             raise ValueError(f"{key} has the wrong type")
@@ -286,8 +286,9 @@ def _decode(content: bytes) -> Handle:
 
 
 def _fault(fields: dict[str, Any]) -> str:
-    """Of a type that is wrong."""
-    key = next(key for key, types in _TYPES.items() if type(fields.get(key)) not in types)
+    """Of a type that is wrong, or else of a number."""
+    wrong = [key for key, types in _TYPES.items() if type(fields.get(key)) not in types]
+    key = wrong[0] if wrong else next(key for key in _NUMBERS if fields[key] is not None and fields[key] not in _POSITIVE)
     if key in _NEEDED and fields.get(key) is None:
         return "name, id or boot_id is missing"
     return f"{key} is no positive number" if key in _NUMBERS else f"{key} has the wrong type"

@@ -42,7 +42,7 @@ T = TypeVar("T")
 _REQUIRED = object()  # the default of a field that has none
 _new = tuple.__new__  # a third of what a constructor costs
 _NOTHING = "[]"
-_DIGEST = '"digest"'  # in a document: it names prefix files
+DIGEST = '"digest"'  # in a document: it names prefix files
 _MOST_DECODED = 4096
 _decoded: dict[str, Tunnel] = {}
 
@@ -50,7 +50,7 @@ _decoded: dict[str, Tunnel] = {}
 def encode_tunnel(tunnel: Tunnel) -> str:
     """Tunnel → document. The contents of its prefix files are not in it: see `prefix_lists`."""
     text = canonical(_TUNNEL.encode(tunnel))
-    if _DIGEST not in text:
+    if DIGEST not in text:
         _remember(text, tunnel)
     return text
 
@@ -62,7 +62,7 @@ def decode_tunnel(text: str, lists: Mapping[str, bytes]) -> Tunnel:
     """
     tunnel = _decoded.get(text)
     if tunnel is None:
-        if lists and _DIGEST in text:  # it has prefix files, whose contents are not in it
+        if lists and DIGEST in text:  # it has prefix files, whose contents are not in it
             return _read(text, lambda document: _with_lists(document, lists))
         tunnel = _read(text, _TUNNEL.decode)
         _remember(text, tunnel)

@@ -12,7 +12,7 @@ from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Input
 from reconciler.store import failure, place, sqlite
-from reconciler.store.document import decode_host, decode_tunnel, decode_vouched
+from reconciler.store.document import DIGEST, decode_host, decode_tunnel, decode_vouched
 from reconciler.store.stored import SCHEMA, Event, Source, Stored
 from reconciler.typed import TYPE_CHECKING, Any, TypeVar
 
@@ -141,13 +141,14 @@ def _source(row: tuple[Any, ...]) -> Source:
 def _intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Intent:
     """Decoded once in the life of a process, where the row says all."""
     known = _decoded.get((store_id, row))
-    if known is None and lists and '"digest"' in row[5]:  # it has prefix files, whose contents are not in it
-        return _decode_intent(row, store_id, lists)
-    if known is None:
+    if known is not None:
+        return known
+    made = _decode_intent(row, store_id, lists)
+    if not lists or DIGEST not in row[5]:  # else it has prefix files, whose contents are not in it
         if len(_decoded) >= _MOST_DECODED:
             _decoded.clear()
-        known = _decoded[store_id, row] = _decode_intent(row, store_id, lists)
-    return known
+        _decoded[store_id, row] = made
+    return made
 
 
 def _decode_intent(row: tuple[Any, ...], store_id: str, lists: dict[str, bytes]) -> Intent:
