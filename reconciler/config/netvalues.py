@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import binascii
 import re
-from itertools import repeat
-from struct import iter_unpack
 
 from reconciler.config.values import PORTS, expected, ifname, shown
 from reconciler.model.names import is_host_name
-from reconciler.model.prefix import Prefix, parse_network, parse_prefix, parse_records, pton
+from reconciler.model.prefix import Prefix, parse_network, parse_prefix, pton
 from reconciler.model.tunnel import Endpoint
-from reconciler.typed import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_new = tuple.__new__  # as in `prefix`
 KEY_BYTES = 32  # Curve25519
 LONGEST = 64  # characters of the longest prefix, and some: longer texts are not printed whole
 
@@ -30,13 +23,6 @@ def _string(value: object, what: str) -> str:
 def network(value: object) -> Prefix:
     """A prefix without host bits; an address alone is a host."""
     return parse_network(_string(value, "a prefix like '10.0.0.0/8'"))
-
-
-def networks(values: list[Any]) -> Iterable[Prefix]:
-    """As ``network`` of each, all at once; ValueError does not say which of them is wrong."""
-    records = parse_records(values)
-    rows = iter_unpack("4sB" if len(records[0]) == 5 else "16sB", b"".join(records))
-    return map(_new, repeat(Prefix), rows)
 
 
 def interface_address(value: object) -> Prefix:
@@ -139,4 +125,4 @@ def ifname_or_prefix(value: object) -> str:
     return value
 
 
-__all__ = ["address", "domain", "endpoint", "host", "interface_address", "is_key", "name", "network", "networks", "public_key"]
+__all__ = ["address", "domain", "endpoint", "host", "interface_address", "is_key", "name", "network", "public_key"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket  # the half of `socket` in C: the other makes enumerations of all constants first
 from _operator import add
 from itertools import repeat
+from struct import iter_unpack
 
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
@@ -76,6 +77,12 @@ def ntop(packed: bytes) -> str:
     return _socket.inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
 
 
+def texts(prefixes: Iterable[Prefix]) -> list[str]:
+    """As ``str`` of each."""
+    inet_ntop = _socket.inet_ntop
+    return [f"{inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)}/{length}" for packed, length in prefixes]
+
+
 def pton(text: str) -> bytes:
     """Text → packed address; ValueError with the text in it. Strict: four decimal parts, no zone, no blanks."""
     try:
@@ -136,6 +143,13 @@ def parse_records(texts: Iterable[str]) -> list[bytes]:
     if int.from_bytes(b"".join(packed), "big") & int.from_bytes(b"".join(tails), "big"):  # of all at once
         raise ValueError("host bits are set")
     return list(map(add, packed, lengths))
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[Prefix, ...]:
+    """As ``parse_records``."""
+    records = parse_records(texts)
+    rows = iter_unpack("4sB" if len(records[0]) == 5 else "16sB", b"".join(records))
+    return tuple(map(_new, repeat(Prefix), rows))
 
 
 def pack(prefixes: Iterable[Prefix]) -> bytes:

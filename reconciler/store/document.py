@@ -13,7 +13,7 @@ from itertools import compress, filterfalse
 
 from reconciler.host.jsontext import canonical, loads
 from reconciler.model.intent import Vouched
-from reconciler.model.prefix import Prefix, ntop, parse_prefix, pton
+from reconciler.model.prefix import Prefix, ntop, parse_networks, parse_prefix, pton, texts
 from reconciler.model.tunnel import (
     Dns,
     Endpoint,
@@ -155,8 +155,17 @@ def _many(form: _Form[T]) -> _Form[tuple[T, ...]]:
     return _Form(lambda values: list(map(encode, values)), lambda values: tuple(map(decode, values)))
 
 
+def _networks(found: list[str]) -> tuple[Prefix, ...]:
+    """Together if they are of one family, as most are; else one by one, which says what is wrong."""
+    try:
+        return parse_networks(found)
+    except ValueError:
+        return tuple(map(parse_prefix, found))
+
+
 _ADDRESS = _Form(ntop, pton)
-_PREFIXES = _many(_Form(Prefix.__str__, parse_prefix))
+_ADDRESSES: _Form[tuple[Prefix, ...]] = _Form(texts, lambda found: tuple(map(parse_prefix, found)))
+_PREFIXES: _Form[tuple[Prefix, ...]] = _Form(texts, _networks)
 _TUPLE: _Form[Any] = _Form(list, tuple)
 _FILE: _Form[PrefixFile] = _Form(lambda file: {"path": file.path, "digest": file.digest}, lambda found: PrefixFile(**found))
 _FILES = _many(_FILE)
@@ -184,7 +193,7 @@ _HEALTH = _nested(Health, {"handshake_max_age_s": _FLOAT, "ping": _many(_ADDRESS
 _TUNNEL = _nested(
     Tunnel,
     {
-        "addresses": _PREFIXES,
+        "addresses": _ADDRESSES,
         "src": _ADDRESS,
         "wireguard": _WIREGUARD,
         "exec": _EXEC,
