@@ -9,6 +9,7 @@ import struct
 from struct import Struct
 
 from reconciler.host.nl_codec import ATTRIBUTE, HEADER_BYTES, TYPE_MASK, U32, as_u32, attribute, attributes, u32
+from reconciler.lean import defaultdict
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.records import columns, split
 from reconciler.typed import TYPE_CHECKING, NamedTuple
@@ -131,8 +132,8 @@ def head(  # noqa: PLR0913 - the fields of a route
 class Run(NamedTuple):
     """Many routes that are alike but for their prefix. None is a default route."""
 
-    row: RouteRow  # the first of them
-    records: bytes  # for each an address, and a byte for the length
+    row: RouteRow  # the first of them, or another but for its prefix
+    records: list[bytes]  # for each an address, and a byte for the length
 
 
 def runs(datagram: bytes) -> list[Run] | None:
@@ -141,14 +142,14 @@ def runs(datagram: bytes) -> list[Run] | None:
     found = many(datagram)
     if found is None:
         return None
-    run, devices = found
-    row, records = run
+    (row, records), devices = found
     if devices == devices[:4] * (len(devices) // 4):
-        return [run]
-    by_device: dict[bytes, list[bytes]] = {}
-    for index, record in zip(split(devices, 4), split(records, len(row[0]) + 1), strict=True):
-        by_device.setdefault(index, []).append(record)
-    return [Run((*row[:5], *_u32(index), *row[6:]), b"".join(those)) for index, those in by_device.items()]
+        return [Run(row, records)]
+    by_device: defaultdict[int, list[bytes]] = defaultdict(list)
+    for index, record in zip(memoryview(devices).cast("I"), records, strict=True):
+        by_device[index].append(record)
+    before, after = row[:5], row[6:]
+    return [Run((*before, index, *after), those) for index, those in by_device.items()]
 
 
 def many(datagram: bytes) -> tuple[Run, bytes] | None:
@@ -174,7 +175,7 @@ def many(datagram: bytes) -> tuple[Run, bytes] | None:
     lengths = records[width :: width + 1]
     if not 0 < min(lengths) <= max(lengths) <= width * 8:
         return None
-    return Run(row, records), columns(datagram, size, device)
+    return Run(row, split(records, width + 1)), columns(datagram, size, device)
 
 
 def _places(message: bytes, row: RouteRow) -> tuple[tuple[int, ...], tuple[int, ...]]:

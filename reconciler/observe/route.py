@@ -14,7 +14,6 @@ from reconciler.model.marks import PROTOCOL, Numbers
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.prefixes import Prefixes
-from reconciler.model.records import split
 from reconciler.model.resource import FEW
 from reconciler.observe.link import by_interface
 from reconciler.observe.question import Question
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 # table, metric, type, ifindex, via, src, protocol: what is left of a RouteRow without its prefix
 Shape = tuple[int, int, str, int, bytes | None, bytes | None, int]
 
+_Owned = tuple[TunnelName | None, Prefixes]
+
 _SIZES = {4: AF_INET, 16: AF_INET6}
 
 
@@ -39,7 +40,7 @@ def look(machine: Machine, devices: Devices, question: Question) -> list[Some]:
         rows: list[RouteRow | Run] = machine.rtnl.routes(family, nl_route.decode, protocol=PROTOCOL, whole=nl_route.runs)
         for shape, records in _by_shape(rows).items():
             if shape[-1] == PROTOCOL:  # a kernel before 4.20 does not filter
-                routes += whose.routes(shape, prefixes_of(size, split(b"".join(records), size + 1)))
+                routes += whose.routes(size, shape, prefixes_of(size, records))
     return routes
 
 
@@ -64,23 +65,26 @@ def _not_ours(body: bytes) -> RouteRow | None:
 
 def _at(places: Places, found: RouteRow | Run) -> Iterator[RouteRow]:
     """Those of one row, or of a run of them, that stand in a place and are not ours."""
-    row, records = (found.row, found.records) if isinstance(found, Run) else (found, found[0] + bytes((found[1],)))
+    row, records = found if isinstance(found, Run) else (found, [_record(found)])
     size, table, metric = len(row[0]), *row[2:4]
-    wanted = () if row[8] == PROTOCOL else places.records((size, table, metric))
-    for at in range(0, len(records) if wanted else 0, size + 1):
-        if records[at : at + size + 1] in wanted:
-            yield records[at : at + size], records[at + size], *row[2:]
+    if row[8] != PROTOCOL:
+        for record in filter(places.records((size, table, metric)).__contains__, records):
+            yield record[:size], record[size], *row[2:]
 
 
 def _by_shape(rows: Iterable[RouteRow | Run]) -> dict[Shape, list[bytes]]:
-    """Records of their prefixes, some or many in one piece, by all that they say beside them."""
+    """Records of their prefixes, by all that they say beside them."""
     shapes: defaultdict[Shape, list[bytes]] = defaultdict(list)
-    for row in rows:
-        if isinstance(row, Run):
-            shapes[row.row[2:]].append(row.records)
+    for one in rows:
+        if isinstance(one, Run):
+            shapes[one.row[2:]] += one.records
         else:
-            shapes[row[2:]].append(row[0] + bytes((row[1],)))
+            shapes[one[2:]].append(_record(one))
     return shapes
+
+
+def _record(row: RouteRow) -> bytes:
+    return row[0] + bytes((row[1],))
 
 
 class _Whose:
@@ -89,37 +93,48 @@ class _Whose:
     def __init__(self, devices: Devices, question: Question) -> None:
         self._devices = devices
         self._question = question
-        self._by_table = tables(question.intents, question.numbers)
         self._overlaps = question.numbers.overlaps
-        # Nothing on a route that leads nowhere says whose it is, but one intent wants it. The first one, if two do.
-        self._claims = [(i.name, *claim) for i in question.intents for claim in deviceless(i, question.numbers)]
+
+    @cached_property
+    def _by_table(self) -> Mapping[int, TunnelName]:
+        return tables(self._question.intents, self._question.numbers)
 
     @cached_property
     def _by_name(self) -> Mapping[IfName, TunnelName]:
         return by_interface(self._question)
 
-    def routes(self, shape: Shape, prefixes: Prefixes) -> Iterator[Some]:
+    @cached_property
+    def _claims(self) -> list[tuple[TunnelName, Ground, Prefixes]]:
+        """Nothing on a route that leads nowhere says whose it is, but one intent wants it. The first one, if two do."""
+        numbers = self._question.numbers
+        return [(i.name, *claim) for i in self._question.intents for claim in deviceless(i, numbers)]
+
+    def routes(self, size: int, shape: Shape, prefixes: Prefixes) -> list[Some]:
+        """Those to these prefixes, whose addresses have so many bytes."""
         table, metric, type_, ifindex, via, src, _ = shape
-        size = 4 if prefixes.v4 else 16
-        dev = self._devices[ifindex][0] if ifindex in self._devices else None
-        if ifindex and not dev:
-            raise NotObserved(f"link {ifindex} came after the links were listed")
-        for tunnel, mine in self._owners(prefixes, (size, table, metric), ifindex):
+        dev, owners = self._of_device(ifindex, table, prefixes) if ifindex else (None, self._of_claims(prefixes, size, shape))
+        found: list[Some] = []
+        for tunnel, mine in owners:
             owner = HOST if table == self._overlaps else tunnel  # copies, which are the host's
             route = Route(owner, bytes(size), 0, table, metric, type_, dev, via, src)
-            yield from bundled(route, mine, FEW if owner == HOST else 1)  # the host wants single ones
+            found += bundled(route, mine, FEW if owner == HOST else 1)  # the host wants single ones
+        return found
 
-    def _owners(self, prefixes: Prefixes, ground: Ground, ifindex: int) -> Iterator[tuple[TunnelName | None, Prefixes]]:
-        by_table = self._by_table.get(ground[1], HOST)
-        if ifindex:
-            name, tunnel = self._devices[ifindex]
-            yield (self._by_name.get(name) or by_table) if tunnel == HOST else tunnel, prefixes  # HOST: a link without a mark
-            return
+    def _of_device(self, ifindex: int, table: int, prefixes: Prefixes) -> tuple[IfName, Iterable[_Owned]]:
+        if ifindex not in self._devices:
+            raise NotObserved(f"link {ifindex} came after the links were listed")
+        dev, tunnel = self._devices[ifindex]
+        if tunnel == HOST:  # a link without a mark
+            tunnel = self._by_name.get(dev) or self._by_table.get(table, HOST)
+        return dev, ((tunnel, prefixes),)
+
+    def _of_claims(self, prefixes: Prefixes, size: int, shape: Shape) -> Iterator[_Owned]:
+        table, metric, *_ = shape
         for tunnel, where, claimed in self._claims:
-            if where == ground:
+            if where == (size, table, metric):
                 yield tunnel, prefixes & claimed
                 prefixes -= claimed
-        yield by_table, prefixes
+        yield self._by_table.get(table, HOST), prefixes
 
 
 def tables(intents: tuple[Intent, ...], numbers: Numbers) -> dict[int, TunnelName]:

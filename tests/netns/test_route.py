@@ -383,9 +383,7 @@ def _told(runs: list[nl_route.RouteRow | nl_route.Run]) -> list[nl_route.RouteRo
     told: list[nl_route.RouteRow] = []
     for one in runs:
         if isinstance(one, nl_route.Run):
-            width = len(one.row[0])
-            places_ = range(0, len(one.records), width + 1)
-            told += [(one.records[at : at + width], one.records[at + width], *one.row[2:]) for at in places_]
+            told += [(record[:-1], record[-1], *one.row[2:]) for record in one.records]
         else:
             told.append(one)
     return told
