@@ -14,6 +14,7 @@ from reconciler.model.found import Found, LinkState
 from reconciler.model.intent import Intent
 from reconciler.model.names import HOST, IfName, TunnelName
 from reconciler.model.policy import Policy
+from reconciler.model.tunnel import Tunnel
 from reconciler.observe import network, sysctl
 from reconciler.typed import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ def gather(
 ) -> Facts:
     """The facts of this moment. `resolve`: look endpoint names up (bounded, 3 s); `privileged`: try to read secrets."""
     intents = tuple(intents)
+    asking = [intent for intent in intents if _asks(intent.tunnel)]
     links, there = found.links, present(found)
     uplinks = network.uplinks(machine, found, policy, frozenset(there.values()))
     of_host = [route for route in found.of(Route) if route.tunnel == HOST]
@@ -37,7 +39,7 @@ def gather(
         run_dir=str(machine.run_dir),
         now_us=time.time_ns() // 1000,
         interfaces=interfaces(machine, intents, links, there),
-        linked=frozenset(i.name for i in intents if i.name in there and (i.tunnel.wireguard or i.tunnel.dns)),
+        linked=frozenset(i.name for i in asking if i.name in there and (i.tunnel.wireguard or i.tunnel.dns)),
         leading6=network.leading6(found, there),
         name_service=found.name_service,
         uplinks=uplinks,
@@ -45,11 +47,24 @@ def gather(
         connected=network.connected(found),
         pinned=_pinned(of_host),
         gateways=tuple(sorted({route.via for route in of_host if route.via})),
-        reached=frozenset(network.path_mtus(machine, found, _servers(intents), 0)),
+        reached=frozenset(network.path_mtus(machine, found, _servers(asking), 0)),
         ipv6=network.has_ipv6(),
         forwarding=sysctl.forwarding(intents, found, uplinks),
-        working_endpoints=_endpoints_set(machine, intents),
+        working_endpoints=_endpoints_set(machine, asking),
     )
+    return _with_more(facts, machine, asking, found, policy, resolve=resolve, privileged=privileged) if asking else facts
+
+
+def _asks(tunnel: Tunnel) -> bool:
+    """Does it follow from more than the links, addresses and routes of the host? A mere device does not."""
+    device = tunnel.tun and (tunnel.tun.owner or tunnel.tun.group)
+    return bool(tunnel.wireguard or tunnel.exec_ or device or tunnel.dns or tunnel.listen or tunnel.health)
+
+
+def _with_more(
+    facts: Facts, machine: Machine, intents: Sequence[Intent], found: Found, policy: Policy, *, resolve: bool, privileged: bool
+) -> Facts:
+    """What else tunnels ask about."""
     serving = [intent for intent in intents if intent.tunnel.listen and intent.is_wanted_up(facts.boot_id)]
     if serving:
         from reconciler.observe.ports import ports
@@ -58,8 +73,8 @@ def gather(
     if any(intent.tunnel.health for intent in intents):
         from reconciler.observe import pulse
 
-        facts = facts._replace(vitals=pulse.look(machine, intents, there, links, policy, facts.now_us))
-    facts = _with_engines(facts, intents, links, privileged=privileged)
+        facts = facts._replace(vitals=pulse.look(machine, intents, present(found), found.links, policy, facts.now_us))
+    facts = _with_engines(facts, intents, found.links, privileged=privileged)
     facts = _with_manifests(facts, intents, privileged=privileged)
     facts = _with_endpoints(facts, machine, intents, found, policy, names=resolve)
     return _with_accounts(facts, intents, patient=resolve)

@@ -51,29 +51,42 @@ def _look(machine: Machine, question: Question, links: Mapping[IfName, LinkState
     """In a thread: reading /proc of a process that is stuck in the kernel can take for ever."""
     children.reap()
     scan = process.find_marked(machine.unmarked)
-    marked = {link.mark: link for link in reversed(tuple(links.values()))}
     mine, none = _by_tunnel(scan), scan._replace(processes=())
+    concerned = _concerned(machine, question, scan, links)
+    marked = {link.mark: link for link in reversed(tuple(links.values()))} if concerned else {}
     found: list[Owner] = []
-    blind: list[Unobserved] = []
-    for intent in question.intents:
-        handle, link, its = machine.handles.get(intent.name), marked.get(intent.mark), mine.get(intent.name, none)
-        owners = _of_intent(machine, question, its, intent, link) if _may_have_any(its, intent, handle, link) else []
-        found += owners
-        if not owners and scan.hidden and intent.tunnel.exec_ and intent.tunnel.exec_.user:
-            blind.append(Unobserved(intent.name, "owner", f"{scan.hidden} processes may not be read", privilege=True))
+    for intent in concerned:
+        found += _of_intent(machine, question, mine.get(intent.name, none), intent, marked.get(intent.mark))
+    blind = _hidden(question, scan, frozenset(one.tunnel for one in found)) if scan.hidden else []
     return _Seen(found + _strangers(question, mine), blind, scan.unmarked)
 
 
-def _may_have_any(scan: Marked, intent: Intent, handle: Handle | None, marked: LinkState | None) -> bool:
+def _concerned(machine: Machine, question: Question, scan: Marked, links: Mapping[IfName, LinkState]) -> list[Intent]:
     """Most devices are there for somebody else's process: nothing leads to an owner of ours, neither a mark nor a record, a
     control group, or a device that cannot be without one."""
-    return bool(
-        scan.processes
-        or (handle and handle.pid)
-        or (marked and _needs_keeper(marked))
-        or scan.groups is None
-        or (scan.groups and cgroup.path_of(intent.mark) in scan.groups)
-    )
+    if scan.groups is None:
+        return list(question.intents)
+    named = {one.mark.tunnel for one in scan.processes if one.mark}
+    kept = {link.mark for link in filter(_needs_keeper, links.values())}
+    groups, get = scan.groups, machine.handles.get
+    return [
+        intent
+        for intent in question.intents
+        if ((handle := get(intent.name)) and handle.pid)
+        or intent.name in named
+        or intent.mark in kept
+        or (groups and cgroup.path_of(intent.mark) in groups)
+    ]
+
+
+def _hidden(question: Question, scan: Marked, seen: frozenset[TunnelName | None]) -> list[Unobserved]:
+    """Tunnels whose owner is none of those that were seen, and may be one that nobody may look into."""
+    reason = f"{scan.hidden} processes may not be read"
+    return [
+        Unobserved(intent.name, "owner", reason, privilege=True)
+        for intent in question.intents
+        if intent.tunnel.exec_ and intent.tunnel.exec_.user and intent.name not in seen
+    ]
 
 
 def _by_tunnel(scan: Marked) -> dict[TunnelName, Marked]:
@@ -112,7 +125,7 @@ def _is_starting(intent: Intent, one: Owner, handle: Handle) -> bool:
 
 def _needs_keeper(link: LinkState) -> bool:
     """A device that is not persistent is there because a process has it open."""
-    return link.type in ("tun", "tap") and not link.persist
+    return not link.persist and link.type in ("tun", "tap")
 
 
 def _keepers(link: LinkState, mark: Mark) -> list[Process]:

@@ -99,10 +99,11 @@ def _file(question: Question, path: str, content: bytes | None, entry: Entry | N
 
 def _records(question: Question, ours: Mapping[TunnelName, Link]) -> tuple[list[Resolver], list[Unobserved]]:
     """Records that carry the id of a tunnel of ours. One of a store that is lost is known by that store's own word only."""
-    by_id = {intent.mark.id: intent.name for intent in question.intents}
     found: list[Resolver] = []
     try:
-        for record, mark_id, names in resolvconf.records():
+        records = list(resolvconf.records())
+        by_id = {intent.mark.id: intent.name for intent in question.intents} if records else {}
+        for record, mark_id, names in records:
             tunnel = by_id.get(mark_id, HOST if _is_left_over(question, mark_id) else None)
             if tunnel is not None:
                 dev = ours[tunnel].name if tunnel in ours else IfName(record.rpartition(".tunctl.")[0])
