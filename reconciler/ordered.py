@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from reconciler.kinds import KINDS
 from reconciler.kinds.resolver import Resolver
 from reconciler.lean import defaultdict
@@ -59,7 +61,7 @@ def ordered(
             made[order].append(step)
     for removals in (*leaving.values(), *after.values()):
         removals.reverse()  # what was looked up last goes first
-    return tuple(step for phase in (leaving, made, after) for order in sorted(phase) for step in phase[order])
+    return tuple(chain.from_iterable([phase[order] for phase in (leaving, made, after) for order in sorted(phase)]))
 
 
 def _is_names_of_leaving(step: Step, staying: Container[TunnelName | None]) -> bool:

@@ -20,7 +20,7 @@ from reconciler.model.resource import Resource, Verb
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 
     Blind = Callable[[str, TunnelName | None], bool]  # is this kind unobserved for this tunnel?
     ByKind = dict[str, list[Resource]]
@@ -141,9 +141,13 @@ class _Comparison:
                 if self._is_made_anew(w):
                     self._meet(w, [w], None)
             else:
-                candidates, occupant = (left.pop(key, []), occupants.get(w.place)) if occupants else ((), None)
-                if not self.blind(kind, w.tunnel) or self._is_made_anew(w):
-                    self._meet(w, candidates, occupant)
+                candidates, occupant = (left.pop(key, None), occupants.get(w.place)) if occupants else (None, None)
+                if self.blind(kind, w.tunnel) and not self._is_made_anew(w):
+                    continue
+                if candidates or occupant is not None:
+                    self._meet(w, candidates or [], occupant)
+                else:
+                    self.steps.append(Step(Verb.CREATE, w, None, w.tunnel or HOST, (), self._needs(w)))
         for rest in left.values():
             self.steps.extend(step for f in rest for step in self._removal(f))
 
@@ -164,12 +168,9 @@ class _Comparison:
         anew = self.anew.get(w.tunnel or HOST)
         return anew is not None and (w.kind in anew or not anew.isdisjoint(w.hangs_on))
 
-    def _meet(self, w: Resource, candidates: Sequence[Resource], occupant: Resource | None) -> None:
+    def _meet(self, w: Resource, candidates: list[Resource], occupant: Resource | None) -> None:
         """One wanted object, those that have its identity, and who is in its place."""
         name = w.tunnel or HOST
-        if not candidates and occupant is None:
-            self.steps.append(Step(Verb.CREATE, w, None, name, (), self._needs(w)))
-            return
         ours = [f for f in candidates if f.tunnel is not None or f.yields]
         in_the_way = next((f for f in (*candidates, occupant) if f is not None and f not in ours and self._stays(f, w)), None)
         if in_the_way is not None:

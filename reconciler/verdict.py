@@ -68,7 +68,7 @@ def _judged(intent: Intent, seen: Evidence, blind: Sequence[Unobserved], unseen:
         return Judgement(Verdict.FAILED, (impossible or intent.progress.error or "gave up",), unseen)
     if link is None:
         return _when_absent(intent, seen, unseen)
-    vital = facts.vitals.get(intent.name)
+    vital = facts.vitals.get(intent.name) if facts.vitals else None
     pulse = vital.pulse if vital else None
     if vital and vital.blind:
         unseen = (*unseen, f"health: {vital.blind}")

@@ -73,9 +73,9 @@ class Link(NamedTuple):
 
     def __str__(self) -> str:
         mtu = f" mtu {self.mtu}" if self.mtu else ""
-        names = (("user", self.uid), ("group", self.gid))
-        user = "".join(f" {word} {value}" for word, value in names if value)  # root may always
+        user = f" user {self.uid}" if self.uid else ""  # root may always
+        group = f" group {self.gid}" if self.gid else ""
         queues = " multi_queue" if self.multi_queue else ""
         alias = f" alias {self.alias}" if self.alias and not self.tunnel else ""
         kind = f" type {self.type}" if self.type else ""
-        return f"link {self.name}{kind}{mtu}{user}{queues}{' up' if self.up else ''}{alias}"
+        return f"link {self.name}{kind}{mtu}{user}{group}{queues}{' up' if self.up else ''}{alias}"

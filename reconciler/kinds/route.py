@@ -86,10 +86,10 @@ class Route(NamedTuple):
     @property
     def words(self) -> tuple[str, str]:
         """What its line says before the prefix, and after it."""
-        kind = "" if self.type == UNICAST else f"{self.type} "
-        via = f" via {ntop(self.via)}" if self.via else ""
-        dev = f" dev {self.dev}" if self.dev else ""
-        table = f" table {self.table}" if self.table != MAIN else ""
-        src = f" src {ntop(self.src)}" if self.src else ""
-        metric = f" metric {self.metric}" if self.metric != DEFAULT_METRIC[len(self.packed)] else ""
-        return f"route {kind}", f"{via}{dev}{table}{src}{metric}"
+        _, packed, _, table, metric, type_, dev, via, src = self
+        gateway = f" via {ntop(via)}" if via else ""
+        device = f" dev {dev}" if dev else ""
+        where = f" table {table}" if table != MAIN else ""
+        source = f" src {ntop(src)}" if src else ""
+        ranked = f" metric {metric}" if metric != DEFAULT_METRIC[len(packed)] else ""
+        return "route " if type_ == UNICAST else f"route {type_} ", f"{gateway}{device}{where}{source}{ranked}"

@@ -81,10 +81,11 @@ def lay(
     is_apart = is_selected or tunnel.table is not None  # not every packet looks there
     full = frozenset[int]() if is_apart else frozenset(filter(through.covers_all, through.families))
     blocks = tunnel.on_failure == "block" or (tunnel.on_failure is None and bool(full))
-    own = bool(full or direct or blocks or is_selected)
+    directs = bool(direct)
+    own = bool(full) or directs or blocks or is_selected
     table = tunnel.table or (numbers.table(intent.slot) if own else MAIN)
     excluded: tuple[Excluded, ...] = ()
-    if direct or (kept and any(through.inside(one.prefix) for one in kept)):  # most tunnels are about other networks
+    if directs or (kept and any(through.inside(one.prefix) for one in kept)):  # most tunnels are about other networks
         leave_out = _LeaveOut(kept, direct)
         inside = leave_out.rest(inside)
         listed = [(entry, leave_out.rest(to) if _is_through(entry) else to) for entry, to in listed]
@@ -98,8 +99,9 @@ def _all(inline: Iterable[Prefix], files: Iterable[PrefixFile]) -> Prefixes:
 
 
 def _through(inside: Prefixes, listed: Iterable[tuple[RouteSettings, Prefixes]]) -> Prefixes:
-    parts = [to for entry, to in listed if _is_through(entry)]
-    return Prefixes.union((inside, *parts)) if inside else parts[0] if len(parts) == 1 else Prefixes.union(parts)
+    parts = [inside] if inside else []
+    parts += [to for entry, to in listed if _is_through(entry)]
+    return parts[0] if len(parts) == 1 else Prefixes.union(parts)
 
 
 def _is_through(entry: RouteSettings) -> bool:

@@ -94,7 +94,7 @@ def _tunnel(machine: Machine, seen: Survey, intent: Intent, fights: Sequence[Fig
         ifindex=state.ifindex if state else None,
         addresses=_addresses(seen, state.name) if state else (),
         mtu=state.mtu if state else None,
-        owner=_owner(machine, intent, seen),
+        owner=_owner(machine, name, seen),
         counters=state.counters if state else None,
         peers=tuple(map(_peer, seen.peers_of.get(name, ()))),
         listen=ports_of(seen, intent) if tunnel.listen else (),
@@ -147,14 +147,14 @@ def _addresses(seen: Survey, dev: IfName) -> tuple[str, ...]:
     return tuple([str(prefix) for prefix in seen.found.addresses.get(dev, ()) if not prefix.is_link_local])
 
 
-def _owner(machine: Machine, intent: Intent, seen: Survey) -> OwnerLine | None:
+def _owner(machine: Machine, name: TunnelName, seen: Survey) -> OwnerLine | None:
     """What the kernel shows; what a handle remembers is told beside it, never instead of it. A failed look tells nothing."""
-    found = seen.owner_of(intent.name)
-    handle = machine.handles.get(intent.name)
+    found = seen.owner_of(name)
+    handle = machine.handles.get(name)
     recorded = handle.pid if handle else None
     if found is not None and found.pid is not None:
         return OwnerLine(found.pid, True, " ".join(found.argv), recorded if recorded not in (None, found.pid) else None)
-    if recorded is None or seen.found.is_unobserved("owner", intent.name):
+    if recorded is None or seen.found.is_unobserved("owner", name):
         return None
     return OwnerLine(recorded, False, "")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import compress
+
 from reconciler import observe, plan
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
@@ -26,7 +28,7 @@ from reconciler.observe import facts as observe_facts
 from reconciler.observe.question import Question
 from reconciler.observe.route import tables
 from reconciler.store.stored import Stored
-from reconciler.typed import TYPE_CHECKING, Enum, TypeVar
+from reconciler.typed import TYPE_CHECKING, Any, Enum, TypeVar
 from reconciler.wanted import Wanted, wanted
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Resource)
 _NOTHING = Plan()
-_ROUTES = (Route, Routes)
+_ROUTES = frozenset((Route, Routes))
 PATIENCE_S = 2.0  # a pass that is blind to something has failed: it waits longer than `status` does
 
 
@@ -270,9 +272,10 @@ def _with_endpoints_tried(facts: Facts, found: Found, stored: Stored) -> Facts:
     return tried(facts, found, {intent.name: intent for intent in stored.intents})
 
 
-def _with_foreign_routes(machine: Machine, resources: Iterable[Resource], found: Found) -> Found:
+def _with_foreign_routes(machine: Machine, resources: Sequence[Resource], found: Found) -> Found:
     """What others have where routes of ours are missing; only then their tables are read."""
-    lacking = missing([r for r in resources if isinstance(r, _ROUTES)], [*found.of(Route), *found.of(Routes)])
+    wanted: list[Any] = [*compress(resources, map(_ROUTES.__contains__, map(type, resources)))]
+    lacking = missing(wanted, [*found.of(Route), *found.of(Routes)])
     if not lacking or found.is_unobserved("route", None):
         return found
     try:

@@ -86,11 +86,13 @@ class Plan(NamedTuple):
         """The part of it that concerns these tunnels, and what makes those in `blocking` block."""
         return Plan(
             tuple(
-                s
-                for s in self.steps
-                if (s.tunnel in tunnels and (s.needs is None or s.needs in tunnels)) or (s.tunnel in blocking and s.blocks)
+                [
+                    s
+                    for s in self.steps
+                    if (s.tunnel in tunnels and (s.needs is None or s.needs in tunnels)) or (s.tunnel in blocking and s.blocks)
+                ]
             ),
-            tuple(conflict for conflict in self.conflicts if conflict.tunnel in tunnels),
+            tuple([conflict for conflict in self.conflicts if conflict.tunnel in tunnels]),
             self.warnings,
         )
 

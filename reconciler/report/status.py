@@ -105,8 +105,9 @@ def since(intent: Intent | None) -> int | None:
 def status_text(host: HostStatus, paint: Paint = PLAIN) -> list[str]:
     """Lines: one block a tunnel."""
     lines = [] if host.declared else ["nothing is declared (tunctl apply desired.toml)"]
+    said = {verdict: (paint("●", colour), paint(verdict.value, colour)) for verdict, colour in _DOTS.items()}
     for tunnel in host.tunnels:
-        lines += _head(tunnel, host.now_us, paint)
+        lines += _head(tunnel, *said[tunnel.judgement.verdict], host.now_us, paint)
         lines += _details(tunnel, host.now_us, paint)
     lines += [f"unmanaged: {i} ({kind}) {' '.join(map(_noted, addresses))}".rstrip() for i, kind, addresses in host.unmanaged]
     lines += map(str, host.orphans)
@@ -122,20 +123,18 @@ def _noted(address: str) -> str:
     return f"{address} (CGNAT)" if _SHARED_SPACE.covers(parse_prefix(address)) else address
 
 
-def _head(tunnel: TunnelStatus, now_us: int, paint: Paint) -> list[str]:
-    verdict, reasons = tunnel.judgement[:2]
-    intent, colour = tunnel.intent, _DOTS[verdict]
+def _head(tunnel: TunnelStatus, dot: str, word: str, now_us: int, paint: Paint) -> list[str]:
+    """`dot`, `word`: of its verdict."""
+    intent = tunnel.intent
     since_us = since(intent)
     when = "" if since_us is None else f" since {rfc3339(since_us)}; {_ago(now_us - since_us)}"
     description = f" - {intent.tunnel.description}" if intent and intent.tunnel.description else ""
-    lines = [
-        f"{paint('●', colour)} {paint(tunnel.name, 'bold')}{description}",
-        f"     Status: {paint(verdict.value, colour)}{when}",
-    ]
-    for reason in reasons:
+    lines = [f"{dot} {paint(tunnel.name, 'bold')}{description}", f"     Status: {word}{when}"]
+    for reason in tunnel.judgement.reasons:
         lines += [f"             {line}" for line in reason.split("\n")]
     if tunnel.interface:
-        lines.append(_interface(tunnel))
+        mtu = f" mtu {tunnel.mtu}" if tunnel.mtu else ""
+        lines.append(f"  Interface: {tunnel.interface}{mtu} {' '.join(tunnel.addresses)}".rstrip())
     return lines
 
 
@@ -165,11 +164,6 @@ def _details(tunnel: TunnelStatus, now_us: int, paint: Paint) -> list[str]:
     if tip:
         lines.append(paint(f"        Tip: {tip}", "grey"))
     return lines
-
-
-def _interface(tunnel: TunnelStatus) -> str:
-    mtu = f" mtu {tunnel.mtu}" if tunnel.mtu else ""
-    return f"  Interface: {tunnel.interface}{mtu} {' '.join(tunnel.addresses)}".rstrip()
 
 
 def _owner_lines(owner: OwnerLine) -> list[str]:
