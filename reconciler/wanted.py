@@ -146,16 +146,16 @@ def _passages(laid: Lay, facts: Facts, resources: Iterable[Resource]) -> tuple[P
 
 def _engine(laid: Lay, facts: Facts, policy: Policy, local: Sequence[Prefix]) -> tuple[Resource, ...]:
     """What one tunnel wants when it is up, apart from routes and rules. `local`: networks that stay where they are."""
-    intent, dev = laid.intent, laid.dev
+    intent, dev, numbers = laid.intent, laid.dev, policy.numbers
     driver = drivers.of(intent.tunnel)
-    link = driver.link(intent, facts, policy.numbers, dev)
+    link = driver.link(intent, facts, numbers, dev)
     if laid.blocks or not intent.tunnel.tun:
         link = link._replace(dies_openly=laid.blocks or None)  # a program that is gone leaves no hole, if possible
     owner = driver.owner(intent, facts, dev)
     pulse = facts.pulse(intent.name) if owner else None
     owners = (owner._replace(condemned=pulse.condemned) if pulse else owner,) if owner else ()
     addresses = address.wanted(intent, dev, local, frozenset(routes.in_place_of_connected(laid)))
-    return (link, *owners, *driver.engine(intent, facts, policy.numbers, dev), *addresses)
+    return (link, *owners, *driver.engine(intent, facts, numbers, dev), *addresses)
 
 
 def _resources(ups: list[_Up], ground: Ground, given: Overlaps) -> list[Resource]:

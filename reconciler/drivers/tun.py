@@ -21,12 +21,13 @@ ROOT = 0  # where the file names nobody: a TUN without owner and group may be op
 
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
-    settings = intent.tunnel.tun
+    tunnel = intent.tunnel
+    settings = tunnel.tun
     assert settings is not None
     uid = user_id(facts, settings.owner) if settings.owner else None if settings.group else ROOT
     gid = group_id(facts, settings.group) if settings.group else None
     return Link(
-        intent.name, dev, settings.mode, intent.tunnel.mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,
+        tunnel.name, dev, settings.mode, tunnel.mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,
         uid=uid, gid=gid, multi_queue=settings.multi_queue,
     )  # fmt: skip
 

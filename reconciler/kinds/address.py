@@ -62,7 +62,7 @@ class Address(NamedTuple):
 def wanted(intent: Intent, dev: IfName, local: Collection[Prefix] = (), routed: Collection[Prefix] = ()) -> list[Address]:
     """The addresses of a tunnel on its link `dev`; `local`: networks that stay where they are; `routed`: networks of these
     addresses that the tunnel has routes of its own for."""
-    name, addresses = intent.name, intent.tunnel.addresses
+    name, addresses = intent.tunnel.name, intent.tunnel.addresses
     return [
         Address(name, dev, packed, length, length < len(packed) * 8 and _is_bare(Prefix(packed, length).network, local, routed))
         for packed, length in addresses

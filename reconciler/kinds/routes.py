@@ -116,7 +116,7 @@ def like(route: Route) -> Route:
 def bundled(pattern: Route, prefixes: Prefixes, few: int = 1) -> Iterable[Some]:
     """The routes to these prefixes, all of the family of `pattern`, which has the prefix /0: as one object if they are more
     than so few."""
-    routes = Routes(pattern, prefixes)
+    routes: Routes = _new(Routes, (pattern, prefixes))
     return (routes,) if len(prefixes) > few else routes.each()
 
 

@@ -71,7 +71,7 @@ def _undeclared(name: str) -> TunnelStatus:
 
 def judgement_of(seen: Survey, intent: Intent, fights: Sequence[Fight] = ()) -> Judgement:
     """The verdict on one tunnel. `fights`: what the daemon knows to be contested."""
-    name = intent.name
+    name = intent.tunnel.name
     error = seen.errors.get(name)
     lacks = seen.lacks_of(name)
     if fights:
@@ -84,7 +84,8 @@ def judgement_of(seen: Survey, intent: Intent, fights: Sequence[Fight] = ()) -> 
 
 
 def _tunnel(machine: Machine, seen: Survey, intent: Intent, fights: Sequence[Fight]) -> TunnelStatus:
-    name, tunnel = intent.name, intent.tunnel
+    tunnel = intent.tunnel
+    name = tunnel.name
     link = seen.link_of(name)
     state = seen.found.links.get(link.name) if link else None
     excluded = seen.wanted.excluded.get(name, ())
