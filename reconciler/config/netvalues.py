@@ -7,10 +7,15 @@ import re
 
 from reconciler.config.values import PORTS, expected, ifname, shown
 from reconciler.model.names import is_host_name
-from reconciler.model.prefix import Prefix, parse_network, parse_prefix, pton
+from reconciler.model.prefix import Prefix, parse_network, parse_networks, parse_prefix, pton
 from reconciler.model.tunnel import Endpoint
+from reconciler.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 KEY_BYTES = 32  # Curve25519
+_MANY = 4  # prefixes: for fewer, setting up the loops costs more than they save
 LONGEST = 64  # characters of the longest prefix, and some: longer texts are not printed whole
 
 
@@ -25,19 +30,30 @@ def network(value: object) -> Prefix:
     return parse_network(_string(value, "a prefix like '10.0.0.0/8'"))
 
 
+def networks(values: list[Any]) -> Iterable[Prefix]:
+    """As ``network`` of each, many of them at once; ValueError need not say which one is wrong."""
+    return parse_networks(values) if len(values) >= _MANY else map(network, values)
+
+
 def interface_address(value: object) -> Prefix:
     """An address with its length; host bits are kept."""
     text = _string(value, "an address like '10.8.0.2/32'")
-    prefix = parse_prefix(text)
-    if not any(prefix.packed):
-        raise ValueError(f"{text!r} is no address that an interface can have")
-    if prefix.packed[0] == 0xFF if len(prefix.packed) == 16 else prefix.packed[0] >> 4 == 0xE:
-        raise ValueError(f"{text!r} is a multicast address")
-    if prefix.packed == b"\xff" * 4:
-        raise ValueError(f"{text!r} is the broadcast address")
-    if prefix.length == 0:
-        raise ValueError(f"{text!r}: length 0 would make the whole family a connected network")
+    prefix = packed, length = parse_prefix(text)
+    if not length or not 0 < packed[0] < 0xE0:
+        _refuse_odd(text, packed, length)
     return prefix
+
+
+def _refuse_odd(text: str, packed: bytes, length: int) -> None:
+    """Of those that have no length, or begin with a byte of zero or one from 224 on."""
+    if not any(packed):
+        raise ValueError(f"{text!r} is no address that an interface can have")
+    if packed[0] == 0xFF if len(packed) == 16 else packed[0] >> 4 == 0xE:
+        raise ValueError(f"{text!r} is a multicast address")
+    if packed == b"\xff" * 4:
+        raise ValueError(f"{text!r} is the broadcast address")
+    if length == 0:
+        raise ValueError(f"{text!r}: length 0 would make the whole family a connected network")
 
 
 def address(value: object) -> bytes:
@@ -125,4 +141,4 @@ def ifname_or_prefix(value: object) -> str:
     return value
 
 
-__all__ = ["address", "domain", "endpoint", "host", "interface_address", "is_key", "name", "network", "public_key"]
+__all__ = ["address", "domain", "endpoint", "host", "interface_address", "is_key", "name", "network", "networks", "public_key"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from reconciler.config import netvalues, values
 from reconciler.config.tables import Checked, Json, Kind, Many, Named
 from reconciler.model.prefix import Prefix as PrefixValue
-from reconciler.model.prefix import parse_networks
 from reconciler.model.tunnel import Endpoint as EndpointValue
 from reconciler.typed import Any
 
@@ -77,7 +76,7 @@ Uplink: Kind[str] = Checked(values.ifname_or("auto"), {**_TEXT, "maxLength": 15,
 NatOut: Kind[str] = Checked(values.ifname_or("uplink", "tunnel"), {**_TEXT, "maxLength": 15, "examples": ["uplink", "tunnel"]})
 LanException: Kind[str] = Checked(netvalues.ifname_or_prefix, _TEXT)
 Prefix: Kind[PrefixValue] = Checked(netvalues.network, {**_TEXT, "examples": ["10.0.0.0/8", "2001:db8::/32"]})
-Prefixes = Many(Prefix, or_one=True, at_once=parse_networks)
+Prefixes = Many(Prefix, or_one=True, at_once=netvalues.networks)
 InterfaceAddress: Kind[PrefixValue] = Checked(
     netvalues.interface_address, {**_TEXT, "examples": ["10.8.0.2/32", "fd00:8::2/128"]}
 )

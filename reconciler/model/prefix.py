@@ -9,7 +9,6 @@ from __future__ import annotations
 import _socket  # the half of `socket` in C: the other makes enumerations of all constants first
 from _operator import add
 from itertools import repeat
-from struct import iter_unpack
 
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
@@ -91,20 +90,21 @@ def pton(text: str) -> bytes:
         raise ValueError(f"{text!r} is not an IP address") from None
 
 
-class _Endings(dict[str, tuple[bytes, bytes]]):
-    """What stands behind an address → its length as a byte, its host bits. Each is understood when it comes first."""
+class _Endings(dict[str, tuple[int, bytes, bytes]]):
+    """What stands behind an address → its length, that as a byte, its host bits. Each is understood when it comes first."""
 
     def __init__(self, bits: int) -> None:
         super().__init__()
         self._bits = bits
 
-    def __missing__(self, text: str) -> tuple[bytes, bytes]:
+    def __missing__(self, text: str) -> tuple[int, bytes, bytes]:
         digits = text[1:] if text else str(self._bits)  # an address alone is a host
         is_number = len(digits) <= 3 and digits.isascii() and digits.isdecimal()  # 08 and 00 are
         if not is_number or int(digits) > self._bits:
             raise ValueError("no length")
         length = int(digits)
-        self[text] = found = bytes((length,)), ((1 << (self._bits - length)) - 1).to_bytes(self._bits // 8, "big")
+        tail = (1 << (self._bits - length)) - 1
+        self[text] = found = length, bytes((length,)), tail.to_bytes(self._bits // 8, "big")
         return found
 
 
@@ -116,7 +116,7 @@ def parse_prefix(text: str) -> Prefix:
     address, slash, length = text.partition("/")
     packed = pton(address)
     try:
-        return _new(Prefix, (packed, _ENDINGS[len(packed)][slash + length][0][0]))
+        return _new(Prefix, (packed, _ENDINGS[len(packed)][slash + length][0]))
     except ValueError:
         raise ValueError(f"{text!r}: the length must be a number from 0 to {len(packed) * 8}") from None
 
@@ -130,8 +130,8 @@ def parse_network(text: str) -> Prefix:
     return prefix
 
 
-def parse_records(texts: Iterable[str]) -> list[bytes]:
-    """As ``parse_network`` of each, in loops of C: its address, and a byte for the length. ValueError where one is wrong, or of
+def parse_columns(texts: Iterable[str]) -> tuple[list[bytes], tuple[int, ...], tuple[bytes, ...]]:
+    """As ``parse_network`` of each, in loops of C: addresses, lengths, and these as bytes. ValueError where one is wrong, or of
     another family than the first, or where there is none."""
     try:
         addresses, slashes, words = zip(*map(str.partition, texts, repeat("/")), strict=True)
@@ -139,17 +139,16 @@ def parse_records(texts: Iterable[str]) -> list[bytes]:
         packed = list(map(_socket.inet_pton, repeat(family), addresses))
     except (OSError, TypeError) as error:
         raise ValueError("not prefixes of one family") from error
-    lengths, tails = zip(*map(_ENDINGS[len(packed[0])].__getitem__, map(add, slashes, words)), strict=True)
+    lengths, ends, tails = zip(*map(_ENDINGS[len(packed[0])].__getitem__, map(add, slashes, words)), strict=True)
     if int.from_bytes(b"".join(packed), "big") & int.from_bytes(b"".join(tails), "big"):  # of all at once
         raise ValueError("host bits are set")
-    return list(map(add, packed, lengths))
+    return packed, lengths, ends
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Prefix, ...]:
-    """As ``parse_records``."""
-    records = parse_records(texts)
-    rows = iter_unpack("4sB" if len(records[0]) == 5 else "16sB", b"".join(records))
-    return tuple(map(_new, repeat(Prefix), rows))
+    """As ``parse_columns``."""
+    addresses, lengths, _ = parse_columns(texts)
+    return tuple(map(_new, repeat(Prefix), zip(addresses, lengths, strict=True)))
 
 
 def pack(prefixes: Iterable[Prefix]) -> bytes:
