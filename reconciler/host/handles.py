@@ -16,7 +16,7 @@ from reconciler.model.names import IfName, TunnelName, is_tunnel_name
 from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 FILE = "handles.json"
@@ -125,23 +125,39 @@ class Handles:
 
     def put(self, handle: Handle) -> None:
         """Writes the file, then remembers. Nothing is written when it says so already. OSError when it cannot."""
-        directory = self.directory(handle.name)
-        path = f"{directory}/{FILE}"
-        known = self._memory.get(handle.name)
-        if known and known[0] == handle and known[1] is not None and known[1] == _signature(path):
-            self._sweep(handle.name, directory, path)
-            return
-        if not files.make_directory(directory):
-            self._sweep(handle.name, directory, path)
-        if handle.name in self._corrupt:
-            self.move_aside(handle.name)
-        try:
-            files.replace(path, _encode(handle), must_last=False)
-        except IsADirectoryError:
-            self.move_aside(handle.name)
-            files.replace(path, _encode(handle), must_last=False)
-        self._memory[handle.name] = (handle, _signature(path))
-        self._forget_warnings(handle.name)
+        for error in self.put_all((handle,)).values():
+            raise error
+
+    def put_all(self, handles: Iterable[Handle]) -> dict[TunnelName, OSError]:
+        """As `put`, but that all wait together for the disk. → which could not be written."""
+        failed: dict[TunnelName, OSError] = {}
+        new: dict[str, Handle] = {}
+        for handle in handles:
+            path = f"{self.directory(handle.name)}/{FILE}"
+            try:
+                if not self._is_so(handle, path):
+                    new[path] = handle
+            except OSError as error:
+                failed[handle.name] = error
+        wrong = files.replace_all({path: _encode(handle) for path, handle in new.items()})
+        for path, handle in new.items():
+            if path in wrong:
+                failed[handle.name] = wrong[path]
+            else:
+                self._memory[handle.name] = (handle, _signature(path))
+                self._forget_warnings(handle.name)
+        return failed
+
+    def _is_so(self, handle: Handle, path: str) -> bool:
+        """The file says so already. Else there is a directory for it by now, and nothing else in its place."""
+        name, directory, known = handle.name, self.directory(handle.name), self._memory.get(handle.name)
+        is_so = bool(known and known[0] == handle and known[1] is not None and known[1] == _signature(path))
+        is_new = not is_so and files.make_directory(directory)
+        if not is_new:
+            self._sweep(name, directory, path)
+        if not is_so and (name in self._corrupt or (not is_new and os.path.isdir(path))):
+            self.move_aside(name)
+        return is_so
 
     def _sweep(self, tunnel: TunnelName, directory: str, path: str) -> None:
         """What a killed writer has left there; asked of the directory's time before it is listed."""
@@ -186,22 +202,8 @@ class Handles:
 
     def move_aside(self, tunnel: TunnelName) -> None:
         """A writer puts a file that cannot be used out of the way; the last such file is kept beside for whoever asks why."""
-        path, aside = (os.path.join(self.directory(tunnel), name) for name in (FILE, ASIDE))
         self._corrupt.discard(tunnel)
-        try:
-            os.rename(path, aside)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            if error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            from shutil import rmtree
-
-            if os.path.isdir(aside) and not os.path.islink(aside):
-                rmtree(aside)
-            else:
-                os.unlink(aside)
-            os.rename(path, aside)
+        files.move(*(os.path.join(self.directory(tunnel), name) for name in (FILE, ASIDE)))
 
     def warn(self, tunnel: TunnelName, subject: str, text: str) -> None:
         """Keeps one warning for each tunnel and subject."""

@@ -7,7 +7,7 @@ import os
 
 from reconciler.errors import StepFailed, TunctlError
 from reconciler.host import ownerlog
-from reconciler.host.handles import CLOCK
+from reconciler.host.handles import CLOCK, Handle
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
 from reconciler.kinds.peer import Peer
@@ -29,19 +29,21 @@ if TYPE_CHECKING:
 
 def owners(machine: Machine, now: Survey) -> None:
     """Handles of owners that are found but not remembered: as they run, they are taken to be as they are wanted."""
+    new = []
     for found in now.found.of(Owner):
         if found.tunnel and found.fingerprint is None and found.pid:
             wanted = now.owners_wanted.get(found.tunnel)
             if wanted is not None and not wanted.differs_from(found):
-                _put(machine, now, found.tunnel, peers_are_set=False)
+                new.append(hints.handle(machine, now, found.tunnel, peers_are_set=False))
+    _put(machine, new)
 
 
 def handles(machine: Machine, passed: Passed) -> None:
     """After a pass the handles say what the kernel says, and by which clock; those of tunnels that are gone go too."""
     now = passed.now
-    there = now.found_by_tunnel.keys() & now.intents.keys()
-    for name in passed.scope & there:
-        _put(machine, now, name, peers_are_set=name not in passed.errors)
+    there = passed.scope & now.found_by_tunnel.keys() & now.intents.keys()
+    _put(machine, [hints.handle(machine, now, name, peers_are_set=name not in passed.errors) for name in there])
+    for name in there:
         if now.owner_of(name) is not None:
             _bound_log(machine, name)
     for name in passed.scope - now.found_by_tunnel.keys() - passed.errors.keys() - {HOST}:
@@ -69,10 +71,8 @@ def _clock(machine: Machine, now: Survey) -> None:
             os.unlink(os.path.join(machine.run_dir, CLOCK))
 
 
-def _put(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bool) -> None:
-    try:
-        machine.handles.put(hints.handle(machine, now, name, peers_are_set=peers_are_set))
-    except OSError as error:
+def _put(machine: Machine, new: Iterable[Handle]) -> None:
+    for name, error in machine.handles.put_all(new).items():
         raise StepFailed(f"{machine.run_dir}: handles of {name} could not be written: {error.strerror}") from error
 
 

@@ -160,13 +160,21 @@ def test_modes_whatever_the_umask(demo: Host) -> None:
     assert modes[demo.state_dir / "intent.db"] == 0o644
 
 
-def test_handles_are_replaced_whole(demo: Host) -> None:
-    demo.run(
-        ["strace", "-o", "trace", "-e", "trace=rename,renameat,renameat2,fsync,fdatasync", *demo.tunctl_argv("apply", "d.toml")]
-    )
-    calls = (demo.dir / "trace").read_text().splitlines()
-    (renamed, *_) = [at for at, line in enumerate(calls) if "handles.json" in line and "rename" in line]
-    assert any("sync(" in line for line in calls[:renamed])
+@pytest.mark.parametrize("count", [1, 40])
+def test_handles_are_replaced_whole(host: Host, count: int) -> None:
+    """However many there are: each is on the disk before it takes its place."""
+    host.write("d.toml", "version = 1\n" + "".join(f'[tunnels.t{number}]\ndriver = "tun"\n' for number in range(count)))
+    calls = "trace=rename,renameat,renameat2,fsync,fdatasync"
+    host.run(["strace", "-f", "-y", "-o", "trace", "-e", calls, *host.tunctl_argv("apply", "d.toml")])
+    synced: set[str] = set()
+    placed: list[str] = []
+    for line in (host.dir / "trace").read_text().splitlines():
+        if begun := re.search(r"fsync\(\d+<([^>]*/tunnels/[^>]*)>", line):
+            synced.add(begun[1])
+        elif renamed := re.search(r'rename\("(.*)", "(.*/handles\.json)"\)', line):
+            assert renamed[1] in synced, line
+            placed.append(renamed[2])
+    assert len(set(placed)) == count
 
 
 def test_a_planted_link_is_not_followed(demo: Host) -> None:

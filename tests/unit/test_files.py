@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,43 @@ def test_where_no_directory_can_be_made_that_is_said(tmp_path: Path) -> None:
         files.make_directory("/proc/tunctl/tunnels")
     assert files.make_directory(tmp_path / "a/b/c")
     assert not files.make_directory(tmp_path / "a/b/c")
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """More than are open at a time. What cannot be written is told by its path, and nothing is left of it."""
+    names = [str(tmp_path / f"file-{number}") for number in range(files._AT_ONCE * 2 + 3)]
+    taken, gone = tmp_path / "file-7", str(tmp_path / "none/file")
+    taken.mkdir()
+    failed = files.replace_all({path: path.encode() for path in (*names, gone)})
+    assert {path: type(error) for path, error in failed.items()} == {str(taken): IsADirectoryError, gone: FileNotFoundError}
+    for path in set(names) - {str(taken)}:
+        assert (Path(path).read_text(), stat.S_IMODE(Path(path).stat().st_mode)) == (path, 0o600)
+    assert len(list(tmp_path.iterdir())) == len(names), "no temporary file"
+    assert len(os.listdir("/proc/self/fd")) < 50
+    assert files.replace_all({}) == {}
+
+
+_MANY = """
+import os, resource, sys
+sys.path.insert(0, {project!r})
+from reconciler.host import files
+files._WAITS_S = 0.0
+if os.geteuid() == 0:
+    os.setuid(65534)
+{limit}
+wrong = files.replace_all({{f"{directory}/file-{{number}}": b"x" for number in range(40)}})
+assert wrong == {{}}, wrong
+"""
+
+
+@pytest.mark.parametrize("limit", ["", "resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))"], ids=["threads", "no room for any"])
+def test_where_a_disk_is_waited_for(limit: str) -> None:
+    """Any disk counts as one that is waited for. For nobody, as root has always room for a thread."""
+    project = Path(__file__).resolve().parents[2]
+    with tempfile.TemporaryDirectory() as directory:
+        if os.geteuid() == 0:
+            os.chown(directory, 65534, 65534)
+        code = _MANY.format(project=str(project), limit=limit, directory=directory)
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+        assert len([path for path in Path(directory).iterdir() if path.read_bytes() == b"x"]) == 40
+        assert len(os.listdir(directory)) == 40
