@@ -115,12 +115,14 @@ def _try(kind: str, blind: list[Unobserved], look_: Callable[[], T], nothing: T)
 
 def _held(states: dict[IfName, LinkState], links: list[Link], owners: list[Owner], question: Question) -> list[Link]:
     """A TUN without a mark that a program of ours holds is its tunnel's: we were cut off before we marked it."""
-    marked = {one.tunnel for one in links}
+    marked = {one.tunnel for one in links} if owners else set()
     holders = {
         one.holds: one.tunnel
         for one in owners
         if one.holds and one.tunnel and one.tunnel not in marked and question.interfaces.get(one.tunnel, one.holds) == one.holds
     }
+    if not holders:
+        return links
     found = [one for one in links if one.name not in holders]
     for name, tunnel in holders.items():
         if name in states and states[name].mark is None:

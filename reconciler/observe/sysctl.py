@@ -38,7 +38,7 @@ def look(machine: Machine) -> list[Sysctl]:
 def settled(machine: Machine, wanted: Sequence[Resource], found: Found) -> list[Sysctl]:
     """Of those that are wanted and that the ledger does not have: what was so before us, and what is of an interface that
     is not there and that no step will make. They are as wanted, and never ours. NotObserved."""
-    missing = {w.key: w for w in wanted if isinstance(w, Sysctl)}
+    missing = {w.key: w for w in wanted if isinstance(w, Sysctl)} if Sysctl in map(type, wanted) else {}
     for one in found.of(Sysctl) if missing else ():
         missing.pop(one.key, None)
     if not missing:
