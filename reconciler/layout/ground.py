@@ -74,7 +74,7 @@ class Ground:
     @cached_property
     def can_mark(self) -> bool:
         """There is an engine that marks its packets."""
-        return any(lay.intent.tunnel.wireguard is not None for lay in self.lays)
+        return any(map(attrgetter("intent.tunnel.wireguard"), self.lays))
 
     @cached_property
     def ways(self) -> tuple[Way, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _operator import attrgetter
 from itertools import compress
 
 from reconciler import observe, plan
@@ -265,7 +266,7 @@ def _refused(want: Wanted, found: Found, made: Plan) -> frozenset[TunnelName]:
 
 
 def _with_endpoints_tried(facts: Facts, found: Found, stored: Stored) -> Facts:
-    if not any(intent.tunnel.wireguard for intent in stored.intents):
+    if not any(map(attrgetter("tunnel.wireguard"), stored.intents)):
         return facts
     from reconciler.loop.turns import tried
 

@@ -188,3 +188,22 @@ POLICIES = {
 @pytest.mark.parametrize(("policy", "kept"), POLICIES.values(), ids=POLICIES)
 def test_which_networks_stay_local(policy: Policy, kept: list[str]) -> None:
     assert [str(one.prefix) for one in lan.kept(NETWORKS, policy)] == kept
+
+
+def test_what_the_host_does_for_tunnels_follows_from_those_that_are_not_plain() -> None:
+    """A tunnel of which anything is asked beside its prefixes in `main` must not be passed over."""
+    beyond = (
+        laid("0.0.0.0/0"),
+        laid("0.0.0.0/0", on_failure="bypass"),
+        laid("10.20.0.0/16", on_failure="block"),
+        laid("10.20.0.0/16", table=254, on_failure="block"),
+        laid("10.20.0.0/16", split=Split(direct=(parse_network("10.20.1.0/24"),))),
+        laid("10.20.0.0/16", table=100),
+        laid("10.20.0.0/16", rules=(RuleSettings(),)),
+        laid("192.168.50.0/24"),
+        lay(intent(), IfName("tun-a"), (LAN.prefix,), (), N, frozenset((LAN.prefix,))),
+    )
+    plain = laid("10.30.0.0/16")
+    for one in beyond:
+        assert Ground((plain, one, plain), (), {}, FACTS, Policy()).special == [one]
+    assert Ground((plain,), (), {}, FACTS, Policy()).special == []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, pack, parse_network, unpack
-from reconciler.model.prefixes import Prefixes
+from reconciler.model.prefixes import Prefixes, records_of
 
 
 def networks(near: int = 255) -> st.SearchStrategy[Prefix]:
@@ -116,3 +116,9 @@ def test_covers_all_as_counting_does(parts: list[tuple[int, int]]) -> None:
 
 def test_says_what_it_holds() -> None:
     assert repr(Prefixes.of(map(parse_network, ("fd00::/8", "10.0.0.0/8")))) == "Prefixes.of([10.0.0.0/8, fd00::/8])"
+
+
+@given(sets, sets, st.sampled_from((4, 16)))
+def test_records_of_several_are_those_of_each(some: set[Prefix], others: set[Prefix], size: int) -> None:
+    several = [Prefixes.of(some), Prefixes.of(others)]
+    assert records_of(several, size) == [record for one in several for record in one.records(size)]
