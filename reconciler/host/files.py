@@ -25,6 +25,7 @@ _WAITS_S = 0.0002  # an fsync in memory takes 3 µs, of a disk from 50 µs to so
 _AT_ONCE = 100  # temporary files that are open; a process may have 1024
 _TOGETHER = 16  # threads: more cost more than they spare
 _HANGS_S = 30.0  # no disk takes so long
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
 
 
 class Draft:
@@ -79,16 +80,25 @@ def replace(path: str | Path, content: bytes, prepare: int | Callable[[int], Non
 def replace_all(contents: Mapping[str, bytes]) -> dict[str, OSError]:
     """As `replace`, but that after a power cut it may be the old one: by path, each with mode 0600. → which could not be."""
     failed: dict[str, OSError] = {}
-    paths = list(contents)
-    for first in range(0, len(paths), _AT_ONCE):
-        drafts: list[Draft] = []
-        for path in paths[first : first + _AT_ONCE]:
-            try:
-                drafts.append(Draft(path, contents[path]))
-            except OSError as error:
-                failed[path] = error
+    left = dict(contents)
+    while left:
+        drafts = _drafted(left, failed)
         failed |= _placed(drafts)
     return failed
+
+
+def _drafted(left: dict[str, bytes], failed: dict[str, OSError]) -> list[Draft]:
+    """As many of what is left as may be open at once; these, and those that cannot be written, are left no more."""
+    drafts: list[Draft] = []
+    for path, content in tuple(left.items())[:_AT_ONCE]:
+        try:
+            drafts.append(Draft(path, content))
+        except OSError as error:
+            if drafts and error.errno in _NO_ROOM:
+                break  # there is some again when these are in their places
+            failed[path] = error
+        del left[path]
+    return drafts
 
 
 def _placed(drafts: list[Draft]) -> dict[str, OSError]:

@@ -116,7 +116,14 @@ assert wrong == {{}}, wrong
 """
 
 
-@pytest.mark.parametrize("limit", ["", "resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))"], ids=["threads", "no room for any"])
+_LIMITS = {
+    "threads": "",
+    "no room for any": "resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))",
+    "few may be open": "resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))",
+}
+
+
+@pytest.mark.parametrize("limit", _LIMITS.values(), ids=_LIMITS)
 def test_where_a_disk_is_waited_for(limit: str) -> None:
     """Any disk counts as one that is waited for. For nobody, as root has always room for a thread."""
     project = Path(__file__).resolve().parents[2]
