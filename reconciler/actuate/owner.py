@@ -7,8 +7,8 @@ import os
 from reconciler.actuate import listen, readiness
 from reconciler.actuate.doomed import Doomed
 from reconciler.actuate.meanwhile import waiting
-from reconciler.errors import Bug, LookAgain, NotPermitted, StepFailed, TunctlError, Unavailable
-from reconciler.host import accounts, cgroup, children, files, launch, nl_link, ownerlog, terminate, uapi
+from reconciler.errors import Bug, LookAgain, NotObserved, NotPermitted, StepFailed, TunctlError, Unavailable
+from reconciler.host import accounts, cgroup, children, files, launch, nl_link, ownerlog, process, terminate, uapi
 from reconciler.host.handles import Handle
 from reconciler.host.launch import Identity, Program, Started
 from reconciler.host.machine import Machine
@@ -58,9 +58,10 @@ def create(machine: Machine, wanted: Owner) -> None:
 def _is_in_other_hands(machine: Machine, wanted: Owner, waited_for: tuple[int, int]) -> bool:
     """Others had their turn, and have ended it (they say so before they do), put another one in its place, or seen it ready."""
     handles, name = machine.handles, wanted.mark.tunnel
+    if not handles.is_written(name):  # they have dropped all of it, or somebody has removed the run directory
+        return not process.is_alive(*waited_for)
     known = handles.get(name)
-    is_ours = known and known.starting and (known.pid, known.start_ticks) == waited_for and handles.is_written(name)
-    return not is_ours
+    return not (known and known.starting and (known.pid, known.start_ticks) == waited_for)
 
 
 def change(machine: Machine, wanted: Owner, found: Owner, fields: tuple[str, ...]) -> None:
@@ -205,9 +206,9 @@ def _refusal(wanted: Owner, error: OSError) -> TunctlError:
 
 def _set_mtu_back(machine: Machine, wanted: Owner, before: LinkState | None) -> None:
     """An engine that opens our device makes its MTU 1420 (wireguard-go does). Where this fails, the next look shows it."""
-    after = machine.rtnl.link(name=wanted.dev) if wanted.own_mounts and before else None
-    if before and after and after.mtu != before.mtu:
-        with suppress(KernelError):
+    with suppress(KernelError, NotObserved):
+        after = machine.rtnl.link(name=wanted.dev) if wanted.own_mounts and before else None
+        if before and after and after.mtu != before.mtu:
             machine.rtnl.request(nl_link.RTM_NEWLINK, 0, nl_link.wanted(index=after.ifindex, mtu=before.mtu))
 
 

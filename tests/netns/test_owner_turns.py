@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.actuate import meanwhile, owner
-from reconciler.errors import Locked, LookAgain
+from reconciler.errors import Locked, LookAgain, StepFailed
 from reconciler.host import cgroup, lock, process
 from reconciler.host.machine import Machine
 from reconciler.kinds.owner import Owner
@@ -152,6 +153,23 @@ def test_another_order_ends_it(host: Host, act: str, drop: str) -> None:
                 owner.change(machine, wanted, wanted._replace(pid=started.pid, start_ticks=started.start_ticks), ("ready",))
         assert command.wait(20) == 0, (host.dir / "another.log").read_text()
         assert tree_of(mark) == []
+
+
+@pytest.mark.parametrize("act", ["create", "change"])
+def test_the_run_directory_is_removed_meanwhile(host: Host, act: str) -> None:
+    """That is no other order: it has failed, and what was started is taken back."""
+    mark = new_mark()
+    wanted = holder(mark, "talk", "never", ready_timeout_s=1.0)
+    with machine_in(host, mark) as machine, lock.hold(host.run_dir) as machine.turn:
+        machine.said = lambda _tunnel, _words: shutil.rmtree(host.run_dir / "tunnels", ignore_errors=True)
+        with pytest.raises(StepFailed, match="not ready within 1 s"):
+            if act == "create":
+                owner.create(machine, wanted)
+            else:
+                started = owner._start(machine, wanted, str(host.dir / "its.log"))
+                machine.said(TunnelName("demo"), "")
+                owner.change(machine, wanted, wanted._replace(pid=started.pid, start_ticks=started.start_ticks), ("ready",))
+        assert len(tree_of(mark)) == (act == "change"), "who waits for another's program ends nothing"
 
 
 def _ignores(pid: int, number: signal.Signals) -> bool:
