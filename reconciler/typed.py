@@ -68,7 +68,7 @@ else:
         return eval(f"lambda _cls, {fields}: _tuple(_cls, ({fields}))").__code__  # noqa: S307 - ours
 
     class Record(tuple):
-        """What all named tuples can do."""
+        """What all named tuples can do. Each has it in itself: for every class Python asks all its bases for ninety names."""
 
         __slots__ = ()
         _fields = ()
@@ -107,6 +107,8 @@ else:
         def __getnewargs__(self):
             return tuple(self)
 
+    _RECORD = {**vars(Record), "__doc__": None}
+
     class _Definition(type):
         """Makes a Record of a class whose body lists fields, like typing's own."""
 
@@ -120,7 +122,7 @@ else:
             for at, field in enumerate(fields):
                 body[field] = _tuplegetter(at, None)
             body |= {"__slots__": (), "__match_args__": fields, "_fields": fields, "_field_defaults": defaults}
-            return type(name, (Record,), body)
+            return type(name, (tuple,), _RECORD | body)
 
     class NamedTuple(metaclass=_Definition):
         """``class Point(NamedTuple): x: int; y: int = 0``"""
