@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DESIRED = "/etc/tunctl/desired.toml"
 STATE_DIR, RUN_DIR = "/var/lib/tunctl", "/run/tunctl"
+_CONTROL = "control.sock"  # of a daemon, in the run directory: where it is not, nobody is asked
 
 _FLAGS = {"--json": "as_json", "--no-color": "no_color", "--debug": "debug"}
 _VALUES = {"--state-dir": "state_dir", "--run-dir": "run_dir", "--lock-timeout": "", "--log-format": ""}
@@ -42,7 +43,7 @@ def run_short(arguments: Sequence[str]) -> int | None:
     if words is None:
         return None
     code = None
-    if words.command in _ORDERS:
+    if words.command in _ORDERS and os.path.lexists(os.path.join(directory(words.run_dir, "RUN"), _CONTROL)):
         code = _kept("order", _by_daemon, words)
     if code is None and words.command in _COMMANDS:
         code = _kept(words.command, _COMMANDS[words.command], words)
