@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _operator import attrgetter
 from itertools import chain
 
 from reconciler.kinds import KINDS
@@ -13,15 +14,16 @@ from reconciler.model.resource import Resource, Verb
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Sequence
 
 _LAST = 1  # removals stand in the order of their kinds, from behind: from -len(KINDS) to 0
 _AT_ONCE = -1  # beside what blocks
 _STOPS = 0  # after that, before links (1), and those owners that make one
+_verb_of, _order_of = attrgetter("verb"), attrgetter("resource.order")
 
 
 def ordered(
-    steps: Iterable[Step],
+    steps: Sequence[Step],
     staying: Container[TunnelName | None],
     at_once: Callable[[Resource], bool] | None,
     room: Container[Resource] = (),
@@ -34,7 +36,19 @@ def ordered(
     pin stays until no route leads into the tunnel any more. Name servers of a tunnel that goes are the first to go: nobody
     may ask them any more. `room`: addresses that go, with the kernel's route to their network, before ours takes its place.
     """
-    steps = list(steps)
+    if at_once is None and {*map(_verb_of, steps)} == {Verb.CREATE}:
+        return tuple(sorted(steps, key=_order_of))
+    phases = _in_phases(steps, staying, at_once, room)
+    return tuple(chain.from_iterable([phase[order] for phase in phases for order in sorted(phase)]))
+
+
+def _in_phases(
+    steps: Sequence[Step],
+    staying: Container[TunnelName | None],
+    at_once: Callable[[Resource], bool] | None,
+    room: Container[Resource],
+) -> tuple[dict[int, list[Step]], ...]:
+    """What leaves, what is made, and what goes after that, each by its order."""
     replaced = {step.tunnel for step in steps if step.verb is Verb.REPLACE and step.resource.kind == "link"}
     renewed = {step.resource.kind for step in steps if step.tunnel == HOST and step.verb is not Verb.DELETE}
     leaving, made, after = (defaultdict[int, list[Step]](list) for _ in range(3))
@@ -61,7 +75,7 @@ def ordered(
             made[order].append(step)
     for removals in (*leaving.values(), *after.values()):
         removals.reverse()  # what was looked up last goes first
-    return tuple(chain.from_iterable([phase[order] for phase in (leaving, made, after) for order in sorted(phase)]))
+    return leaving, made, after
 
 
 def _is_names_of_leaving(step: Step, staying: Container[TunnelName | None]) -> bool:

@@ -24,6 +24,8 @@ def parted(wanted: Sequence[Resource], found: Sequence[Resource]) -> tuple[list[
     """The same routes on both sides, cut so that what is many equals something on the other side or meets nothing there."""
     mine, theirs = _gathered(wanted), _gathered(found)
     odd = _met_twice(mine, theirs)
+    if not odd and not theirs and len(mine) == len(wanted):
+        return list(wanted), []
     here: list[Resource] = []
     there: list[Resource] = []
     for pattern, several in mine.items():
@@ -58,7 +60,9 @@ def _gathered(some: Sequence[Resource]) -> dict[Route, list[Prefixes]]:
             loose.setdefault(pattern, []).extend(one.records)
     for pattern, records in loose.items():
         parts[pattern] += (prefixes_of(len(pattern.packed), some) for some in (records, _again(records)) if some)
-    return {pattern: _stacked(several) if several[1:] else several for pattern, several in parts.items()}
+    for pattern in [pattern for pattern, several in parts.items() if several[1:]]:
+        parts[pattern] = _stacked(parts[pattern])
+    return parts
 
 
 def _again(records: list[bytes]) -> set[bytes]:

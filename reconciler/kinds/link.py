@@ -15,6 +15,7 @@ _COMPARED = {  # by whether it must die openly, and whether a program makes it
     for openly in (True, False)
     for by_program in (True, False)
 }
+_BEFORE_MTU, _BEHIND_MTU = slice(3), slice(4, 11)  # all fields that are compared but the MTU, of which most have no opinion
 _REPLACE_ON = frozenset(("type", "uid", "gid", "multi_queue"))
 
 
@@ -69,6 +70,10 @@ class Link(NamedTuple):
         return 1
 
     def differs_from(self, found: Resource) -> tuple[str, ...]:
+        assert isinstance(found, Link)
+        are_equal = self[_BEHIND_MTU] == found[_BEHIND_MTU] and self[_BEFORE_MTU] == found[_BEFORE_MTU]
+        if are_equal and self.mtu in (None, found.mtu):
+            return ()
         return differing(self, found, _COMPARED[bool(self.dies_openly), self.by_program])
 
     def __str__(self) -> str:

@@ -241,17 +241,15 @@ def _planned(want: Wanted, found: Found, refused: frozenset[TunnelName] = frozen
     """The plan, and nothing for tunnels whose wishes are not known or that are refused."""
     owners_unseen = [u for u in found.unobserved if u.kind == "owner" and not u.privilege]
 
-    def blind(kind: str, tunnel: TunnelName | None) -> bool:
-        if not found.unobserved:
-            return False
+    def is_blind(kind: str, tunnel: TunnelName | None) -> bool:
         if kind == "link" and any(u.tunnel in (None, tunnel) for u in owners_unseen):
             return True  # an owner is stopped before its link is touched; one that was not seen cannot be
         return found.is_unobserved(kind, tunnel)
 
-    untouched = {name for name, _ in want.impossible} | refused
     made = plan.plan(
-        want.resources, found.resources, blind=blind, untouched=untouched, armed=want.armed, guards=want.guards, kept=want.kept
-    )
+        want.resources, found.resources, blind=is_blind if found.unobserved else None,
+        untouched={name for name, _ in want.impossible} | refused, armed=want.armed, guards=want.guards, kept=want.kept,
+    )  # fmt: skip
     if not any(u.kind == "nat" and not u.privilege for u in found.unobserved):
         return made
     return made._replace(steps=tuple(s for s in made.steps if not (isinstance(s.resource, Rule) and s.resource.is_judged)))

@@ -6,7 +6,7 @@ only where somebody looks at single ones.
 
 from __future__ import annotations
 
-from _operator import add
+from _operator import add, attrgetter
 from _socket import inet_ntop  # as in `prefix`
 from itertools import chain, repeat
 from struct import iter_unpack
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SIZES = (4, 16)  # bytes of an address
 _IPV4, _IPV6, _BOTH = frozenset((AF_INET,)), frozenset((AF_INET6,)), frozenset((AF_INET, AF_INET6))
 _new = tuple.__new__  # as in `kinds.routes`
+_v4, _v6 = attrgetter("v4"), attrgetter("v6")
 _BYTE = tuple(bytes((number,)) for number in range(256))
 _ENDS = {size: [*(f"/{length}" for length in range(size * 8)), ""].__getitem__ for size in _SIZES}  # hosts have none
 
@@ -211,7 +212,7 @@ NONE = Prefixes()
 
 def records_of(several: Iterable[Prefixes], size: int) -> list[bytes]:
     """Those of several sets, one after the other: as `records`."""
-    return split(b"".join([one.v4 if size == 4 else one.v6 for one in several]), size + 1)
+    return split(b"".join(map(_v4 if size == 4 else _v6, several)), size + 1)
 
 
 def _made(v4: bytes, v6: bytes) -> Prefixes:

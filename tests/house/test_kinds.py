@@ -19,7 +19,10 @@ SIGNATURES = {
 }
 
 # Rooms that only decide, and what they must not import; of two modules only what is arithmetic.
-PURE = ("model", "kinds", "drivers", "plan", "ordered", "parted", "lifecycle", "transitions", "verdict", "report", "wanted")
+PURE = (
+    "model", "kinds", "drivers", "plan", "sides", "compared", "ordered", "parted", "lifecycle", "transitions", "verdict",
+    "report", "wanted",
+)  # fmt: skip
 IO_MODULES = {
     "alembic", "asyncio", "click", "fcntl", "logging", "mmap", "multiprocessing", "os", "pathlib", "psutil", "pyroute2",
     "random", "select", "selectors", "shutil", "signal", "sqlalchemy", "sqlite3", "subprocess", "tempfile", "threading",
