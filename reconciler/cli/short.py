@@ -43,7 +43,7 @@ def run_short(arguments: Sequence[str]) -> int | None:
     if words is None:
         return None
     code = None
-    if words.command in _ORDERS and os.path.lexists(os.path.join(directory(words.run_dir, "RUN"), _CONTROL)):
+    if words.command in _ORDERS and os.path.lexists(os.path.join(_meant(words.run_dir, "RUN"), _CONTROL)):
         code = _kept("order", _by_daemon, words)
     if code is None and words.command in _COMMANDS:
         code = _kept(words.command, _COMMANDS[words.command], words)
@@ -199,8 +199,19 @@ def _version(_words: Words, output: Output) -> int:
 
 
 def directory(given: str, which: str) -> str:
-    """The state or run directory, absolute: the option, else the environment, else the default."""
-    return os.path.abspath(given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR))
+    """The state or run directory, absolute. UsageError when it is relative to nothing."""
+    path = _meant(given, which)
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        from reconciler.errors import UsageError
+
+        raise UsageError(f"{path}: the working directory is gone (no such file or directory)") from None
+
+
+def _meant(given: str, which: str) -> str:
+    """The option, else the environment, else the default."""
+    return given or os.environ.get(f"TUNCTL_{which}_DIR") or (STATE_DIR if which == "STATE" else RUN_DIR)
 
 
 _MOST_NAMES = {"plan": 1, "apply": 1, "reconcile": 0, "version": 0}
