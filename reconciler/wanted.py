@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler import drivers
+from reconciler.drivers import Driver
 from reconciler.errors import NotObserved, TunctlError, Unavailable
 from reconciler.kinds import address, rule
 from reconciler.kinds.link import Link
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from reconciler.layout.passage import Passage
+
+
+_new = tuple.__new__  # as in `kinds.routes`
 
 
 class Wanted(NamedTuple):
@@ -58,7 +62,7 @@ class _Up(NamedTuple):
     """A tunnel that is to be up, and what it wants apart from routes."""
 
     lay: Lay
-    resources: tuple[Resource, ...]
+    resources: Sequence[Resource]
     passages: tuple[Passage, ...] = ()  # what its `nat` lets through
 
 
@@ -120,17 +124,17 @@ def _ups(
     for intent in due:
         tunnel = intent.tunnel
         try:
-            allowed = drivers.of(tunnel).prefixes(tunnel)
+            driver = drivers.of(tunnel)
             pulse = facts.pulse(tunnel.name) if facts.vitals else None
-            laid = lay(intent, interface(intent, facts), allowed, kept, policy.numbers, covered)
+            laid = lay(intent, interface(intent, facts), driver.prefixes(tunnel), kept, policy.numbers, covered)
             laid = laid._replace(is_dead=True) if pulse and pulse.is_dead else laid
             covered -= laid.displaced  # a second tunnel with the same prefix is refused, as anywhere else
         except TunctlError as error:
             impossible.append((intent.name, error))
             continue
         try:
-            resources = _engine(laid, facts, policy, local)
-            ups.append(_Up(laid, resources, _passages(laid, facts, resources) if tunnel.nat else ()))
+            resources = _engine(driver, laid, facts, policy, local)
+            ups.append(_new(_Up, (laid, resources, _passages(laid, facts, resources) if tunnel.nat else ())))
         except TunctlError as error:
             impossible.append((intent.name, error))
             if intent.progress.worked:  # nothing of it is touched, and what goes through it must not go beside it
@@ -144,18 +148,20 @@ def _passages(laid: Lay, facts: Facts, resources: Iterable[Resource]) -> tuple[P
     return passage.passages(laid, facts, next((r.mtu for r in resources if isinstance(r, Link)), None))
 
 
-def _engine(laid: Lay, facts: Facts, policy: Policy, local: Sequence[Prefix]) -> tuple[Resource, ...]:
+def _engine(driver: Driver, laid: Lay, facts: Facts, policy: Policy, local: Sequence[Prefix]) -> list[Resource]:
     """What one tunnel wants when it is up, apart from routes and rules. `local`: networks that stay where they are."""
-    intent, dev, numbers = laid.intent, laid.dev, policy.numbers
-    driver = drivers.of(intent.tunnel)
+    intent, dev, blocks, numbers = laid.intent, laid.dev, laid.blocks, policy.numbers
     link = driver.link(intent, facts, numbers, dev)
-    if laid.blocks or not intent.tunnel.tun:
-        link = link._replace(dies_openly=laid.blocks or None)  # a program that is gone leaves no hole, if possible
+    if blocks or not intent.tunnel.tun:
+        link = link._replace(dies_openly=blocks or None)  # a program that is gone leaves no hole, if possible
+    out: list[Resource] = [link]
     owner = driver.owner(intent, facts, dev)
-    pulse = facts.pulse(intent.name) if owner else None
-    owners = (owner._replace(condemned=pulse.condemned) if pulse else owner,) if owner else ()
-    addresses = address.wanted(intent, dev, local, frozenset(routes.in_place_of_connected(laid)))
-    return (link, *owners, *driver.engine(intent, facts, numbers, dev), *addresses)
+    if owner:
+        pulse = facts.pulse(intent.name)
+        out.append(owner._replace(condemned=pulse.condemned) if pulse else owner)
+    out += driver.engine(intent, facts, numbers, dev)
+    out += address.wanted(intent, dev, local, lambda network: routes.is_in_place_of_connected(laid, network))
+    return out
 
 
 def _resources(ups: list[_Up], ground: Ground, given: Overlaps) -> list[Resource]:

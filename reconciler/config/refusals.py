@@ -5,7 +5,6 @@ from __future__ import annotations
 from reconciler.config.declared import Declared, Routed
 from reconciler.config.lines import Path
 from reconciler.config.schema import TunnelTable
-from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.prefixes import Prefixes
 from reconciler.typed import TYPE_CHECKING
 
@@ -36,4 +35,4 @@ def _keys(table: TunnelTable) -> Iterable[tuple[Path, str]]:
 def is_full(tunnel: Declared, routed: Sequence[Routed]) -> bool:
     """PRODUCT section 3: what goes into it covers a family, and no rule `lookup = "tunnel"` narrows it."""
     prefixes = Prefixes.union(Prefixes.of(entry.prefixes) for entry in routed if entry.table is None)
-    return not tunnel.has_own_table and any(prefixes.covers_all(family) for family in (AF_INET, AF_INET6))
+    return not tunnel.has_own_table and bool(prefixes.whole())

@@ -22,14 +22,12 @@ ROOT = 0  # where the file names nobody: a TUN without owner and group may be op
 
 def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
     tunnel = intent.tunnel
-    settings = tunnel.tun
-    assert settings is not None
-    uid = user_id(facts, settings.owner) if settings.owner else None if settings.group else ROOT
-    gid = group_id(facts, settings.group) if settings.group else None
-    return Link(
-        tunnel.name, dev, settings.mode, tunnel.mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,
-        uid=uid, gid=gid, multi_queue=settings.multi_queue,
-    )  # fmt: skip
+    assert tunnel.tun is not None
+    mode, user, group, multi_queue = tunnel.tun
+    uid = user_id(facts, user) if user else None if group else ROOT
+    gid = group_id(facts, group) if group else None
+    up = True
+    return Link(tunnel.name, dev, mode, tunnel.mtu, up, intent.mark.alias, numbers.link_group, uid, gid, multi_queue)
 
 
 def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:

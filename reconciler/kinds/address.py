@@ -9,7 +9,9 @@ from reconciler.model.resource import Resource
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable
+    from collections.abc import Callable, Hashable, Iterable
+
+_new = tuple.__new__  # as in `routes`
 
 
 class Address(NamedTuple):
@@ -59,15 +61,16 @@ class Address(NamedTuple):
         return f"address {Prefix(self.packed, self.length)} dev {self.dev}{bare}"
 
 
-def wanted(intent: Intent, dev: IfName, local: Collection[Prefix] = (), routed: Collection[Prefix] = ()) -> list[Address]:
-    """The addresses of a tunnel on its link `dev`; `local`: networks that stay where they are; `routed`: networks of these
-    addresses that the tunnel has routes of its own for."""
-    name, addresses = intent.tunnel.name, intent.tunnel.addresses
-    return [
-        Address(name, dev, packed, length, length < len(packed) * 8 and _is_bare(Prefix(packed, length).network, local, routed))
-        for packed, length in addresses
-    ]
-
-
-def _is_bare(network: Prefix, local: Collection[Prefix], routed: Collection[Prefix]) -> bool:
-    return network in routed or any(one.covers(network) or network.covers(one) for one in local)
+def wanted(intent: Intent, dev: IfName, local: Iterable[Prefix], is_routed: Callable[[Prefix], bool]) -> list[Address]:
+    """The addresses of a tunnel on its link `dev`; `local`: networks that stay where they are; `is_routed`: has the tunnel
+    a route of its own for the network of an address?"""
+    tunnel = intent.tunnel
+    name = tunnel.name
+    out: list[Address] = []
+    for packed, length in tunnel.addresses:
+        is_bare = False
+        if length < len(packed) * 8:
+            network = Prefix(packed, length).network
+            is_bare = is_routed(network) or any(one.covers(network) or network.covers(one) for one in local)
+        out.append(_new(Address, (name, dev, packed, length, is_bare)))
+    return out

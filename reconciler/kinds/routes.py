@@ -19,7 +19,7 @@ from reconciler.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-_NOWHERE = {4: bytes(4), 16: bytes(16)}
+NOWHERE = {4: bytes(4), 16: bytes(16)}
 _new = tuple.__new__  # a third of what the constructor costs
 
 
@@ -110,7 +110,7 @@ Some = Route | Routes
 
 def like(route: Route) -> Route:
     """What it has in common with others: itself, but for its prefix."""
-    return _new(Route, (route.tunnel, _NOWHERE[len(route.packed)], 0, *route[3:]))
+    return _new(Route, (route.tunnel, NOWHERE[len(route.packed)], 0, *route[3:]))
 
 
 def bundled(pattern: Route, prefixes: Prefixes, few: int = 1) -> Iterable[Some]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAIN = 254  # RT_TABLE_MAIN
 UNICAST = "unicast"
+_NO_FAMILY, _NO_PREFIX = frozenset[int](), frozenset[Prefix]()
+_new = tuple.__new__  # as in `kinds.routes`
 
 
 class Excluded(NamedTuple):
@@ -77,21 +79,23 @@ def lay(
     inside = (split and _all(split.vpn, split.vpn_files)) or Prefixes.of(allowed)
     listed = [(e, _all(e.to, (e.to_file,)) if e.to_file else Prefixes.of(e.to)) for e in tunnel.routes]
     through = _through(inside, listed)
+    table, on_failure = tunnel.table, tunnel.on_failure
     is_selected = bool(tunnel.rules) and tunnel.has_own_table
-    is_apart = is_selected or tunnel.table is not None  # not every packet looks there
-    full = frozenset[int]() if is_apart else frozenset(filter(through.covers_all, through.families))
-    blocks = tunnel.on_failure == "block" or (tunnel.on_failure is None and bool(full))
-    directs = bool(direct)
-    own = bool(full) or directs or blocks or is_selected
-    table = tunnel.table or (numbers.table(intent.slot) if own else MAIN)
+    full = _NO_FAMILY if is_selected or table is not None else through.whole()  # not every packet looks there
+    blocks = on_failure == "block" or (on_failure is None and bool(full))
+    directs = split is not None and bool(direct)
+    table = table or (numbers.table(intent.slot) if full or directs or blocks or is_selected else MAIN)
     excluded: tuple[Excluded, ...] = ()
     if directs or (kept and any(through.inside(one.prefix) for one in kept)):  # most tunnels are about other networks
         leave_out = _LeaveOut(kept, direct)
         inside = leave_out.rest(inside)
         listed = [(entry, leave_out.rest(to) if _is_through(entry) else to) for entry, to in listed]
         through, excluded = _through(inside, listed), leave_out.excluded
-    displaced = frozenset(filter(through.__contains__, covered)) if covered and table == MAIN else frozenset[Prefix]()
-    return Lay(intent, dev, inside, tuple(listed), through, direct, full, table, blocks, excluded, False, displaced)
+    displaced = frozenset(filter(through.__contains__, covered)) if covered and table == MAIN else _NO_PREFIX
+    laid: Lay = _new(
+        Lay, (intent, dev, inside, tuple(listed), through, direct, full, table, blocks, excluded, False, displaced)
+    )
+    return laid
 
 
 def _all(inline: Iterable[Prefix], files: Iterable[PrefixFile]) -> Prefixes:
@@ -99,9 +103,8 @@ def _all(inline: Iterable[Prefix], files: Iterable[PrefixFile]) -> Prefixes:
 
 
 def _through(inside: Prefixes, listed: Iterable[tuple[RouteSettings, Prefixes]]) -> Prefixes:
-    parts = [inside] if inside else []
-    parts += [to for entry, to in listed if _is_through(entry)]
-    return parts[0] if len(parts) == 1 else Prefixes.union(parts)
+    parts = [to for entry, to in listed if _is_through(entry)]
+    return parts[0] if inside is NONE and len(parts) == 1 else Prefixes.union((inside, *parts))
 
 
 def _is_through(entry: RouteSettings) -> bool:

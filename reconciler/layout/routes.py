@@ -3,46 +3,53 @@
 from __future__ import annotations
 
 from reconciler.kinds.route import BLOCK_METRIC, DEFAULT_METRIC, Route
-from reconciler.kinds.routes import Some, bundled
+from reconciler.kinds.routes import NOWHERE, Some, bundled
 from reconciler.layout.lay import MAIN, UNICAST, Lay
 from reconciler.model.facts import Facts
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.prefixes import NONE, Prefixes
 from reconciler.model.tunnel import RouteSettings
-from reconciler.typed import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+_Alike = tuple[Route, Prefixes]  # what some routes have in common, and their prefixes: of one family
 
-_USUAL, _UNREACHABLE = RouteSettings(), RouteSettings(type="unreachable")
+_USUAL = RouteSettings()
+_new = tuple.__new__  # as in `kinds.routes`
 ANY = {AF_INET: Prefix(bytes(4), 0), AF_INET6: Prefix(bytes(16), 0)}
 
 
 def of_tunnel(lay: Lay, facts: Facts) -> list[Some]:
     """Those that stand where the tunnel's routes stand. A displaced one is lifted (see overlaps)."""
-    displaced = Prefixes.of(lay.displaced) if lay.displaced else None
-    together: dict[Route, Prefixes] = {}  # several entries may say the same of theirs
-    for like, prefixes in all_of(lay, facts):
-        mine = prefixes - displaced if displaced and like.table == lay.table else prefixes
-        together[like] = mine | together[like] if like in together else mine
+    said = all_of(lay, facts)
+    if lay.displaced:
+        displaced = Prefixes.of(lay.displaced)
+        said = [(like, prefixes - displaced if like.table == lay.table else prefixes) for like, prefixes in said]
+    if len(said) > 1:
+        said = _together(said)
     out: list[Some] = []
-    for like, mine in together.items():
-        out += bundled(like, mine)
+    for like, prefixes in said:
+        out += bundled(like, prefixes)
     return out
 
 
-def all_of(lay: Lay, facts: Facts) -> list[tuple[Route, Prefixes]]:
-    """All routes of a tunnel: what some have in common, and their prefixes. What blocks comes first."""
-    intent, table = lay.intent, lay.table
-    usual = intent.tunnel.metric
-    out = _alike(lay, blocked(lay, facts), table, BLOCK_METRIC + intent.slot, _UNREACHABLE) if lay.owns_table else []
-    through = _asked(lay) if lay.is_dead else lay.prefixes
-    if through:
-        out += _alike(lay, through, table, usual, _USUAL)
+def _together(said: list[_Alike]) -> list[_Alike]:
+    """Several entries may say the same of theirs."""
+    together: dict[Route, Prefixes] = {}
+    for like, prefixes in said:
+        together[like] = prefixes | together[like] if like in together else prefixes
+    return list(together.items())
+
+
+def all_of(lay: Lay, facts: Facts) -> list[_Alike]:
+    """All routes of a tunnel. What blocks comes first."""
+    is_dead, out = lay.is_dead, list[_Alike]()
+    if lay.table != MAIN:
+        out += _alike(lay, blocked(lay, facts), RouteSettings(metric=BLOCK_METRIC + lay.intent.slot, type="unreachable"))
+    through = _asked(lay) if is_dead else lay.prefixes
+    if through is not NONE:
+        out += _alike(lay, through, _USUAL)
     for entry, prefixes in lay.entries:
-        if not (lay.is_dead and entry.type == UNICAST):
-            metric = usual if entry.metric is None else entry.metric
-            out += _alike(lay, prefixes, entry.table or table, metric, entry)
+        if not (is_dead and entry.type == UNICAST):
+            out += _alike(lay, prefixes, entry)
     return out
 
 
@@ -54,32 +61,31 @@ def _asked(lay: Lay) -> Prefixes:
     return Prefixes.of(host for host in hosts if lay.table_less.around(host))
 
 
-def in_place_of_connected(lay: Lay) -> Iterator[Prefix]:
-    """Networks of the tunnel's own addresses that are also prefixes of it: its route in `main` stands where the kernel would
-    put one of its own with the address. `10.8.0.2/24` with `allowed_ips = ["10.8.0.0/24"]` is what most people write. Of
-    IPv4 only, without a metric: routes of IPv6 have another one than those that come with addresses."""
+def is_in_place_of_connected(lay: Lay, network: Prefix) -> bool:
+    """The network of one of the tunnel's own addresses is also a prefix of it: its route in `main` stands where the kernel
+    would put one of its own with the address. `10.8.0.2/24` with `allowed_ips = ["10.8.0.0/24"]` is what most people write.
+    Of IPv4 only, without a metric: routes of IPv6 have another one than those that come with addresses."""
+    if len(network.packed) != 4 or network in lay.displaced:
+        return False
     usual = lay.intent.tunnel.metric
-    for prefix in lay.intent.tunnel.addresses:
-        packed, length = prefix
-        if length == 32 or len(packed) != 4 or (network := prefix.network) in lay.displaced:
-            continue
-        stands = lay.table == MAIN and not usual and network in lay.prefixes
-        if stands or any(
-            (entry.table or lay.table) == MAIN and not (usual if entry.metric is None else entry.metric) and network in prefixes
-            for entry, prefixes in lay.entries
-        ):
-            yield network
+    return (lay.table == MAIN and not usual and network in lay.prefixes) or any(
+        (entry.table or lay.table) == MAIN and not (usual if entry.metric is None else entry.metric) and network in prefixes
+        for entry, prefixes in lay.entries
+    )
 
 
-def _alike(lay: Lay, prefixes: Prefixes, table: int, metric: int | None, entry: RouteSettings) -> list[tuple[Route, Prefixes]]:
-    kind, tunnel = entry.type, lay.intent.tunnel
-    src, dev = (entry.src or tunnel.src, lay.dev) if kind == UNICAST else (None, None)
-    out = []
-    for size in prefixes.sizes:
+def _alike(lay: Lay, prefixes: Prefixes, entry: RouteSettings) -> list[_Alike]:
+    _, _, metric, table, via, src, kind = entry
+    tunnel = lay.intent.tunnel
+    if metric is None:
+        metric = tunnel.metric
+    src, dev = (src or tunnel.src, lay.dev) if kind == UNICAST else (None, None)
+    out: list[_Alike] = []
+    for size, mine in prefixes.by_size():
         preferred = src if src is not None and len(src) == size else None  # it counts for its own family only
         usual = metric or DEFAULT_METRIC[size]  # IPv6 has no metric 0: the kernel makes it 1024
-        like = Route(tunnel.name, bytes(size), 0, table, usual, kind, dev, entry.via, preferred)
-        out.append((like, prefixes.of_size(size)))
+        like = _new(Route, (tunnel.name, NOWHERE[size], 0, table or lay.table, usual, kind, dev, via, preferred))
+        out.append((like, mine))
     return out
 
 

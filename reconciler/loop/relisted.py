@@ -10,7 +10,6 @@ from __future__ import annotations
 from reconciler import drivers
 from reconciler.config import files, prefixfile
 from reconciler.loop.unchanged import as_stored, is_same, source_of
-from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import Desired, PrefixFile, Tunnel
 from reconciler.store.stored import Stored
@@ -82,7 +81,7 @@ def _depends_on_all(tunnel: Tunnel) -> bool:
     if tunnel.dns is None:
         return False
     all_of_it = Prefixes.union((_inline(tunnel), *(file.prefixes for file in _files(tunnel))))
-    return any(map(all_of_it.covers_all, (AF_INET, AF_INET6)))
+    return bool(all_of_it.whole())
 
 
 def _files(tunnel: Tunnel) -> Iterator[PrefixFile]:

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _SIZES = (4, 16)  # bytes of an address
-_IPV4, _IPV6, _BOTH = frozenset((AF_INET,)), frozenset((AF_INET6,)), frozenset((AF_INET, AF_INET6))
+_FAMILIES = {  # by whether IPv4 and IPv6 are among them
+    (False, False): frozenset[int](),
+    (True, False): frozenset((AF_INET,)),
+    (False, True): frozenset((AF_INET6,)),
+    (True, True): frozenset((AF_INET, AF_INET6)),
+}
 _new = tuple.__new__  # as in `kinds.routes`
 _v4, _v6 = attrgetter("v4"), attrgetter("v6")
 _BYTE = tuple(bytes((number,)) for number in range(256))
@@ -86,14 +91,15 @@ class Prefixes:
             return self
         return _made(self.v4, b"") if size == 4 else _made(b"", self.v6)
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Bytes of an address, of each family of which there are any."""
-        return (_SIZES if self.v6 else _SIZES[:1]) if self.v4 else _SIZES[1:] if self.v6 else ()
+    def by_size(self) -> tuple[tuple[int, Prefixes], ...]:
+        """Each family of which there are any: bytes of an address, those of it."""
+        if not self.v6:
+            return ((4, self),) if self.v4 else ()
+        return ((4, self.of_size(4)), (16, self.of_size(16))) if self.v4 else ((16, self),)
 
     @property
     def families(self) -> frozenset[int]:
-        return (_BOTH if self.v6 else _IPV4) if self.v4 else _IPV6 if self.v6 else frozenset()
+        return _FAMILIES[bool(self.v4), bool(self.v6)]
 
     def lengths(self, size: int) -> list[int]:
         """Which lengths there are, the shortest first."""
@@ -129,19 +135,11 @@ class Prefixes:
         """True when an address lies in it and in one of them."""
         return bool(self.around(prefix) or self.inside(prefix))
 
-    def covers_all(self, family: int) -> bool:
-        """True when they leave no address of the family out: `/0`, or its halves, or many."""
-        size = 4 if family == AF_INET else 16
-        table, stride = (self.v4, 5) if size == 4 else (self.v6, 17)
-        if not table or len(table) // stride < 1 << min(table[stride - 1 :: stride]):
-            return False  # too few, even if all were as wide as the widest: the usual case, found quickly
-        end = 0
-        for prefix in self.of_size(size):
-            start = int.from_bytes(prefix.packed, "big")
-            if start > end:
-                return False
-            end = max(end, start + (1 << (prefix.bits - prefix.length)))
-        return end == 1 << (size * 8)
+    def whole(self) -> frozenset[int]:
+        """Families of which they leave no address out: `/0`, or its halves, or many."""
+        v4 = bool(self.v4) and _leaves_none_out(self.v4, 5)
+        v6 = bool(self.v6) and _leaves_none_out(self.v6, 17)
+        return _FAMILIES[v4, v6]
 
     def __or__(self, other: Prefixes) -> Prefixes:
         return Prefixes.union((self, other))
@@ -213,6 +211,20 @@ NONE = Prefixes()
 def records_of(several: Iterable[Prefixes], size: int) -> list[bytes]:
     """Those of several sets, one after the other: as `records`."""
     return split(b"".join(map(_v4 if size == 4 else _v6, several)), size + 1)
+
+
+def _leaves_none_out(table: bytes, stride: int) -> bool:
+    """True when these records, of one family and in order, take all its addresses."""
+    if len(table) < stride << min(table[stride - 1 :: stride]):
+        return False  # too few, even if all were as wide as the widest: the usual case, found quickly
+    bits = 8 * (stride - 1)
+    end = 0
+    for record in split(table, stride):
+        start = int.from_bytes(record[:-1], "big")
+        if start > end:
+            return False
+        end = max(end, start + (1 << bits - record[-1]))
+    return end == 1 << bits
 
 
 def _made(v4: bytes, v6: bytes) -> Prefixes:

@@ -126,7 +126,7 @@ def leading6(found: Found, links: Mapping[TunnelName, IfName]) -> frozenset[Tunn
     for route, prefixes in _routes6(found):
         if route.tunnel and route.dev == links.get(route.tunnel, ""):
             through.setdefault(route.tunnel, []).append(prefixes)
-    states = {name: found.links[links[name]] for name, some in through.items() if Prefixes.union(some).covers_all(AF_INET6)}
+    states = {name: found.links[links[name]] for name, some in through.items() if AF_INET6 in Prefixes.union(some).whole()}
     return frozenset(name for name, state in states.items() if state.up and state.carrier)
 
 
