@@ -12,7 +12,6 @@ import struct
 import time
 
 from reconciler.errors import Locked, NotObserved, Unavailable
-from reconciler.host.holder import described
 from reconciler.host.netlink import KernelError, Netlink
 from reconciler.host.nl_codec import as_u32, attributes
 from reconciler.typed import NamedTuple
@@ -70,11 +69,15 @@ def pause_s(begun_s: float, deadline: float) -> float:
 
 def locked(pid: int | None, what: str) -> Locked:
     """Another tunctl has what we need."""
+    from reconciler.host.holder import described
+
     hint = "Wait until it is done, or wait longer with --lock-timeout."
     return Locked(f"another tunctl is at work: {described(pid)} holds {what}", hint=hint)
 
 
 def _warning(holder: Holder) -> str:
+    from reconciler.host.holder import described
+
     return (
         f"the socket @tunctl is taken by {described(holder.pid)} of uid {holder.uid}, which has no right to it:"
         " tunctl in other containers or with another run directory is not kept out"

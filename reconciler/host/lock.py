@@ -16,7 +16,6 @@ import time
 from reconciler.errors import Foreign, NotPermitted, TunctlError, Unavailable
 from reconciler.host import files
 from reconciler.host.claim import claim, locked, pause_s
-from reconciler.host.holder import file_holder
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -108,6 +107,8 @@ def _flock(descriptor: int, deadline: float, path: str) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
+                from reconciler.host.holder import file_holder
+
                 raise locked(file_holder(os.fstat(descriptor)), path) from None
         else:
             return

@@ -6,24 +6,21 @@ from __future__ import annotations
 import os
 
 from reconciler.errors import TunctlError
-from reconciler.host import ownerlog
 from reconciler.host.handles import RECORD
 from reconciler.host.lock import hold
 from reconciler.host.machine import Machine
 from reconciler.host.privilege import has_net_admin
 from reconciler.loop.hints import handle, vouched
-from reconciler.loop.planning import terms
 from reconciler.loop.survey import Survey, survey
 from reconciler.loop.unchanged import unchanged
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Remembered
 from reconciler.model.names import HOST, TunnelName
-from reconciler.model.order import ApplyOptions
 from reconciler.model.plan import Plan
 from reconciler.store.desire import desire
 from reconciler.store.place import FILE
 from reconciler.store.read import read
-from reconciler.store.stored import Stored
+from reconciler.store.stored import Stored, Terms
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -79,8 +76,7 @@ def _settled(stored: Stored, run_dir: str, location: str | None, names: Names) -
         desired = unchanged(location, stored)
         if desired is None:
             return None
-        declared = frozenset(tunnel.name for tunnel in desired.tunnels)
-        if desire(stored, desired, terms(Machine(run_dir), declared, ApplyOptions()))[0] != stored:
+        if desire(stored, desired, Terms(boot_id=Machine(run_dir).handles.boot_id))[0] != stored:
             return None
         scope = frozenset(i.name for i in stored.intents if i.source == desired.source) | {HOST}
         notes = desired.warnings
@@ -113,7 +109,11 @@ def _is_kept(machine: Machine, now: Survey, intent: Intent) -> bool:
         return not os.path.lexists(machine.handles.directory(name))
     if machine.handles.get(name) != handle(machine, now, name, peers_are_set=True):
         return False
-    return now.owner_of(name) is None or ownerlog.size(f"{machine.handles.directory(name)}/{ownerlog.FILE}") <= ownerlog.LIMIT
+    if now.owner_of(name) is None:
+        return True
+    from reconciler.host import ownerlog
+
+    return ownerlog.size(f"{machine.handles.directory(name)}/{ownerlog.FILE}") <= ownerlog.LIMIT
 
 
 def is_recorded(machine: Machine, now: Survey) -> bool:
