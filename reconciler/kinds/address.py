@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.intent import Intent
 from reconciler.model.names import IfName, TunnelName
-from reconciler.model.prefix import Prefix
+from reconciler.model.prefix import Prefix, ntop
 from reconciler.model.resource import Resource
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
@@ -58,7 +58,7 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         bare = " noprefixroute" if self.is_bare else ""
-        return f"address {Prefix(self.packed, self.length)} dev {self.dev}{bare}"
+        return f"address {ntop(self.packed)}/{self.length} dev {self.dev}{bare}"
 
 
 def wanted(intent: Intent, dev: IfName, local: Iterable[Prefix], is_routed: Callable[[Prefix], bool]) -> list[Address]:

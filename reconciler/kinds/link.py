@@ -77,10 +77,15 @@ class Link(NamedTuple):
         return differing(self, found, _COMPARED[bool(self.dies_openly), self.by_program])
 
     def __str__(self) -> str:
-        mtu = f" mtu {self.mtu}" if self.mtu else ""
-        user = f" user {self.uid}" if self.uid else ""  # root may always
-        group = f" group {self.gid}" if self.gid else ""
-        queues = " multi_queue" if self.multi_queue else ""
-        alias = f" alias {self.alias}" if self.alias and not self.tunnel else ""
-        kind = f" type {self.type}" if self.type else ""
-        return f"link {self.name}{kind}{mtu}{user}{group}{queues}{' up' if self.up else ''}{alias}"
+        text = f"link {self.name} type {self.type}" if self.type else f"link {self.name}"
+        if self.mtu:
+            text += f" mtu {self.mtu}"
+        if self.uid:  # root may always
+            text += f" user {self.uid}"
+        if self.gid:
+            text += f" group {self.gid}"
+        if self.multi_queue:
+            text += " multi_queue"
+        if self.up:
+            text += " up"
+        return f"{text} alias {self.alias}" if self.alias and not self.tunnel else text

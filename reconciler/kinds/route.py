@@ -87,9 +87,13 @@ class Route(NamedTuple):
     def words(self) -> tuple[str, str]:
         """What its line says before the prefix, and after it."""
         _, packed, _, table, metric, type_, dev, via, src = self
-        gateway = f" via {ntop(via)}" if via else ""
-        device = f" dev {dev}" if dev else ""
-        where = f" table {table}" if table != MAIN else ""
-        source = f" src {ntop(src)}" if src else ""
-        ranked = f" metric {metric}" if metric != DEFAULT_METRIC[len(packed)] else ""
-        return "route " if type_ == UNICAST else f"route {type_} ", f"{gateway}{device}{where}{source}{ranked}"
+        after = f" via {ntop(via)}" if via else ""
+        if dev:
+            after += f" dev {dev}"
+        if table != MAIN:
+            after += f" table {table}"
+        if src:
+            after += f" src {ntop(src)}"
+        if metric != DEFAULT_METRIC[len(packed)]:
+            after += f" metric {metric}"
+        return "route " if type_ == UNICAST else f"route {type_} ", after

@@ -163,17 +163,13 @@ class Prefixes:
 
     def briefs(self) -> list[str]:
         """`brief` of each."""
-        out: list[str] = []
-        for family, mine, size in ((AF_INET, self.v4, 4), (AF_INET6, self.v6, 16)):
-            if not mine:
-                continue
-            begin = 0
-            if mine[size] == 0:  # the first one is everything
-                out.append(Prefix(bytes(size), 0).brief)
-                begin = size + 1
-            addresses = chain.from_iterable(iter_unpack(f"{size}sx", mine[begin:]))
-            lengths = mine[begin + size :: size + 1]
-            out += map(add, map(inet_ntop, repeat(family), addresses), map(_ENDS[size], lengths))
+        if self.v4 and self.v6:
+            return self.of_size(4).briefs() + self.of_size(16).briefs()
+        mine, size, family = (self.v4, 4, AF_INET) if self.v4 else (self.v6, 16, AF_INET6)
+        addresses = chain.from_iterable(iter_unpack(f"{size}sx", mine))
+        out = list(map(add, map(inet_ntop, repeat(family), addresses), map(_ENDS[size], mine[size :: size + 1])))
+        if mine[size : size + 1] == b"\0":
+            out[0] = Prefix(bytes(size), 0).brief  # the first one is everything
         return out
 
     def __bool__(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _operator import lt
 from itertools import chain, filterfalse, islice
-from struct import Struct
+from struct import Struct, iter_unpack
 
 from reconciler.typed import TYPE_CHECKING
 
@@ -20,9 +20,9 @@ def split(table: bytes, stride: int) -> list[bytes]:
     """Its rows."""
     size = stride * _AT_ONCE
     whole = len(table) // size * size
-    rest = [table[at : at + stride] for at in range(whole, len(table), stride)]
+    rest = chain.from_iterable(iter_unpack(f"{stride}s", table[whole:]))
     if not whole:
-        return rest
+        return list(rest)
     return [*chain.from_iterable(Struct(f"{stride}s" * _AT_ONCE).iter_unpack(table[:whole])), *rest]
 
 

@@ -25,9 +25,8 @@ def plan_text(plan: Plan, held: Sequence[TunnelName] = (), paint: Paint = PLAIN)
 def _plan_lines(plan: Plan, held: Sequence[TunnelName]) -> list[str]:
     lines = [] if plan.steps or plan.conflicts else [NO_CHANGES]
     for step in plan.steps:  # one for each object that it is about
-        many = step.resource
-        if is_many(many):
-            lines += many.lines(f"{step.verb.value} ")
+        if is_many(step.resource):
+            lines += step.resource.lines(f"{step.verb.value} ")
         else:
             lines.append(step_line(step))
     lines += [f"x {conflict.tunnel}: {conflict.message}" for conflict in plan.conflicts]
@@ -38,9 +37,9 @@ def _plan_lines(plan: Plan, held: Sequence[TunnelName]) -> list[str]:
 
 def step_line(step: Step) -> str:
     """``~ link tun-demo … (mtu 1300 → 1420)``"""
-    verb, resource, found, _, fields = step[:5]
-    changes = f"  ({', '.join(_change(step, field) for field in fields)})" if found and fields else ""
-    return f"{verb.value} {resource}{changes}"
+    if not step.fields:
+        return str(step)
+    return f"{step}  ({', '.join(_change(step, field) for field in step.fields)})"
 
 
 def _change(step: Step, field: str) -> str:
