@@ -61,7 +61,7 @@ def report(passed: Pass) -> Report:
     stored = seen.stored
     up = [intent for intent in stored.intents if intent.is_wanted_up(seen.facts.boot_id)]
     states = {i.name: passed.moves[i.name][0] if i.name in passed.moves else i.progress for i in up}
-    owners = [(name, own.pid, own.start_ticks) for name in seen.found_by_tunnel if (own := seen.owner_of(name)) is not None]
+    owners = [(name, own.pid, own.start_ticks) for name in seen.there if (own := seen.owner_of(name)) is not None]
     return Report(
         tuple(repaired(passed.outcomes)),
         measured(passed.outcomes),
@@ -89,7 +89,7 @@ def repaired(outcomes: Iterable[Outcome]) -> Iterator[Repaired]:
 
 
 def _known(seen: Survey, names: list[IfName]) -> Known:
-    links = {one.ifindex: name for name in seen.found_by_tunnel if (one := seen.link_of(name)) is not None and one.ifindex}
+    links = {one.ifindex: name for name in seen.there if (one := seen.link_of(name)) is not None and one.ifindex}
     return Known(
         links,
         frozenset(names),

@@ -11,14 +11,14 @@ from reconciler.loop.act import act
 from reconciler.loop.fault import Fault, point
 from reconciler.loop.survey import Survey, survey
 from reconciler.model.names import TunnelName
-from reconciler.model.plan import Outcome, Plan, Step
+from reconciler.model.plan import Outcome, Plan, Step, about, failed
 from reconciler.model.resource import Verb
 from reconciler.store.book import Book
 from reconciler.store.write import Store
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Sequence
 
     from reconciler.loop.reconcile import Request, Watcher
 
@@ -69,8 +69,8 @@ def in_rounds(work: Work, before: Survey, first: Plan, more: int) -> Course:
         left = part.allowed(now.plan.only(work.scope, work.blocking), request, outcomes)
         if said and request.requested:
             overruled |= {step.tunnel for step in todo.steps if step.identity in said} & (_wanted_up(before) - _wanted_up(now))
-        failed = {outcome.step.tunnel for outcome in outcomes if outcome.error} | restless(outcomes, machine)
-        todo = left.only(work.scope - failed, work.blocking - failed)
+        stuck = {outcome.step.tunnel for outcome in failed(outcomes)} | restless(outcomes, machine)
+        todo = left.only(work.scope - stuck, work.blocking - stuck)
     return Course(now, left, outcomes, overruled)
 
 
@@ -83,10 +83,10 @@ def _wanted_up(now: Survey) -> set[TunnelName]:
     return {intent.name for intent in now.stored.intents if intent.is_wanted_up(now.facts.boot_id)}
 
 
-def restless(outcomes: Iterable[Outcome], machine: Machine) -> set[TunnelName]:
+def restless(outcomes: Sequence[Outcome], machine: Machine) -> set[TunnelName]:
     """Tunnels whose program was started again as it was, for no other port, and is still not as it is wanted: the others have a
     turn. For another one, which another order asks for, it may."""
-    those = ((o, o.step.resource) for o in outcomes if isinstance(o.step.resource, Owner))
+    those = ((o, o.step.resource) for o in about(outcomes, Owner) if isinstance(o.step.resource, Owner))
     started = Counter((o.step.tunnel, fingerprint(owner)) for o, owner in those if has_made(o))
     allowed = Counter(name for name, _transport, _port in machine.refused)
     return {name for (name, _), times in started.items() if times > 1 + allowed[name]}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from _operator import attrgetter
+from itertools import compress
+
 from reconciler.kinds.listen import Bound
 from reconciler.kinds.owner import Owner
 from reconciler.model.names import HOST, TunnelName
@@ -15,7 +18,8 @@ if TYPE_CHECKING:
     from reconciler.loop.survey import Survey
 
 
-_OF_PROGRAMS = (Owner, Bound)
+_OF_PROGRAMS = frozenset((Owner, Bound))
+_about = attrgetter("resource")
 
 
 def tunnels(before: Survey, request: Request) -> frozenset[TunnelName]:
@@ -49,7 +53,7 @@ def armed(before: Survey, request: Request) -> frozenset[TunnelName]:
 
 def started(plan: Plan) -> list[Step]:
     """The steps that wait for a program: to begin, to end, or to bind its port."""
-    programs = [step for step in plan.steps if isinstance(step.resource, _OF_PROGRAMS)]
+    programs = compress(plan.steps, map(_OF_PROGRAMS.__contains__, map(type, map(_about, plan.steps))))
     return [step for step in programs if not isinstance(step.resource, Bound) or step.resource.by_program]
 
 

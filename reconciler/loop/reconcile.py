@@ -16,7 +16,7 @@ from reconciler.model.facts import Unknown
 from reconciler.model.intent import Progress
 from reconciler.model.marks import parse_mark
 from reconciler.model.names import HOST, TunnelName
-from reconciler.model.plan import Conflict, Outcome, Plan, Step
+from reconciler.model.plan import Conflict, Outcome, Plan, Step, about, attempted, failed
 from reconciler.model.resource import Verb
 from reconciler.store.book import Book
 from reconciler.store.stored import Line, Stored
@@ -24,7 +24,7 @@ from reconciler.store.write import Store
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 
     from reconciler.loop.queue import Rest
 
@@ -110,10 +110,11 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     errors, of_names = (_errors(now, left, outcomes, scope, names=names) for names in (False, True))
     point(fault, "verified")
     now = _take_back(machine, now, watch, outcomes, fault)
-    errors += [(o.step.tunnel, o.error) for o in outcomes if o.error and o.error not in (e for _, e in (*errors, *of_names))]
-    acted = frozenset(outcome.step.tunnel for outcome in outcomes if not outcome.skipped)
+    errors += [
+        (o.step.tunnel, o.error) for o in failed(outcomes) if o.error and o.error not in (e for _, e in (*errors, *of_names))
+    ]
     passed = remember.Passed(
-        now, scope, acted, _made_anew(outcomes), dict(errors), request.requested, request.cause,
+        now, scope, attempted(outcomes), _made_anew(outcomes), dict(errors), request.requested, request.cause,
         later=request.patient,
     )  # fmt: skip
     remember.handles(machine, passed)
@@ -128,20 +129,20 @@ def reconcile(machine: Machine, store: Store, stored: Stored, request: Request, 
     )  # fmt: skip
 
 
-def _remarks(before: Survey, outcomes: Iterable[Outcome]) -> Iterator[str]:
+def _remarks(before: Survey, outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Whom name servers were told, and all that this was decided by."""
     backends = {
         o.step.resource.backend
-        for o in outcomes
+        for o in about(outcomes, Resolver)
         if isinstance(o.step.resource, Resolver) and o.step.verb is not Verb.DELETE and not o.skipped
     }
     if backends:
         yield f"dns: {before.facts.name_service} → {', '.join(sorted(backends))}"
 
 
-def _made_anew(outcomes: Iterable[Outcome]) -> frozenset[TunnelName]:
+def _made_anew(outcomes: Sequence[Outcome]) -> frozenset[TunnelName]:
     """The tunnels whose interface is another one than before."""
-    return frozenset(o.step.tunnel for o in outcomes if isinstance(o.step.resource, Link) and has_made(o))
+    return frozenset(o.step.tunnel for o in about(outcomes, Link) if has_made(o))
 
 
 def _errors(
@@ -152,8 +153,8 @@ def _errors(
     `names`: of name servers only, or of all but them: without them a tunnel is degraded, but it is up.
     """
     without = now.wanted.refused if names else now.wanted.impossible
-    failed = [o for o in outcomes if o.error and _is_of_names(o.step.resource.kind) is names]
-    errors = [(name, o.error) for o in failed if o.error for name in sorted(_whose(now, o.step))]
+    those = [o for o in failed(outcomes) if _is_of_names(o.step.resource.kind) is names]
+    errors = [(name, o.error) for o in those if o.error for name in sorted(_whose(now, o.step))]
     errors += [(name, error) for name, error in without if name in scope]
     errors += [(c.tunnel, _foreign(c)) for c in left.conflicts if _is_of_names(c.wanted.kind) is names]
     for blind in (u for u in now.found.unobserved if _is_of_names(u.kind) is names):
@@ -183,14 +184,11 @@ def _take_back(machine: Machine, now: Survey, watch: Watcher, outcomes: list[Out
 
     Only for steps that failed: a look that failed is no reason to remove anything.
     """
-    of_steps = [_whose(now, o.step) for o in outcomes if o.error and not _is_of_names(o.step.resource.kind)]
+    of_steps = [_whose(now, o.step) for o in failed(outcomes) if not _is_of_names(o.step.resource.kind)]
     taken = {name for name, error in now.wanted.impossible if isinstance(error, PortTaken)}  # every race for a port was lost
-    failed = frozenset[TunnelName]().union(*of_steps, taken & {outcome.step.tunnel for outcome in outcomes})
-    first = frozenset(
-        intent.name
-        for intent in now.stored.intents
-        if intent.name in failed and not intent.progress.worked and intent.is_wanted_up(now.facts.boot_id)
-    )
+    lost = (outcome.step.tunnel for outcome in outcomes if outcome.step.tunnel in taken) if taken else ()
+    intents = [now.intents[name] for name in {*lost}.union(*of_steps) if name in now.intents]
+    first = frozenset(i.name for i in intents if not i.progress.worked and i.is_wanted_up(now.facts.boot_id))
     if not first:
         return now
     for _ in range(1 + len(first)):

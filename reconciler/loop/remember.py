@@ -41,12 +41,12 @@ def owners(machine: Machine, now: Survey) -> None:
 def handles(machine: Machine, passed: Passed) -> None:
     """After a pass the handles say what the kernel says, and by which clock; those of tunnels that are gone go too."""
     now = passed.now
-    there = passed.scope & now.found_by_tunnel.keys() & now.intents.keys()
+    there = passed.scope & now.there & now.intents.keys()
     _put(machine, [hints.handle(machine, now, name, peers_are_set=name not in passed.errors) for name in there])
     for name in there:
         if now.owner_of(name) is not None:
             _bound_log(machine, name)
-    for name in passed.scope - now.found_by_tunnel.keys() - passed.errors.keys() - {HOST}:
+    for name in passed.scope - now.there - passed.errors.keys() - {HOST}:
         _drop(machine, name)  # after an error not: what was not seen may be there, and its log says what went wrong
     _clock(machine, now)
 
@@ -124,7 +124,7 @@ def progress(store: Store, passed: Passed, ended: Ending | None) -> tuple[Moves,
     """How each tunnel got on. Rows of withdrawn tunnels go when nothing of them is left. → what was stored anew, and lines
     still to be written."""
     lines: list[Line] = []
-    there = passed.now.found_by_tunnel
+    there = passed.now.there
     vanished: list[TunnelName] = []
     moves: Moves = {}
     for name, intent in passed.now.intents.items():

@@ -102,7 +102,7 @@ def _is_so(machine: Machine, now: Survey, scope: frozenset[TunnelName], *, every
 def _is_kept(machine: Machine, now: Survey, intent: Intent) -> bool:
     """All that a pass remembers of a tunnel is remembered."""
     name = intent.name
-    there = name in now.found_by_tunnel
+    there = name in now.there
     if intent.withdrawn or not is_steady(now, intent, there=there) or intent.vouched != vouched(now, intent):
         return False
     if not there:

@@ -33,7 +33,7 @@ from reconciler.typed import TYPE_CHECKING, Any, Enum, TypeVar
 from reconciler.wanted import Wanted, wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, KeysView, Mapping, Sequence
 
 R = TypeVar("R", bound=Resource)
 _NOTHING = Plan()
@@ -65,9 +65,9 @@ class Survey:
         return {intent.name: intent for intent in self.stored.intents}
 
     @cached_property
-    def found_by_tunnel(self) -> dict[TunnelName, list[Resource]]:
-        """What is there of each tunnel; a tunnel of which nothing is there has no entry."""
-        return _by_tunnel(self.found.resources)
+    def there(self) -> KeysView[TunnelName]:
+        """The tunnels of which something is there."""
+        return dict.fromkeys(filter(None, map(attrgetter("tunnel"), self.found.resources))).keys()
 
     @cached_property
     def table(self) -> Table | None:
@@ -83,8 +83,8 @@ class Survey:
     def owners_wanted(self) -> dict[TunnelName, Owner]:
         return {r.tunnel: r for r in self.wanted.resources if isinstance(r, Owner) and r.tunnel}
 
-    def found_of(self, tunnel: TunnelName) -> list[Resource]:
-        return self.found_by_tunnel.get(tunnel, [])
+    def found_of(self, tunnel: TunnelName) -> Sequence[Resource]:
+        return self._found.get(tunnel, ())
 
     def link_of(self, tunnel: TunnelName) -> Link | None:
         """The found link of a tunnel."""
@@ -101,6 +101,10 @@ class Survey:
     def lacks_of(self, tunnel: TunnelName) -> Sequence[str]:
         """What it asked for and does not get here, and why."""
         return self._lacks.get(tunnel, ())
+
+    @cached_property
+    def _found(self) -> dict[TunnelName, list[Resource]]:
+        return _by_tunnel(self.found.resources)
 
     @cached_property
     def _links(self) -> dict[TunnelName, Link]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from _operator import attrgetter, is_
+from itertools import compress, filterfalse, repeat
+
 from reconciler.errors import TunctlError
 from reconciler.model.names import TunnelName
 from reconciler.model.resource import FEW, Resource, Verb, is_many, number
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Hashable, Iterator
+    from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+
+_tunnel_of, _needs_of = attrgetter("tunnel"), attrgetter("needs")  # of a step
+_resource_of, _acted_for = attrgetter("step.resource"), attrgetter("step.tunnel")  # of an outcome
+_error_of, _is_skipped = attrgetter("error"), attrgetter("skipped")
 
 
 class Step(NamedTuple):
@@ -84,6 +91,9 @@ class Plan(NamedTuple):
 
     def only(self, tunnels: frozenset[TunnelName], blocking: Container[TunnelName] = ()) -> Plan:
         """The part of it that concerns these tunnels, and what makes those in `blocking` block."""
+        concerned = {*map(_tunnel_of, self.steps), *map(_needs_of, self.steps), *map(_tunnel_of, self.conflicts)}
+        if concerned <= tunnels | {None}:
+            return self
         return Plan(
             tuple(
                 [
@@ -104,3 +114,18 @@ class Outcome(NamedTuple):
     error: TunctlError | None
     seconds: float  # for each object of the step
     skipped: bool = False  # an earlier step of the same tunnel failed
+
+
+def about(outcomes: Sequence[Outcome], cls: type) -> Iterator[Outcome]:
+    """Those of steps that are about objects of one class."""
+    return compress(outcomes, map(is_, map(type, map(_resource_of, outcomes)), repeat(cls)))
+
+
+def failed(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Those with an error."""
+    return filter(_error_of, outcomes)
+
+
+def attempted(outcomes: Iterable[Outcome]) -> frozenset[TunnelName]:
+    """The tunnels for which something was done, or was tried."""
+    return frozenset(map(_acted_for, filterfalse(_is_skipped, outcomes)))
