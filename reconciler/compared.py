@@ -5,20 +5,22 @@ from __future__ import annotations
 from _operator import attrgetter
 from itertools import chain, repeat
 
+from reconciler.kinds import CARRIERS
 from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
 from reconciler.kinds.resolver import Resolver
 from reconciler.lean import defaultdict
 from reconciler.model.names import HOST, TunnelName
 from reconciler.model.plan import Conflict, Step
-from reconciler.model.resource import Resource, Verb
-from reconciler.sides import CARRIERS, Sides
+from reconciler.model.resource import Resource, Verb, are_equal
 from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from reconciler.sides import ByKind
+    Blind = Callable[[str, TunnelName | None], bool]  # is this kind unobserved for this tunnel?
+    ByKind = dict[str, list[Resource]]
+    Anew = dict[str, set[TunnelName | None]]  # of each kind of carriers the tunnels of which it is made anew
 
 _ALL_CARRIERS = frozenset(CARRIERS)
 _tunnel_of, _key_of, _place_of = map(attrgetter, ("tunnel", "key", "place"))
@@ -28,23 +30,27 @@ _new = tuple.__new__  # a third of what the constructor costs
 class Compared:
     """All wanted with all found, one kind after the other."""
 
-    def __init__(self, sides: Sides) -> None:
-        self.sides = sides
-        self.staying = set(map(_tunnel_of, chain.from_iterable(sides.wanted.values())))  # tunnels of which something is wanted
-        self.up = set(map(_tunnel_of, sides.found["link"]))
-        self.dark = _dark(sides.wanted, sides.found)
+    def __init__(self, wanted: ByKind, found: ByKind, anew: Anew, blind: Blind | None) -> None:
+        self.wanted = wanted
+        self.found = found
+        self.anew = anew
+        self.renewed = {*chain.from_iterable(anew.values())}
+        self.blind = blind
+        self.staying = set(map(_tunnel_of, chain.from_iterable(wanted.values())))  # tunnels of which something is wanted
+        self.up = set(map(_tunnel_of, found["link"]))
+        self.dark = _dark(wanted, found)
         self.steps: list[Step] = []
         self.conflicts: list[Conflict] = []
         self.first: set[Resource] = set()  # what goes before something is made in its place
 
     def of_kind(self, kind: str) -> None:
         """Adds the steps and conflicts of one kind."""
-        wanted, found = self.sides.wanted[kind], self.sides.found[kind]
+        wanted, found = self.wanted[kind], self.found[kind]
         if _are_many(wanted) or _are_many(found):
             from reconciler.parted import parted  # few tunnels have so many routes
 
             wanted, found = parted(wanted, found)
-            if self.sides.are_same(kind, wanted, found):
+            if not self.renewed and are_equal(wanted, found):
                 return
         self._compare(kind, wanted, found)
 
@@ -56,7 +62,7 @@ class Compared:
             if f not in same:
                 left[f.key].append(f)
                 occupants[f.place] = f
-        if not self.sides.blind and not same and _are_nowhere(wanted, left, occupants):
+        if not self.blind and not same and _are_nowhere(wanted, left, occupants):
             self._create(kind, wanted)
         else:
             self._meet_each(kind, wanted, same, left, occupants)
@@ -79,11 +85,11 @@ class Compared:
             if first is not w:
                 self._refuse(w, first, f"{w}: tunnel {first.tunnel} wants the same")
             elif w in same:
-                if self.sides.is_made_anew(w):
+                if self._is_made_anew(w):
                     self._meet(w, [w], None)
             else:
                 candidates, occupant = left.pop(key, None), occupants.get(w.place)
-                if self.sides.is_unseen(w) and not self.sides.is_made_anew(w):
+                if self._is_unseen(w) and not self._is_made_anew(w):
                     continue
                 if candidates or occupant is not None:
                     self._meet(w, candidates or [], occupant)
@@ -109,6 +115,20 @@ class Compared:
         """Tunnels for which nothing is done: their link's place is taken, or they are not up and would not come up whole."""
         return {c.tunnel for c in self.conflicts if c.wanted.kind == "link" or c.tunnel not in self.up} - {HOST}
 
+    def _carriers_of(self, tunnel: TunnelName | None) -> set[str]:
+        """Those of a tunnel that are made anew."""
+        return {kind for kind, tunnels in self.anew.items() if tunnel in tunnels}
+
+    def _is_made_anew(self, w: Resource) -> bool:
+        """It, or what it hangs on."""
+        if w.tunnel not in self.renewed:
+            return False
+        anew = self._carriers_of(w.tunnel)
+        return w.kind in anew or not anew.isdisjoint(w.hangs_on)
+
+    def _is_unseen(self, r: Resource) -> bool:
+        return self.blind is not None and self.blind(r.kind, r.tunnel)
+
     def _meet(self, w: Resource, candidates: list[Resource], occupant: Resource | None) -> None:
         """One wanted object, those that have its identity, and who is in its place."""
         name = w.tunnel or HOST
@@ -127,9 +147,9 @@ class Compared:
     def _settle(self, w: Resource, found: Resource, name: TunnelName) -> None:
         """What hangs on something that goes is gone with it; a process outlives that, and is ended first."""
         fields = w.differs_from(found)
-        if w.kind != "owner" and not self.sides.carriers_of(w.tunnel).isdisjoint(w.hangs_on):
+        if w.kind != "owner" and not self._carriers_of(w.tunnel).isdisjoint(w.hangs_on):
             self.steps.append(Step(Verb.CREATE, w, None, name))
-        elif self.sides.is_made_anew(w) or not w.replace_on.isdisjoint(fields):
+        elif self._is_made_anew(w) or not w.replace_on.isdisjoint(fields):
             self.steps.append(Step(Verb.REPLACE, w, found, name, fields))
         elif fields:
             self.steps.append(Step(Verb.CHANGE, w, found, name, fields, self._needs(w)))
@@ -138,7 +158,7 @@ class Compared:
         """Name servers of a tunnel are of no use before it is up, and its program may need those of before to find its way."""
         if not isinstance(w, Resolver):
             return None
-        works = w.owner in self.up and w.owner not in self.dark and w.owner not in self.sides.anew["owner"]
+        works = w.owner in self.up and w.owner not in self.dark and w.owner not in self.anew["owner"]
         return None if works else w.owner
 
     def _refuse(self, w: Resource, in_the_way: Resource, message: str) -> None:
@@ -155,8 +175,8 @@ class Compared:
             return False
         from reconciler.kinds.connected import bringing  # seldom is anything in the way
 
-        those = bringing(self.sides.found["address"], f)
-        kept = {a.key for a in self.sides.wanted["address"] if isinstance(a, Address) and not a.is_bare}
+        those = bringing(self.found["address"], f)
+        kept = {a.key for a in self.wanted["address"] if isinstance(a, Address) and not a.is_bare}
         for a in those:
             leaves = a.tunnel is not None and a.tunnel not in self.staying
             if not leaves and (a.tunnel != w.tunnel or w.dev not in (None, f.dev) or a.key in kept):
@@ -166,10 +186,10 @@ class Compared:
 
     def _removal(self, f: Resource) -> Iterator[Step]:
         """Ours and no longer wanted. What hangs on something that is removed or made anew goes with it."""
-        if f.tunnel is None or self.sides.is_unseen(f):
+        if f.tunnel is None or self._is_unseen(f):
             return
         leaves = f.tunnel != HOST and f.tunnel not in self.staying
-        dies_with = _ALL_CARRIERS if leaves else self.sides.carriers_of(f.tunnel)
+        dies_with = _ALL_CARRIERS if leaves else self._carriers_of(f.tunnel)
         if f.kind in ("link", "owner", "resolver") or dies_with.isdisjoint(f.hangs_on):
             yield Step(Verb.DELETE, f, f, f.tunnel)
 

@@ -7,3 +7,4 @@ in `observe/` and in `actuate/`.
 from __future__ import annotations
 
 KINDS = ("link", "owner", "wireguard", "peer", "listen", "address", "route", "rule", "nat", "forward", "sysctl", "resolver")
+CARRIERS = ("link", "owner", "wireguard")  # what others hang on

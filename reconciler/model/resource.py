@@ -9,7 +9,7 @@ from reconciler.model.names import IfName, TunnelName
 from reconciler.typed import TYPE_CHECKING, Enum, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Collection, Hashable, Iterable, Iterator
     from typing import TypeGuard
 
 FEW = 32  # so many are repaired one by one, however they are told: each with a line, a name and a history of its own
@@ -104,6 +104,11 @@ def each(resources: Iterable[Resource]) -> Iterator[Resource]:
             yield from resource.each()
         else:
             yield resource
+
+
+def are_equal(wanted: Collection[Resource], found: Collection[Resource]) -> bool:
+    """The same objects on both sides, each of them once."""
+    return len(wanted) == len(found) and len(set(wanted).intersection(found)) == len(wanted)
 
 
 def differing(wanted: Resource, found: Resource, fields: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ SIGNATURES = {
 
 # Rooms that only decide, and what they must not import; of two modules only what is arithmetic.
 PURE = (
-    "model", "kinds", "drivers", "plan", "sides", "compared", "ordered", "parted", "lifecycle", "transitions", "verdict",
+    "model", "kinds", "drivers", "plan", "compared", "ordered", "parted", "lifecycle", "transitions", "verdict",
     "report", "wanted",
 )  # fmt: skip
 IO_MODULES = {
