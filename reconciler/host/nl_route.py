@@ -15,7 +15,7 @@ from reconciler.model.records import columns, split
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 GROUP_IPV6 = 11  # RTNLGRP_IPV6_ROUTE
@@ -130,31 +130,30 @@ def head(  # noqa: PLR0913 - the fields of a route
 
 
 class Run(NamedTuple):
-    """Many routes that are alike but for their prefix. None is a default route."""
+    """Many routes that are alike but for their prefix and their interface. None is a default route."""
 
-    row: RouteRow  # the first of them, or another but for its prefix
-    records: list[bytes]  # for each an address, and a byte for the length
+    row: RouteRow  # the first of them, or another but for its prefix and its interface
+    by_device: Mapping[int, list[bytes]]  # for each route an address, and a byte for the length, by its interface (0: none)
 
 
-def runs(datagram: bytes) -> list[Run] | None:
-    """A datagram of RTM_NEWROUTE → its routes, if these are alike but for prefix and interface, one run for each interface;
-    None: they are to be looked at one by one."""
+def as_run(datagram: bytes) -> tuple[Run] | None:
+    """A datagram of RTM_NEWROUTE → its routes as one run, if these are alike but for prefix and interface; None: they are to be
+    looked at one by one."""
     found = many(datagram)
     if found is None:
         return None
-    (row, records), devices = found
+    row, records, devices = found
     if devices == devices[:4] * (len(devices) // 4):
-        return [Run(row, records)]
+        return (Run(row, {row[5]: records}),)
     by_device: defaultdict[int, list[bytes]] = defaultdict(list)
     for index, record in zip(memoryview(devices).cast("I"), records, strict=True):
         by_device[index].append(record)
-    before, after = row[:5], row[6:]
-    return [Run((*before, index, *after), those) for index, those in by_device.items()]
+    return (Run(row, by_device),)
 
 
-def many(datagram: bytes) -> tuple[Run, bytes] | None:
-    """A datagram of RTM_NEWROUTE → its routes, if these are alike but for prefix and interface, and their interfaces (four
-    bytes each, none where these do not count); None: they are not.
+def many(datagram: bytes) -> tuple[RouteRow, list[bytes], bytes] | None:
+    """A datagram of RTM_NEWROUTE → one of its routes, if these are alike but for prefix and interface; for each an address
+    and a byte for the length; and the interfaces (four bytes each, none where these do not count). None: they are not.
 
     In a list of many routes most datagrams are: 600 messages that differ in nine bytes. Without these they must be equal,
     headers too, byte for byte; so what is said of the first one holds for all.
@@ -175,7 +174,7 @@ def many(datagram: bytes) -> tuple[Run, bytes] | None:
     lengths = records[width :: width + 1]
     if not 0 < min(lengths) <= max(lengths) <= width * 8:
         return None
-    return Run(row, split(records, width + 1)), columns(datagram, size, device)
+    return row, split(records, width + 1), columns(datagram, size, device)
 
 
 def _places(message: bytes, row: RouteRow) -> tuple[tuple[int, ...], tuple[int, ...]]:

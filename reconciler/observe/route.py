@@ -30,6 +30,7 @@ Shape = tuple[int, int, str, int, bytes | None, bytes | None, int]
 _Owned = tuple[TunnelName | None, Prefixes]
 
 _SIZES = {4: AF_INET, 16: AF_INET6}
+_new = tuple.__new__  # a third of what the constructor costs
 
 
 def look(machine: Machine, devices: Devices, question: Question) -> list[Some]:
@@ -37,10 +38,8 @@ def look(machine: Machine, devices: Devices, question: Question) -> list[Some]:
     whose = _Whose(devices, question)
     routes: list[Some] = []
     for size, family in _SIZES.items():
-        rows: list[RouteRow | Run] = machine.rtnl.routes(family, nl_route.decode, protocol=PROTOCOL, whole=nl_route.runs)
-        for shape, records in _by_shape(rows).items():
-            if shape[-1] == PROTOCOL:  # a kernel before 4.20 does not filter
-                routes += whose.routes(size, shape, prefixes_of(size, records))
+        rows: list[RouteRow | Run] = machine.rtnl.routes(family, nl_route.decode, protocol=PROTOCOL, whole=nl_route.as_run)
+        routes += whose.routes(size, _by_shape(rows))
     return routes
 
 
@@ -49,7 +48,7 @@ def foreign(machine: Machine, places: Places) -> list[Route]:
     rtnl = machine.rtnl
     rows: list[RouteRow] = []
     for size, table in places.tables:
-        there: list[RouteRow | Run] = rtnl.routes(_SIZES[size], _not_ours, table=table, whole=nl_route.runs)
+        there: list[RouteRow | Run] = rtnl.routes(_SIZES[size], _not_ours, table=table, whole=nl_route.as_run)
         rows += (row for one in there for row in _at(places, one))
     names: dict[int, IfName | None] = {0: None}
     for index in {row[5] for row in rows} - {0}:
@@ -65,11 +64,13 @@ def _not_ours(body: bytes) -> RouteRow | None:
 
 def _at(places: Places, found: RouteRow | Run) -> Iterator[RouteRow]:
     """Those of one row, or of a run of them, that stand in a place and are not ours."""
-    row, records = found if isinstance(found, Run) else (found, [_record(found)])
+    row, by_device = found if isinstance(found, Run) else (found, {found[5]: [_record(found)]})
     size, table, metric = len(row[0]), *row[2:4]
     if row[8] != PROTOCOL:
-        for record in filter(places.records((size, table, metric)).__contains__, records):
-            yield record[:size], record[size], *row[2:]
+        is_there = places.records((size, table, metric)).__contains__
+        for index, records in by_device.items():
+            for record in filter(is_there, records):
+                yield record[:size], record[size], *row[2:5], index, *row[6:]
 
 
 def _by_shape(rows: Iterable[RouteRow | Run]) -> dict[Shape, list[bytes]]:
@@ -77,7 +78,9 @@ def _by_shape(rows: Iterable[RouteRow | Run]) -> dict[Shape, list[bytes]]:
     shapes: defaultdict[Shape, list[bytes]] = defaultdict(list)
     for one in rows:
         if isinstance(one, Run):
-            shapes[one.row[2:]] += one.records
+            before, after = one.row[2:5], one.row[6:]
+            for index, records in one.by_device.items():
+                shapes[*before, index, *after] += records
         else:
             shapes[one[2:]].append(_record(one))
     return shapes
@@ -93,7 +96,6 @@ class _Whose:
     def __init__(self, devices: Devices, question: Question) -> None:
         self._devices = devices
         self._question = question
-        self._overlaps = question.numbers.overlaps
 
     @cached_property
     def _by_table(self) -> Mapping[int, TunnelName]:
@@ -109,16 +111,21 @@ class _Whose:
         numbers = self._question.numbers
         return [(i.name, *claim) for i in self._question.intents for claim in deviceless(i, numbers)]
 
-    def routes(self, size: int, shape: Shape, prefixes: Prefixes) -> list[Some]:
-        """Those to these prefixes, whose addresses have so many bytes."""
-        table, metric, type_, ifindex, via, src, _ = shape
-        dev, owners = self._of_device(ifindex, table, prefixes) if ifindex else (None, self._of_claims(prefixes, size, shape))
-        found: list[Some] = []
-        for tunnel, mine in owners:
-            owner = HOST if table == self._overlaps else tunnel  # copies, which are the host's
-            route = Route(owner, bytes(size), 0, table, metric, type_, dev, via, src)
-            found += bundled(route, mine, FEW if owner == HOST else 1)  # the host wants single ones
-        return found
+    def routes(self, size: int, shapes: Mapping[Shape, list[bytes]]) -> Iterator[Some]:
+        """Those of a family, whose addresses have so many bytes."""
+        nowhere, overlaps = bytes(size), self._question.numbers.overlaps
+        for shape, records in shapes.items():
+            table, metric, type_, ifindex, via, src, protocol = shape
+            if protocol != PROTOCOL:  # a kernel before 4.20 does not filter
+                continue
+            prefixes = prefixes_of(size, records)
+            dev, owners = (
+                self._of_device(ifindex, table, prefixes) if ifindex else (None, self._of_claims(prefixes, size, shape))
+            )
+            for tunnel, mine in owners:
+                owner = HOST if table == overlaps else tunnel  # copies, which are the host's
+                route: Route = _new(Route, (owner, nowhere, 0, table, metric, type_, dev, via, src))
+                yield from bundled(route, mine, FEW if owner == HOST else 1)  # the host wants single ones
 
     def _of_device(self, ifindex: int, table: int, prefixes: Prefixes) -> tuple[IfName, Iterable[_Owned]]:
         if ifindex not in self._devices:

@@ -359,7 +359,7 @@ def test_a_run_is_what_single_messages_say(machine: Machine) -> None:
         actuate.perform(machine, [Step(Verb.CREATE, many(like), None, NAME)])
     for family in (AF_INET, AF_INET6):
         single = machine.rtnl.routes(family, nl_route.decode, protocol=115)
-        runs = machine.rtnl.routes(family, nl_route.decode, protocol=115, whole=nl_route.runs)
+        runs = machine.rtnl.routes(family, nl_route.decode, protocol=115, whole=nl_route.as_run)
         assert any(isinstance(one, nl_route.Run) for one in runs)
         assert _told(runs) == single
 
@@ -373,8 +373,8 @@ def test_runs_of_several_links_are_what_single_messages_say(host: Host, machine:
         host.ip(f"-6 route add fd00:{number}::/48 dev d{number} proto 115")
     for family, count in ((AF_INET, 80), (AF_INET6, 40)):
         single = machine.rtnl.routes(family, nl_route.decode, protocol=115)
-        runs = machine.rtnl.routes(family, nl_route.decode, protocol=115, whole=nl_route.runs)
-        assert len([one for one in runs if isinstance(one, nl_route.Run)]) >= 39
+        runs = machine.rtnl.routes(family, nl_route.decode, protocol=115, whole=nl_route.as_run)
+        assert max(len(one.by_device) for one in runs if isinstance(one, nl_route.Run)) >= 39
         assert sorted(_told(runs), key=repr) == sorted(single, key=repr)
         assert len(single) >= count
 
@@ -383,7 +383,9 @@ def _told(runs: list[nl_route.RouteRow | nl_route.Run]) -> list[nl_route.RouteRo
     told: list[nl_route.RouteRow] = []
     for one in runs:
         if isinstance(one, nl_route.Run):
-            told += [(record[:-1], record[-1], *one.row[2:]) for record in one.records]
+            before, after = one.row[2:5], one.row[6:]
+            for index, records in one.by_device.items():
+                told += [(record[:-1], record[-1], *before, index, *after) for record in records]
         else:
             told.append(one)
     return told
