@@ -8,7 +8,6 @@ from reconciler.host.nl_codec import Attributes, Field, as_text, nest, text, u32
 from reconciler.lean import lru_cache
 from reconciler.model.found import Counters, LinkState
 from reconciler.model.marks import parse_mark
-from reconciler.model.names import IfName
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.typed import Any
 
@@ -24,19 +23,18 @@ _COUNTERS = (16, 24, 0, 8)  # rtnl_link_stats64 begins: packets received, sent, 
 _TUNNELS = ("tun", "tap", "wireguard")
 _INFO_KIND, _INFO_DATA = 1, 2  # IFLA_INFO_*
 _TUN_OWNER, _TUN_GROUP, _TUN_TYPE, _TUN_PERSIST, _TUN_MULTI_QUEUE = 1, 2, 3, 6, 7  # IFLA_TUN_*
-_FIELDS = (
-    Field((_IFNAME,)),
+_OWN = (Field((_IFNAME,)), Field((_IFALIAS,)))
+_ALIKE = (  # what many links have in common
     Field((_LINKINFO, _INFO_KIND)),
     Field((_LINKINFO, _INFO_DATA), absent=b""),
     Field((_MTU,), "I", 0),
     Field((_CARRIER,), "B", 0),
     Field((_GROUP,), "I", 0),
-    Field((_IFALIAS,)),
     Field((_AF_SPEC, AF_INET, _INET_CONF), "I", at=4 * _LINKDOWN[0]),
     Field((_AF_SPEC, AF_INET6, _INET6_CONF), "I", at=4 * _LINKDOWN[1]),
 )
-_LINK = Attributes(_IFINFOMSG.format, *_FIELDS)
-_COUNTED = Attributes(_IFINFOMSG.format, *_FIELDS, *(Field((_STATS64,), "Q", 0, at) for at in _COUNTERS))
+_LINK = Attributes(_IFINFOMSG.format, *_OWN, *_ALIKE)
+_COUNTED = Attributes(_IFINFOMSG.format, *_OWN, *_ALIKE, *(Field((_STATS64,), "Q", 0, at) for at in _COUNTERS))
 _TUN = Attributes(
     "=",
     Field((_TUN_OWNER,), "I"),
@@ -47,6 +45,7 @@ _TUN = Attributes(
 )
 _NO_TUN = (None, None, 0, 0, 0)
 _TUN_TYPES = {1: "tun", 2: "tap"}  # IFF_TUN, IFF_TAP
+_new = tuple.__new__  # a third of what the constructor costs
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS; virtual functions are only listed when asked for
 
 
@@ -97,21 +96,31 @@ def decode_first(datagram: bytes, *, counted: bool = False) -> tuple[list[LinkSt
 
 @lru_cache(1024)  # the daemon is told the same again and again
 def _link(said: tuple[Any, ...]) -> LinkState:
-    _family, _arphrd, index, flags, _mask, name, kind_, data, mtu, carrier, group, alias_, linkdown, linkdown6, *counters = said
-    kind, type_, uid, gid, multi_queue, persist = _type(kind_, data)
-    alias = as_text(alias_)
-    is_on = bool(linkdown or linkdown6) and 0 not in (linkdown, linkdown6)  # a family that it does not have says nothing
-    return LinkState(
-        IfName(as_text(name)), index, type_, mtu, flags & IFF_UP != 0, carrier == 1, group, alias,
-        parse_mark(alias) if alias else None, Counters(*counters) if counters else None,
-        flags & _IFF_POINTOPOINT != 0, flags & _IFF_LOOPBACK != 0, uid, gid, multi_queue, persist,
-        ignores_linkdown=is_on and kind in _TUNNELS,
-    )  # fmt: skip
+    _family, _arphrd, index, flags, _mask, name_, alias_, kind, data, mtu, carrier, group, linkdown, linkdown6, *counters = said
+    name, alias = as_text(name_), as_text(alias_)
+    mark = parse_mark(alias) if alias else None
+    alike = _alike(flags, kind, data, mtu, carrier, group, linkdown, linkdown6)
+    link: LinkState = _new(LinkState, (name, index, alias, mark, Counters(*counters) if counters else None, *alike))
+    return link
 
 
 @lru_cache(64)  # links differ in little else
-def _type(kind_: bytes | None, data: bytes) -> tuple[str, str, int | None, int | None, bool, bool]:
-    """Of IFLA_INFO_KIND and IFLA_INFO_DATA: the kind, which with a TUN says whether it is tun or tap, and whose that is."""
+def _alike(
+    flags: int,
+    kind_: bytes | None,
+    data: bytes,
+    mtu: int,
+    carrier: int,
+    group: int,
+    linkdown: int | None,
+    linkdown6: int | None,
+) -> tuple[object, ...]:
+    """The fields of a link from its type on. Of a TUN the data say whether it is tun or tap, and whose it is."""
     kind = as_text(kind_)
     uid, gid, type_, persist, queues = _TUN.of(data) if kind == "tun" else _NO_TUN
-    return kind, _TUN_TYPES.get(type_, kind), uid, gid, queues == 1, persist == 1
+    is_on = bool(linkdown or linkdown6) and 0 not in (linkdown, linkdown6)  # a family that it does not have says nothing
+    return (
+        _TUN_TYPES.get(type_, kind), mtu, flags & IFF_UP != 0, carrier == 1, group,
+        flags & _IFF_POINTOPOINT != 0, flags & _IFF_LOOPBACK != 0, uid, gid, queues == 1, persist == 1,
+        is_on and kind in _TUNNELS,
+    )  # fmt: skip

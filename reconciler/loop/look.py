@@ -16,7 +16,7 @@ from reconciler.loop.survey import Survey, survey
 from reconciler.model.facts import Unknown
 from reconciler.model.intent import Intent
 from reconciler.model.ledger import Remembered
-from reconciler.model.names import HOST, IfName, TunnelName
+from reconciler.model.names import HOST, TunnelName
 from reconciler.model.verdict import Judgement, Verdict
 from reconciler.report.status import HostStatus, Orphan, OwnerLine, PeerLine, TunnelStatus
 from reconciler.store.read import read
@@ -93,7 +93,7 @@ def _tunnel(machine: Machine, seen: Survey, intent: Intent, fights: Sequence[Fig
         name, judgement_of(seen, intent, fights), intent,
         interface=state.name if state else tunnel.interface,
         ifindex=state.ifindex if state else None,
-        addresses=_addresses(seen, state.name) if state else (),
+        addresses=seen.found.addresses_of(state.name) if state else (),
         mtu=state.mtu if state else None,
         owner=_owner(machine, name, seen),
         counters=state.counters if state else None,
@@ -141,11 +141,6 @@ def _dns(seen: Survey, intent: Intent, asked: Dns) -> DnsLine:
         None if blind else told is not None and told in seen.found.resources,
         str(seen.facts.name_service or ""),
     )
-
-
-def _addresses(seen: Survey, dev: IfName) -> tuple[str, ...]:
-    """Without the link-local ones that the kernel gives to every link: they say nothing about a tunnel."""
-    return tuple([str(prefix) for prefix in seen.found.addresses.get(dev, ()) if not prefix.is_link_local])
 
 
 def _owner(machine: Machine, name: TunnelName, seen: Survey) -> OwnerLine | None:

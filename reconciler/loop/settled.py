@@ -135,7 +135,6 @@ def is_steady(now: Survey, intent: Intent, *, there: bool) -> bool:
 
 
 def addresses(now: Survey, intent: Intent) -> tuple[str, ...]:
-    """Without the link-local ones that the kernel gives to every link."""
+    """Those that its link has."""
     link = now.link_of(intent.name)
-    found = now.found.addresses.get(link.name, ()) if link else ()
-    return tuple([str(prefix) for prefix in found if not prefix.is_link_local])
+    return now.found.addresses_of(link.name) if link else ()

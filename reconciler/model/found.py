@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from _operator import attrgetter
+from itertools import filterfalse, groupby
 
 from reconciler.model.facts import Drop
 from reconciler.model.marks import Mark
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.nameservice import NameService
-from reconciler.model.prefix import Prefix
+from reconciler.model.prefix import Prefix, texts
 from reconciler.model.resource import Resource
 from reconciler.typed import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from reconciler.model.port import Socket
 
 R = TypeVar("R")
+_is_link_local = attrgetter("is_link_local")
 
 
 class Counters(NamedTuple):
@@ -30,18 +32,18 @@ class Counters(NamedTuple):
 
 
 class LinkState(NamedTuple):
-    """Everything the kernel says of one interface, ours or not."""
+    """Everything the kernel says of one interface, ours or not; first that in which it is like no other."""
 
     name: IfName
     ifindex: int
+    alias: str
+    mark: Mark | None
+    counters: Counters | None  # None: nobody asked
     type: str  # tun · tap · wireguard · IFLA_INFO_KIND of others · "" for hardware
     mtu: int
     up: bool  # IFF_UP
     carrier: bool  # IFLA_CARRIER
     group: int
-    alias: str
-    mark: Mark | None
-    counters: Counters | None  # None: nobody asked
     point_to_point: bool = False
     loopback: bool = False
     uid: int | None = None  # of a TUN
@@ -77,6 +79,10 @@ class Found(NamedTuple):
         """Those of one class. They were looked at one kind after the other, so they stand together."""
         runs: Iterable[tuple[type, Iterable[Any]]] = groupby(self.resources, type)
         return [one for kind, run in runs if kind is cls for one in run]
+
+    def addresses_of(self, dev: IfName) -> tuple[str, ...]:
+        """As text, without the link-local ones that the kernel gives to every link: they say nothing about a tunnel."""
+        return tuple(texts(filterfalse(_is_link_local, self.addresses.get(dev, ()))))
 
     @property
     def orphans(self) -> tuple[LinkState, ...]:

@@ -38,11 +38,10 @@ class Mark(NamedTuple):
 
 def parse_mark(text: str | None) -> Mark | None:
     """An ifalias (or an environment value with ``tunctl:`` put before it) → Mark; None when it is not one."""
-    prefix, _, rest = (text or "").partition(":")
-    name, _, mark_id = rest.partition(":")
-    if prefix != "tunctl" or not is_tunnel_name(name) or len(mark_id) != 8 or not _HEX.issuperset(mark_id):
-        return None
-    return Mark(TunnelName(name), mark_id[:4], mark_id[4:])
+    match (text or "").split(":"):
+        case ["tunctl", name, id_] if len(id_) == 8 and _HEX.issuperset(id_) and is_tunnel_name(name):
+            return Mark(TunnelName(name), id_[:4], id_[4:])
+    return None
 
 
 class Numbers(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reconciler.lean import lru_cache
 from reconciler.typed import NewType
 
 TunnelName = NewType("TunnelName", str)
@@ -17,6 +18,7 @@ _NEVER = frozenset("/:%")
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
+@lru_cache(1024)  # each is asked about in many places
 def is_tunnel_name(text: str) -> bool:
     """True for ``[a-z0-9][a-z0-9_-]{0,31}`` and nothing around it."""
     return 0 < len(text) <= _LONGEST and text[0] in _FIRST and _LETTERS.issuperset(text)

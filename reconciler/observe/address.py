@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _FIRST_WITH_PROTOCOL = (5, 18)  # IFA_PROTO: Linux 5.18
+_new = tuple.__new__  # a third of what the constructor costs
 
 
 def look(machine: Machine, devices: Devices, question: Question) -> tuple[dict[IfName, tuple[Prefix, ...]], list[Address]]:
@@ -30,16 +31,20 @@ def look(machine: Machine, devices: Devices, question: Question) -> tuple[dict[I
 
     Where the kernel keeps no protocol of an address, ours are those that the tunnel of the link has in its intent.
     """
-    rows = [row for row in machine.rtnl.addresses() if row.ifindex in devices]  # else of a link that came after its look
+    rows = machine.rtnl.addresses()
     declared = None if keeps_protocols(rows) else {intent.name: intent.tunnel.addresses for intent in question.intents}
     by_dev: defaultdict[IfName, list[Prefix]] = defaultdict(list)
     found: list[Address] = []
-    for row in rows:
-        dev, tunnel = devices[row.ifindex]
-        by_dev[dev].append(Prefix(row.packed, row.length))
-        if tunnel and not _is_the_kernels(row):
-            owner = tunnel if _is_ours(row, tunnel, declared) else None
-            found.append(Address(owner, dev, row.packed, row.length, bool(row.flags & NOPREFIXROUTE)))
+    for ifindex, packed, length, _remote, scope, flags, protocol, *_ in rows:
+        if ifindex not in devices:
+            continue  # of a link that came after its look
+        dev, tunnel = devices[ifindex]
+        prefix: Prefix = _new(Prefix, (packed, length))
+        by_dev[dev].append(prefix)
+        if tunnel and not _is_the_kernels(packed, protocol, scope):
+            is_ours = protocol == PROTOCOL if declared is None else prefix in declared.get(tunnel, ())
+            owner = tunnel if is_ours else None
+            found.append(_new(Address, (owner, dev, packed, length, flags & NOPREFIXROUTE != 0)))
     return {dev: tuple(prefixes) for dev, prefixes in by_dev.items()}, found
 
 
@@ -52,12 +57,8 @@ def keeps_protocols(rows: Sequence[AddressRow], release: str = "") -> bool:
     return not (major.isdecimal() and minor) or (int(major), int(minor)) >= _FIRST_WITH_PROTOCOL
 
 
-def _is_ours(row: AddressRow, tunnel: TunnelName, declared: Declared | None) -> bool:
-    return row.protocol == PROTOCOL if declared is None else (row.packed, row.length) in declared.get(tunnel, ())
-
-
-def _is_the_kernels(row: AddressRow) -> bool:
+def _is_the_kernels(packed: bytes, protocol: int | None, scope: int) -> bool:
     """The link-local address that the kernel gives to every link (fe80::/10)."""
-    if row.packed[0] != 0xFE or row.packed[1] & 0xC0 != 0x80 or len(row.packed) != 16:
+    if packed[0] != 0xFE or packed[1] & 0xC0 != 0x80 or len(packed) != 16:
         return False
-    return row.protocol in PROTO_KERNEL or (row.protocol is None and row.scope == SCOPE_LINK)
+    return protocol in PROTO_KERNEL or (protocol is None and scope == SCOPE_LINK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from _operator import attrgetter
 
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from reconciler.host.resolve import Names
+
+
+_asking = attrgetter("wireguard", "exec_", "dns", "listen", "health")
 
 
 def gather(
@@ -57,8 +61,8 @@ def gather(
 
 def _asks(tunnel: Tunnel) -> bool:
     """Does it follow from more than the links, addresses and routes of the host? A mere device does not."""
-    device = tunnel.tun and (tunnel.tun.owner or tunnel.tun.group)
-    return bool(tunnel.wireguard or tunnel.exec_ or device or tunnel.dns or tunnel.listen or tunnel.health)
+    device = tunnel.tun
+    return any(_asking(tunnel)) or (device is not None and bool(device.owner or device.group))
 
 
 def _with_more(

@@ -384,7 +384,7 @@ def test_names_with_every_permitted_letter(machine: Machine) -> None:
 
 def test_wireguard_without_an_alias_yet_is_ours_by_group_and_name() -> None:
     """The kernel of this machine has no WireGuard links: the rule alone."""
-    state = LinkState(IfName("tun-office"), 5, "wireguard", 1420, True, True, 20000, "", None, (0, 0, 0, 0))  # type: ignore[arg-type]
+    state = LinkState(IfName("tun-office"), 5, "", None, None, "wireguard", 1420, up=True, carrier=True, group=20000)
     rule = observe._tunnel
     assert rule(state, QUESTION) == NAME
     assert rule(state._replace(group=0), QUESTION) is None

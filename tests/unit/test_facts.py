@@ -28,7 +28,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def _link(name: str, mark: Mark | None = None) -> LinkState:
-    return LinkState(IfName(name), 5, "tun", 1500, True, True, 0, "", mark, Counters())
+    return LinkState(IfName(name), 5, "", mark, Counters(), "tun", 1500, up=True, carrier=True, group=0)
 
 
 def _intent(name: str, interface: str | None = None, **fields: object) -> Intent:
