@@ -32,11 +32,11 @@ def _create(machine: Machine, wanted: Address) -> TunctlError | None:
 
 def _create_together(machine: Machine, addresses: Sequence[Address]) -> set[Address]:
     """→ those that are set."""
-    indexes = {dev: machine.rtnl.index_of(dev) for dev in {one.dev for one in addresses}}
-    there = [one for one in addresses if indexes[one.dev]]
-    bodies = (nl_address.wanted(address.row(one, indexes[one.dev])) for one in there)
+    indexes = machine.rtnl.indexes_of({one.dev for one in addresses})
+    there = [one for one in addresses if one.dev in indexes]
+    bodies = [nl_address.wanted(address.row(one, indexes[one.dev])) for one in there]
     try:
-        answers = machine.rtnl.batch([(nl_address.RTM_NEWADDR, address.NEW, body) for body in bodies])
+        answers = machine.rtnl.batch(nl_address.RTM_NEWADDR, address.NEW, bodies)
     except (TunctlError, KernelError):
         return set()
     return {one for one, error in zip(there, answers, strict=True) if error is None}

@@ -14,8 +14,13 @@ from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, KernelError
 from reconciler.kinds.link import Link
 from reconciler.model.found import LinkState
 from reconciler.model.names import IfName
+from reconciler.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 TUNS = ("tun", "tap")
+MOST_TUNS = 64  # made at once: each holds a descriptor, and more gain nothing
 _NO_SUCH_KIND = frozenset((errno.EOPNOTSUPP, errno.EAFNOSUPPORT))
 _NO_TUN = frozenset((errno.ENOENT, errno.ENODEV, errno.ENXIO))
 _NOT_FOR_US = frozenset((errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT))  # /proc/sys, in a container
@@ -65,7 +70,10 @@ def delete(machine: Machine, found: Link) -> None:
 
 def _create_tun(machine: Machine, wanted: Link) -> None:
     try:
-        index = new_tun(machine, wanted)
+        made = new_tuns(machine, [wanted])[wanted.name]
+        if isinstance(made, Exception):
+            raise made
+        machine.rtnl.change_link(made, up=wanted.up)  # only now: see `tuns`
     except KernelError as error:
         raise failed(wanted, error) from error
     except OSError as error:
@@ -73,25 +81,58 @@ def _create_tun(machine: Machine, wanted: Link) -> None:
             _adopt(machine, wanted)
             return
         raise _no_tun(wanted, error) from error
+
+
+def new_tuns(machine: Machine, links: Sequence[Link]) -> dict[IfName, int | OSError | TunctlError]:
+    """New TUN devices, `MOST_TUNS` at once, marked and still down → the index of each, or why there is none: OSError as of
+    `tun.create`, KernelError, StepFailed. Raises KernelError, NotObserved when that cannot be said; then there are none.
+
+    Cut off anywhere, those that are not to stay yet vanish with us: nothing without a mark is left.
+    """
+    made: dict[IfName, int | OSError | TunctlError] = {}
+    held: list[tuple[Link, int, int]] = []  # with the index, and the descriptor that it lives by
+
+    def marks() -> Iterator[bytes]:
+        for wanted in links:
+            try:
+                index, descriptor = _held_tun(machine, wanted)
+            except (OSError, TunctlError) as error:
+                made[wanted.name] = error
+                continue
+            held.append((wanted, index, descriptor))
+            yield nl_link.wanted(index=index, alias=wanted.alias, group=wanted.group, mtu=wanted.mtu)
+
     try:
-        machine.rtnl.change_link(index, up=wanted.up)  # only now: see `tuns`
-    except KernelError as error:
-        raise failed(wanted, error) from error
+        errors = machine.rtnl.in_turn(nl_link.RTM_NEWLINK, 0, marks())
+        for (wanted, index, descriptor), error in zip(held, errors, strict=True):
+            made[wanted.name] = error or _kept(wanted, index, descriptor)
+    finally:
+        for _, _, descriptor in held:
+            os.close(descriptor)
+    return made
 
 
-def new_tun(machine: Machine, wanted: Link) -> int:
-    """A new TUN device, marked and still down → its index. OSError as of `tun.create`, KernelError, StepFailed."""
+def _held_tun(machine: Machine, wanted: Link) -> tuple[int, int]:
+    """A new TUN device → its index, and the descriptor that it lives by."""
     descriptor = tun.create(wanted.name, wanted.type, multi_queue=wanted.multi_queue)
     try:
         tun.give(descriptor, wanted.uid, wanted.gid)
         index = machine.rtnl.index_of(wanted.name)
         if not index:
             raise StepFailed(f"{wanted}: it vanished while it was made")
-        machine.rtnl.change_link(index, alias=wanted.alias, group=wanted.group, mtu=wanted.mtu)
-        _open_its_death(wanted)
-        tun.persist(descriptor)  # last: cut off before, it vanishes with us and nothing without a mark is left
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return index, descriptor
+
+
+def _kept(wanted: Link, index: int, descriptor: int) -> int | OSError | TunctlError:
+    """It is marked: now it can stay."""
+    try:
+        _open_its_death(wanted)
+        tun.persist(descriptor)
+    except (OSError, TunctlError) as error:
+        return error
     return index
 
 

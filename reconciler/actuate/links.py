@@ -9,7 +9,7 @@ from reconciler.actuate import link
 from reconciler.errors import TunctlError
 from reconciler.host import nl_link
 from reconciler.host.machine import Machine
-from reconciler.host.netlink import KernelError, Message
+from reconciler.host.netlink import KernelError
 from reconciler.kinds.link import Link
 from reconciler.model.plan import Step
 from reconciler.typed import TYPE_CHECKING
@@ -43,7 +43,7 @@ def _delete_together(machine: Machine, found: Sequence[Link]) -> None:
         if len(still) < 2:
             return
         group = _number()
-        machine.rtnl.batch([Message(nl_link.RTM_NEWLINK, 0, nl_link.wanted(index=one, group=group)) for one in sorted(still)])
+        machine.rtnl.batch(nl_link.RTM_NEWLINK, 0, [nl_link.wanted(index=one, group=group) for one in sorted(still)])
         if _members(machine, group) <= still:
             machine.rtnl.request(nl_link.RTM_DELLINK, 0, nl_link.wanted(group=group))
     except (TunctlError, KernelError):

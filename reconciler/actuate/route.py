@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from itertools import groupby
+from _operator import attrgetter
+from itertools import chain, groupby, repeat
 
 from reconciler.actuate.errnos import ALREADY_GONE, failed
 from reconciler.errors import Foreign, StepFailed, TunctlError
@@ -19,7 +20,7 @@ from reconciler.model.plan import Step
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix
 from reconciler.model.prefixes import Prefixes
 from reconciler.model.resource import Verb, each
-from reconciler.typed import TYPE_CHECKING
+from reconciler.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,26 +54,25 @@ def perform(machine: Machine, steps: Sequence[Step]) -> list[tuple[Step, Result]
     """Carries out many steps: each with its error, or None. Runs of the same verb go together, their order is kept. A step
     about many routes of which some failed comes back in parts: those that are done, and each of the others."""
     bulk = _Bulk(machine)
-    work: dict[Verb, Callable[[Sequence[Some]], Failures]] = {
+    work: dict[Verb, Callable[[Sequence[Any]], Failures]] = {  # their resources are `Some`
         Verb.CREATE: bulk.create,
         Verb.CHANGE: bulk.change,
         Verb.REPLACE: bulk.change,
         Verb.DELETE: bulk.delete,
     }
     results: list[tuple[Step, Result]] = []
-    for verb, several in groupby(steps, key=lambda step: step.verb):
+    for verb, several in groupby(steps, key=attrgetter("verb")):
         run = list(several)
-        failures = work[verb]([_routes(step) for step in run])
-        first = 0
-        for step in run:
-            results += _parts(step, {at - first: failures[at] for at in failures if first <= at < first + step.number})
-            first += step.number
+        failures = work[verb]([step.resource for step in run])
+        results += _by_step(run, failures) if failures else zip(run, repeat(None))
     return results
 
 
-def _routes(step: Step) -> Some:
-    assert isinstance(step.resource, Route | Routes)
-    return step.resource
+def _by_step(steps: Sequence[Step], failures: Failures) -> Iterator[tuple[Step, Result]]:
+    first = 0
+    for step in steps:
+        yield from _parts(step, {at - first: failures[at] for at in failures if first <= at < first + step.number})
+        first += step.number
 
 
 def _parts(step: Step, failures: Failures) -> Iterator[tuple[Step, Result]]:
@@ -90,12 +90,12 @@ def _parts(step: Step, failures: Failures) -> Iterator[tuple[Step, Result]]:
 
 
 class _Bulk:
-    """One call: links are looked up once, and routes that share all but their prefix share their bytes."""
+    """One call: links are looked up once."""
 
     def __init__(self, machine: Machine) -> None:
         self._rtnl = machine.rtnl
         self._indexes: dict[IfName, int] = {}  # 0: there is no such link
-        self._heads: dict[tuple[object, ...], bytes] = {}
+        self._switched: set[IfName] = set()
 
     def create(self, routes: Sequence[Some]) -> Failures:
         failures, exist = self._send(routes, RTM_NEWROUTE, _NEW)
@@ -119,6 +119,7 @@ class _Bulk:
 
     def _settle(self, routes: Sequence[Route]) -> Failures:
         """Routes at whose place something stands, or did: ours is replaced unless equal, a foreign one is an error."""
+        self._look_up({route.dev for route in routes})
         there = self._holders(routes)
         failures: Failures = {}
         replace, make = [], []
@@ -141,8 +142,9 @@ class _Bulk:
     def _send(self, routes: Sequence[Some], kind: int, flags: int) -> tuple[Failures, list[int]]:
         """→ what failed, and the numbers of those that the kernel says exist; counted over all single routes."""
         deleting = kind == RTM_DELROUTE
-        bodies = [body for one in routes for body in self._bodies(one, deleting=deleting)]
-        answers = self._rtnl.batch([(kind, flags, body) for body in bodies if body])
+        self._look_up({one.dev for one in routes})
+        bodies = [*chain.from_iterable([self._bodies(one, deleting=deleting) for one in routes])]
+        answers = self._rtnl.batch(kind, flags, [*filter(None, bodies)])
         if len(answers) == len(bodies) and not any(answers):
             return {}, []
         told = iter(answers)
@@ -163,46 +165,35 @@ class _Bulk:
 
     def _bodies(self, some: Some, *, deleting: bool) -> Iterable[bytes | None]:
         """The message of each route; None when it needs a link that is not there."""
-        if isinstance(some, Route):
-            head = self._head(some, deleting)
-            return ((head and head + some.packed),)
-        size = len(some.like.packed)
-        lengths = {length: self._head(some.like._replace(length=length), deleting) for length in some.prefixes.lengths(size)}
-        if None in lengths.values():
-            return (None,) * some.number
-        return (lengths[record[size]] + record[:size] for record in some.prefixes.records(size))  # type: ignore[operator]
-
-    def _head(self, route: Route, deleting: bool) -> bytes | None:  # noqa: FBT001 - 100 000 calls
-        """All of the message but the prefix itself; None when it needs a link that is not there."""
-        tunnel, packed, length, table, metric, type_, dev, via, src = route
-        key = (deleting, tunnel == HOST, len(packed), length, table, metric, type_, dev, via, src)
-        try:
-            return self._heads[key]
-        except KeyError:
-            pass
-        index = self._index(dev) if dev else 0
+        tunnel, packed, length, table, metric, type_, dev, via, src = some if isinstance(some, Route) else some.like
+        index = self._indexes[dev] if dev else 0
         if dev and not index and not deleting:
-            return None
+            return repeat(None, 1 if isinstance(some, Route) else some.number)
         if dev and len(packed) == 16 and tunnel != HOST and not deleting:
-            linkipv6.switch_on(dev)  # as for addresses; a tunnel may have routes of a family that it has no address of
+            self._switch_on(dev)
         scope = SCOPE_UNIVERSE
         if deleting:
             scope, via, src = SCOPE_NOWHERE, None, None
         elif type_ == UNICAST and via is None and len(packed) == 4:
             scope = SCOPE_LINK
-        family = _FAMILIES[len(packed)]
         # The gateway of an uplink may be known by the default route alone (a host with a /32), or lie behind rules of ours.
         onlink = tunnel == HOST and via is not None
-        head = nl_route.head(
-            length, table, metric, type_, index, via, src, family=family, protocol=PROTOCOL, scope=scope, onlink=onlink
-        )  # fmt: skip
-        self._heads[key] = head
-        return head
+        family = _FAMILIES[len(packed)]
+        head = nl_route.head(table, metric, type_, via, src, family=family, protocol=PROTOCOL, scope=scope, onlink=onlink)
+        if isinstance(some, Route):
+            return (nl_route.body(head, index, length, packed),)
+        return nl_route.bodies(head, index, *some.prefixes.columns(len(packed)))
 
-    def _index(self, dev: IfName) -> int:
-        if dev not in self._indexes:
-            self._indexes[dev] = self._rtnl.index_of(dev)
-        return self._indexes[dev]
+    def _switch_on(self, dev: IfName) -> None:
+        """IPv6, as for addresses: a tunnel may have routes of a family that it has no address of."""
+        if dev not in self._switched:
+            self._switched.add(dev)
+            linkipv6.switch_on(dev)
+
+    def _look_up(self, devs: set[IfName | None]) -> None:
+        """Each is asked for once."""
+        new = [dev for dev in devs if dev and dev not in self._indexes]
+        self._indexes |= {**dict.fromkeys(new, 0), **self._rtnl.indexes_of(new)}
 
     def _holders(self, routes: Iterable[Route]) -> dict[Key, list[RouteRow]]:
         """What stands at the places of these routes now, whosever it is."""
@@ -219,7 +210,7 @@ class _Bulk:
         return there
 
     def _is(self, row: RouteRow, route: Route) -> bool:
-        index = self._index(route.dev) if route.dev else 0
+        index = self._indexes[route.dev] if route.dev else 0
         return row[4:8] == (route.type, index, route.via, route.src)
 
     def _words(self, row: RouteRow) -> str:

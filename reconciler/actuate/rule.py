@@ -6,7 +6,7 @@ from reconciler.actuate.errnos import ALREADY_GONE, failed
 from reconciler.errors import StepFailed
 from reconciler.host import nl_rule
 from reconciler.host.machine import Machine
-from reconciler.host.netlink import NLM_F_CREATE, KernelError, Message
+from reconciler.host.netlink import NLM_F_CREATE, KernelError
 from reconciler.host.nl_rule import RuleRow
 from reconciler.kinds.rule import Rule
 from reconciler.model.marks import PROTOCOL
@@ -46,12 +46,10 @@ def delete(machine: Machine, found: Rule) -> None:
     before = [row for row in same_place[:last] if row != target]
     if not all(row.plain for row in before):
         raise StepFailed(f"{found}: a rule that only partly is like ours stands before it and would be removed instead")
-    add = [Message(nl_rule.RTM_NEWRULE, NLM_F_CREATE, nl_rule.wanted(row)) for row in before]
-    remove = [Message(nl_rule.RTM_DELRULE, 0, nl_rule.wanted(target))] * (len(before) + copies)
-    for error in machine.rtnl.batch(add):
+    for error in machine.rtnl.batch(nl_rule.RTM_NEWRULE, NLM_F_CREATE, [nl_rule.wanted(row) for row in before]):
         if error:
             raise failed(found, error) from error
-    for error in machine.rtnl.batch(remove):
+    for error in machine.rtnl.batch(nl_rule.RTM_DELRULE, 0, [nl_rule.wanted(target)] * (len(before) + copies)):
         if error and error.errno not in ALREADY_GONE["rule"]:
             raise failed(found, error) from error
 

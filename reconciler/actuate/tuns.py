@@ -40,12 +40,13 @@ def _create(machine: Machine, wanted: Link) -> TunctlError | None:
 
 def _create_together(machine: Machine, links: Sequence[Link]) -> set[IfName]:
     """→ those that are there as they are wanted. Of the others nothing is left that is not marked."""
-    marked: dict[IfName, bytes] = {}
-    for wanted in links:
-        with suppress(OSError, TunctlError):  # its name is taken, say
-            marked[wanted.name] = nl_link.wanted(index=link.new_tun(machine, wanted), up=wanted.up)
+    made: dict[IfName, int | OSError | TunctlError] = {}
+    with suppress(KernelError, TunctlError):
+        for start in range(0, len(links), link.MOST_TUNS):
+            made |= link.new_tuns(machine, links[start : start + link.MOST_TUNS])
+    indexes = {one: index for one in links if isinstance(index := made.get(one.name), int)}
     try:
-        errors = machine.rtnl.batch([(nl_link.RTM_NEWLINK, 0, body) for body in marked.values()])
+        errors = machine.rtnl.batch(nl_link.RTM_NEWLINK, 0, [nl_link.switched(index, one.up) for one, index in indexes.items()])
     except (TunctlError, KernelError):
         return set()
-    return {name for name, error in zip(marked, errors, strict=True) if error is None}
+    return {one.name for one, error in zip(indexes, errors, strict=True) if error is None}

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import errno
 import time
+from _operator import add
+from itertools import repeat
 
 from reconciler.errors import NotObserved
 from reconciler.host.nl_codec import HEADER, HEADER_BYTES, alike, messages
 from reconciler.host.nl_error import KernelError, error_in
 from reconciler.host.nl_wire import STRAYS, Repeat, Wire, Witness
-from reconciler.typed import TYPE_CHECKING, NamedTuple, TypeVar
+from reconciler.typed import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     # A datagram → the rows of its first messages, whose headers say the same but for the length, and where the others begin.
     First = Callable[[bytes], tuple[Sequence["Row"], int] | None]
 
-__all__ = ["KernelError", "Message", "Netlink"]
+__all__ = ["KernelError", "Netlink"]
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 _DUMP_INTR = 0x10  # of answers
-_ERROR, _DONE, _OVERRUN, _FIRST_OWN = 2, 3, 4, 16  # NLMSG_*; below 16 the types are netlink's own
+_NOOP, _ERROR, _DONE, _OVERRUN, _FIRST_OWN = 1, 2, 3, 4, 16  # NLMSG_*; below 16 the types are netlink's own
 _CHANGED = "what was being listed changed meanwhile"
 
 TIMEOUT_S = 2.0
@@ -35,17 +37,6 @@ CHUNK = 256  # messages a send: more gain nothing, and their errors fit in the d
 ATTEMPTS = 8  # of a dump that is interrupted: each further one is rarer
 
 Row = TypeVar("Row")
-
-
-class Message(NamedTuple):
-    """One request of a batch."""
-
-    kind: int
-    flags: int
-    body: bytes
-
-
-Request = Message | tuple[int, int, bytes]
 
 
 class Netlink:
@@ -93,8 +84,8 @@ class Netlink:
             try:
                 with _Clean(self), Witness(self._protocol, witness) as changes:
                     return self._dump_once(kind, flags, body, decode, first, changes)
-            except Repeat as repeat:
-                reason = str(repeat)
+            except Repeat as again:
+                reason = str(again)
         raise NotObserved(f"{reason}, {self._attempts} times")
 
     def request(self, kind: int, flags: int, body: bytes) -> list[bytes]:
@@ -102,20 +93,32 @@ class Netlink:
         try:
             with _Clean(self):
                 return self._ask(kind, flags, body)
-        except Repeat as repeat:
-            raise KernelError(errno.ENOBUFS, str(repeat)) from repeat
+        except Repeat as lost:
+            raise KernelError(errno.ENOBUFS, str(lost)) from lost
 
-    def batch(self, requests: Sequence[Request]) -> list[KernelError | None]:
-        """Many changes at once: for each its error, or None. After an overflow a chunk is sent a second time, one by one."""
+    def batch(self, kind: int, flags: int, bodies: Sequence[bytes]) -> list[KernelError | None]:
+        """Many changes of one type at once: for each its error, or None. After an overflow a chunk is sent a second time, one
+        by one."""
         results: list[KernelError | None] = []
-        for start in range(0, len(requests), CHUNK):
-            chunk = requests[start : start + CHUNK]
+        for start in range(0, len(bodies), CHUNK):
+            chunk = bodies[start : start + CHUNK]
             try:
                 with _Clean(self):
-                    results += self._chunk(chunk)
+                    results += self._chunk(kind, flags, chunk)
             except Repeat:
-                results += [self._one(request) for request in chunk]
+                results += [self._one(kind, flags, body) for body in chunk]
         return results
+
+    def in_turn(self, kind: int, flags: int, bodies: Iterable[bytes]) -> list[KernelError | None]:
+        """As `batch`, of at most `CHUNK` changes: but each is done before the next body is asked for. Whoever makes them asks
+        nothing else here meanwhile: what the kernel said is read at the end. KernelError when some of that was lost."""
+        try:
+            with _Clean(self):
+                sequences = [self._wire.send(kind, flags | NLM_F_REQUEST, body) for body in bodies]
+                end = self._wire.send(_NOOP, NLM_F_REQUEST | NLM_F_ACK, b"")
+                return self._outcomes((*sequences, end))[:-1]
+        except Repeat as lost:
+            raise KernelError(errno.ENOBUFS, str(lost)) from lost
 
     def _dump_once(
         self,
@@ -173,37 +176,37 @@ class Netlink:
                         raise error
                     return answers
 
-    def _one(self, request: Request) -> KernelError | None:
+    def _one(self, kind: int, flags: int, body: bytes) -> KernelError | None:
         try:
-            self.request(*request)
+            self.request(kind, flags, body)
         except KernelError as error:
             return error
         return None
 
-    def _chunk(self, requests: Sequence[Request]) -> list[KernelError | None]:
+    def _chunk(self, kind: int, flags: int, bodies: Sequence[bytes]) -> list[KernelError | None]:
         """The last one asks for an acknowledgement; of the others only errors come back, each with its sequence number."""
-        first = self._wire.reserve(len(requests))
-        last = first + len(requests) - 1
-        pack = HEADER.pack
-        parts: list[bytes] = []
-        for sequence, (kind, flags, body) in enumerate(requests, first):
-            parts += (pack(HEADER_BYTES + len(body), kind, flags | NLM_F_REQUEST, sequence, 0), body)
-        parts[-2] = pack(HEADER_BYTES + len(body), kind, flags | NLM_F_REQUEST | NLM_F_ACK, last, 0)
-        self._wire.transmit(b"".join(parts))
-        return self._outcomes(first, last)
+        first = self._wire.reserve(len(bodies))
+        sequences = range(first, first + len(bodies))
+        sizes = map(add, map(len, bodies), repeat(HEADER_BYTES))
+        asked = [flags | NLM_F_REQUEST] * len(bodies)
+        asked[-1] |= NLM_F_ACK
+        headers = map(HEADER.pack, sizes, repeat(kind), asked, sequences, repeat(0))
+        self._wire.transmit(b"".join(map(add, headers, bodies)))
+        return self._outcomes(sequences)
 
-    def _outcomes(self, first: int, last: int) -> list[KernelError | None]:
-        results: list[KernelError | None] = [None] * (last - first + 1)
+    def _outcomes(self, sequences: Sequence[int]) -> list[KernelError | None]:
+        """What became of the messages with these numbers, of which the last one is acknowledged."""
+        results: dict[int, KernelError | None] = dict.fromkeys(sequences)
         port = self._wire.port
         strays = 0
         while True:
             for type_, flags, sequence, to, answer in messages(self._wire.receive()):
-                if type_ != _ERROR or to != port or not first <= sequence <= last:
+                if type_ != _ERROR or to != port or sequence not in results:
                     strays = _count_stray(strays)
                     continue
-                results[sequence - first] = error_in(answer, flags, with_request=True)
-                if sequence == last:
-                    return results
+                results[sequence] = error_in(answer, flags, with_request=True)
+                if sequence == sequences[-1]:
+                    return list(results.values())
 
 
 def _raise_refusal(type_: int, flags: int, answer: bytes) -> None:

@@ -23,6 +23,8 @@ _ADDRESSES = Attributes(
     Field((_PROTO,), "B"),
 )
 _BYTES = {AF_INET: 4, AF_INET6: 16}
+_FAMILIES = {size: family for family, size in _BYTES.items()}
+_BEGIN = {size: Struct(f"{_IFADDRMSG.format}HH{size}sHH{size}s") for size in _FAMILIES}  # with the two addresses
 _new = tuple.__new__  # a third of what the constructor costs
 SCOPE_LINK = 253  # RT_SCOPE_LINK
 NOPREFIXROUTE, NODAD = 0x200, 0x02  # IFA_F_*
@@ -50,19 +52,19 @@ def question(ifindex: int = 0) -> bytes:
 
 def wanted(row: AddressRow) -> bytes:
     """The body that sets or removes an address; permanent."""
+    ifindex, packed, length, remote, scope, flags, protocol, broadcast, metric = row
+    size = len(packed)
     parts = [
-        _IFADDRMSG.pack(_family(row.packed), row.length, 0, row.scope, row.ifindex),
-        attribute(_LOCAL, row.packed),
-        attribute(_ADDRESS, row.remote),
+        _BEGIN[size].pack(_FAMILIES[size], length, 0, scope, ifindex, 4 + size, _LOCAL, packed, 4 + size, _ADDRESS, remote)
     ]
-    if row.flags:
-        parts.append(u32(_FLAGS, row.flags))
-    if row.protocol is not None:
-        parts.append(u8(_PROTO, row.protocol))
-    if row.broadcast is not None:
-        parts.append(attribute(_BROADCAST, row.broadcast))
-    if row.metric is not None:
-        parts.append(u32(_RT_PRIORITY, row.metric))
+    if flags:
+        parts.append(u32(_FLAGS, flags))
+    if protocol is not None:
+        parts.append(u8(_PROTO, protocol))
+    if broadcast is not None:
+        parts.append(attribute(_BROADCAST, broadcast))
+    if metric is not None:
+        parts.append(u32(_RT_PRIORITY, metric))
     return b"".join(parts)
 
 
@@ -90,7 +92,3 @@ def _row(said: tuple[Any, ...]) -> AddressRow | None:
     all_flags = few_flags if flags is None else flags
     row: AddressRow = _new(AddressRow, (ifindex, packed, length, remote, scope, all_flags, protocol, broadcast, metric))
     return row
-
-
-def _family(packed: bytes) -> int:
-    return AF_INET if len(packed) == 4 else AF_INET6

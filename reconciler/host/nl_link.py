@@ -68,8 +68,7 @@ def wanted(
     up: bool | None = None,
 ) -> bytes:
     """The body of a creation (without `index`, with `kind`) or of a change; None leaves a thing as it is."""
-    mask = 0 if up is None else IFF_UP
-    parts = [_IFINFOMSG.pack(0, 0, index, IFF_UP if up else 0, mask)]
+    parts = [switched(index, up)]
     if name is not None:
         parts.append(text(_IFNAME, name))
     if mtu is not None:
@@ -81,6 +80,11 @@ def wanted(
     if kind is not None:
         parts.append(nest(_LINKINFO, text(_INFO_KIND, kind)))
     return b"".join(parts)
+
+
+def switched(index: int, up: bool | None) -> bytes:  # noqa: FBT001 - what it is about
+    """The body that switches a link on or off, which None leaves as it is."""
+    return _IFINFOMSG.pack(0, 0, index, IFF_UP if up else 0, 0 if up is None else IFF_UP)
 
 
 def decode(body: bytes, *, counted: bool = False) -> LinkState:

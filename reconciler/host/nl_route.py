@@ -6,16 +6,17 @@ There may be 100 000 of them: those that are alike are read as one table of byte
 from __future__ import annotations
 
 import struct
+from _operator import add
 from struct import Struct
 
 from reconciler.host.nl_codec import ATTRIBUTE, HEADER_BYTES, TYPE_MASK, U32, as_u32, attribute, attributes, u32
-from reconciler.lean import defaultdict
+from reconciler.lean import defaultdict, lru_cache
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.records import columns, split
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 GROUP_IPV6 = 11  # RTNLGRP_IPV6_ROUTE
@@ -48,6 +49,7 @@ TYPE_NUMBERS = {name: number for number, name in TYPES.items()}
 _LENGTH_AT = 1  # rtmsg.rtm_dst_len
 _DEVICELESS = frozenset(("blackhole", "unreachable", "prohibit", "throw"))
 _ANY = {AF_INET: bytes(4), AF_INET6: bytes(16)}
+_TO = {family: ATTRIBUTE.pack(4 + len(packed), _DST) for family, packed in _ANY.items()}  # what an address follows
 
 # packed, length, table, metric, type, ifindex (0: none), via, src, protocol
 RouteRow = tuple[bytes, int, int, int, str, int, bytes | None, bytes | None, int]
@@ -98,12 +100,11 @@ def with_first_hop(row: RouteRow, body: bytes) -> RouteRow:
     return (*row[:5], ifindex, via, *row[7:])
 
 
+@lru_cache(64)  # tunnels differ in little else
 def head(  # noqa: PLR0913 - the fields of a route
-    length: int,
     table: int,
     metric: int,
     type_: str,
-    ifindex: int,
     via: bytes | None,
     src: bytes | None,
     *,
@@ -112,21 +113,30 @@ def head(  # noqa: PLR0913 - the fields of a route
     scope: int,
     onlink: bool = False,
 ) -> bytes:
-    """The body of a route up to its destination, which follows as it is: many routes share one head."""
+    """What many routes have in common: all that a body says but the interface and the destination."""
     low_table = table if table < 256 else _TABLE_COMPAT
     flags = _ONLINK if onlink else 0
-    parts = [_RTMSG.pack(family, length, 0, 0, low_table, protocol, scope, TYPE_NUMBERS[type_], flags), u32(_TABLE, table)]
+    parts = [_RTMSG.pack(family, 0, 0, 0, low_table, protocol, scope, TYPE_NUMBERS[type_], flags), u32(_TABLE, table)]
     if metric:
         parts.append(u32(_PRIORITY, metric))
-    if ifindex:
-        parts.append(u32(_OIF, ifindex))
     if src:
         parts.append(attribute(_PREFSRC, src))
     if via:
         same_family = len(via) == len(_ANY[family])
         parts.append(attribute(_GATEWAY, via) if same_family else attribute(_VIA, struct.pack("=H", AF_INET6) + via))
-    parts.append(ATTRIBUTE.pack(4 + len(_ANY[family]), _DST))
     return b"".join(parts)
+
+
+def body(head: bytes, ifindex: int, length: int, packed: bytes) -> bytes:
+    """The route with this head by an interface (0: none) to a prefix."""
+    device = u32(_OIF, ifindex) if ifindex else b""
+    return head[:_LENGTH_AT] + bytes((length,)) + head[_LENGTH_AT + 1 :] + device + _TO[head[0]] + packed
+
+
+def bodies(head: bytes, ifindex: int, lengths: bytes, addresses: Iterable[bytes]) -> Iterator[bytes]:
+    """The same to many."""
+    by_length = {length: body(head, ifindex, length, b"") for length in frozenset(lengths)}
+    return map(add, map(by_length.__getitem__, lengths), addresses)
 
 
 class Run(NamedTuple):

@@ -13,13 +13,14 @@ from reconciler.host.nl_codec import HEADER_BYTES
 from reconciler.host.nl_rule import RuleRow
 from reconciler.model.found import LinkState
 from reconciler.model.prefix import AF_INET, AF_INET6
-from reconciler.typed import TYPE_CHECKING
+from reconciler.typed import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from reconciler.host.netlink import First
 
+Name = TypeVar("Name", bound=str)
 NETLINK_ROUTE = 0
 _SIOCGIFINDEX = 0x8933  # linux/sockios.h
 _IFREQ = Struct("16si20x")
@@ -60,17 +61,26 @@ class Rtnl(Netlink):
     def index_of(self, name: str) -> int:
         """Of the link with this name, 0 when there is none: a fiftieth of what the kernel's whole description of it costs.
         NotObserved when there is no socket to ask by."""
-        import fcntl  # who only looks needs no number
+        return self.indexes_of((name,)).get(name, 0)
 
+    def indexes_of(self, names: Collection[Name]) -> dict[Name, int]:
+        """The same of many; those that are not there are left out."""
+        from fcntl import ioctl  # who only looks needs no number
+
+        found: dict[Name, int] = {}
+        request = bytearray(_IFREQ.size)
         try:
-            socket = self._wire.open()
+            descriptor = self._wire.open().fileno()
         except KernelError as error:
-            raise NotObserved(f"link {name} could not be looked up: {error}") from error
-        try:
-            answer: bytes = fcntl.ioctl(socket.fileno(), _SIOCGIFINDEX, _IFREQ.pack(name.encode(), 0))
-        except OSError:
-            return 0
-        return int(_IFREQ.unpack(answer)[1])
+            raise NotObserved(f"link {', '.join(names)} could not be looked up: {error}") from error
+        for name in names:
+            _IFREQ.pack_into(request, 0, name.encode(), 0)
+            try:
+                ioctl(descriptor, _SIOCGIFINDEX, request)
+            except OSError:
+                continue
+            found[name] = _IFREQ.unpack(request)[1]
+        return found
 
     def change_link(
         self,

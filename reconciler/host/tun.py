@@ -22,7 +22,7 @@ def create(name: str, mode: str, *, multi_queue: bool = False) -> int:
     descriptor = os.open(_PATH, os.O_RDWR | os.O_CLOEXEC)
     try:
         flags = _MODES[mode] | _NO_PI | _EXCL | (_MULTI_QUEUE if multi_queue else 0)
-        fcntl.ioctl(descriptor, _TUNSETIFF, _IFREQ.pack(name.encode(), flags))
+        fcntl.ioctl(descriptor, _TUNSETIFF, bytearray(_IFREQ.pack(name.encode(), flags)))
     except BaseException:
         os.close(descriptor)
         raise

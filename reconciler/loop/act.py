@@ -89,8 +89,8 @@ def _perform(machine: Machine, steps: list[Step], fault: Fault | None, first: in
             results = [(step, bug) for step in steps]
     if fault is not None:
         fault.after(first)
-    seconds = (time.monotonic() - begun) / sum(number(step.resource) for step in steps)
+    seconds = (time.monotonic() - begun) / sum(map(number, [step.resource for step in steps]))
     return [
-        Outcome(step, None, seconds, skipped=True) if isinstance(error, LookAgain) else Outcome(step, error, seconds)
+        Outcome(step, None, seconds, skipped=True) if error and isinstance(error, LookAgain) else Outcome(step, error, seconds)
         for step, error in results
     ]

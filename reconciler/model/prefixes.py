@@ -81,6 +81,11 @@ class Prefixes:
         """As `prefix.pack`."""
         return columns(self.v4, 5, (b"\4", 4, 0, 1, 2, 3)) + columns(self.v6, 17, (b"\x10", 16, *range(16)))
 
+    def columns(self, size: int) -> tuple[bytes, Iterator[bytes]]:
+        """Lengths and addresses of those with addresses of so many bytes."""
+        mine, stride = self._table(size)
+        return mine[size::stride], chain.from_iterable(iter_unpack(f"{size}sx", mine))
+
     def records(self, size: int) -> list[bytes]:
         """Those with addresses of so many bytes."""
         return split(self.v4, 5) if size == 4 else split(self.v6, 17)

@@ -94,7 +94,8 @@ def is_many(resource: Resource) -> TypeGuard[Many]:
 
 def number(resource: Resource) -> int:
     """For how many objects it stands."""
-    return resource.number if is_many(resource) else 1
+    count: int = getattr(resource, "number", 1)  # of many only
+    return count
 
 
 def each(resources: Iterable[Resource]) -> Iterator[Resource]:

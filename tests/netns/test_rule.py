@@ -10,7 +10,7 @@ import pytest
 from reconciler.actuate import rule as actuate
 from reconciler.host import nl_rule
 from reconciler.host.machine import Machine
-from reconciler.host.netlink import NLM_F_CREATE, Message
+from reconciler.host.netlink import NLM_F_CREATE
 from reconciler.host.nl_rule import RuleRow
 from reconciler.kinds.rule import Rule
 from reconciler.model.names import HOST
@@ -80,10 +80,10 @@ def test_delete_removes_this_one_only(machine: Machine, victim: Rule, backwards:
 
 def test_delete_removes_every_copy(machine: Machine) -> None:
     """Copies are what is left when we were cut off while we removed a rule that stood behind others."""
-    copy = Message(nl_rule.RTM_NEWRULE, NLM_F_CREATE, nl_rule.wanted(RuleRow(*FROM[1:], protocol=115)))
-    assert machine.rtnl.batch([copy] * 3) == [None] * 3
+    copy = nl_rule.wanted(RuleRow(*FROM[1:], protocol=115))
+    assert machine.rtnl.batch(nl_rule.RTM_NEWRULE, NLM_F_CREATE, [copy] * 3) == [None] * 3
     actuate.create(machine, PLAIN)
-    assert machine.rtnl.batch([copy]) == [None]
+    assert machine.rtnl.batch(nl_rule.RTM_NEWRULE, NLM_F_CREATE, [copy]) == [None]
     actuate.delete(machine, PLAIN)
     assert found(machine) == [FROM] * 4
     actuate.delete(machine, FROM)

@@ -16,6 +16,7 @@ from reconciler.host.nl_address import AddressRow
 from reconciler.host.nl_error import KernelError, error_in
 from reconciler.host.nl_rule import RuleRow
 from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, parse_prefix, pton
+from reconciler.model.prefixes import Prefixes
 
 DECODERS: list[Callable[[bytes], object]] = [
     nl_link.decode,
@@ -29,8 +30,9 @@ V4, V6 = pton("10.8.0.2"), pton("fd00:8::2")
 
 
 def route(to: bytes, length: int, *more: object, family: int) -> bytes:
-    fields = more or (254, 0, "unicast", 7, None, None)
-    return nl_route.head(length, *fields, family=family, protocol=115, scope=0) + to  # type: ignore[arg-type]
+    table, metric, type_, ifindex, via, src = more or (254, 0, "unicast", 7, None, None)
+    head = nl_route.head(table, metric, type_, via, src, family=family, protocol=115, scope=0)  # type: ignore[arg-type]
+    return nl_route.body(head, ifindex, length, to)  # type: ignore[arg-type]
 
 
 GOOD = [
@@ -248,9 +250,19 @@ def test_routes_there_and_back(
     packed, length = prefix
     family = AF_INET if len(packed) == 4 else AF_INET6
     via = src = packed if more and any(packed) else None
-    body = nl_route.head(length, table, metric, type_, ifindex, via, src, family=family, protocol=115, scope=0) + packed
+    body = route(packed, length, table, metric, type_, ifindex, via, src, family=family)
     index = 0 if type_ in ("blackhole", "throw") else ifindex
     assert nl_route.decode(body) == (packed, length, table, metric, type_, index, via, src, 115)
+
+
+@given(st.one_of(st.lists(prefixes4, min_size=1), st.lists(prefixes6, min_size=1)), st.sampled_from([0, 7]))
+def test_many_routes_are_what_each_is(prefixes: list[tuple[bytes, int]], ifindex: int) -> None:
+    some = Prefixes.of(Prefix(*one) for one in prefixes)
+    size = len(prefixes[0][0])
+    family = AF_INET if size == 4 else AF_INET6
+    head = nl_route.head(254, 0, "unicast", None, None, family=family, protocol=115, scope=0)
+    single = [nl_route.body(head, ifindex, one.length, one.packed) for one in some]
+    assert [*nl_route.bodies(head, ifindex, *some.columns(size))] == single
 
 
 @given(st.sampled_from([(AF_INET, "10.0.0.0/8", "192.0.2.0/24"), (AF_INET6, "fd00::/8", "2001:db8::/32")]), st.data())
