@@ -23,4 +23,8 @@ if sys.modules.setdefault("functools", lean) is lean:
         del sys.modules["functools"]
 import _sqlite3 as sqlite
 
+# What is no number and no text is asked what it wants to be, and answers by an error: twice what it costs to store it.
+sqlite.register_adapter(type(None), {None: None}.__getitem__)
+sqlite.register_adapter(bool, {False: 0, True: 1}.__getitem__)
+
 __all__ = ["sqlite"]

@@ -69,4 +69,6 @@ def vouched(found: Mapping[TunnelName, tuple[Vouched, ...]]) -> Callable[[Intent
 
 def plain(text: str) -> str:
     """Bounded, and UTF-8 whatever it was."""
+    if text.isascii() and len(text) <= _TEXT_CHARS:
+        return text
     return text[:_TEXT_CHARS].encode("utf-8", "backslashreplace").decode()

@@ -16,7 +16,7 @@ def write_lines(connection: sqlite3.Connection, lines: Sequence[Event]) -> None:
     """Appends lines, and drops the oldest beyond the bounds."""
     if not lines:
         return
-    connection.executemany(sql.ADD_LINE, map(Event._asdict, lines))
+    connection.executemany(sql.ADD_LINE, lines)
     ((may_be_too_many,),) = connection.execute(sql.MAY_BE_TOO_MANY_LINES)
     if may_be_too_many:  # not while all lines together are fewer than one tunnel may have
         connection.executemany(sql.BOUND_LINES_OF_TUNNEL, [{"tunnel": tunnel} for tunnel in {line.tunnel for line in lines}])
@@ -25,7 +25,8 @@ def write_lines(connection: sqlite3.Connection, lines: Sequence[Event]) -> None:
 
 def write_outcome(connection: sqlite3.Connection, ending: Ending) -> None:
     """How a generation went, for each of its lines: a tunnel's own outcome where it has one."""
-    rows = connection.execute(sql.LINES_OF_GENERATION, {"generation": ending.generation}).fetchall()
-    of_all, own = plain(ending.outcome), {tunnel: plain(outcome) for tunnel, outcome in ending.tunnels.items()}
-    differing = [{"line": line, "outcome": now} for line, tunnel, was in rows if (now := own.get(tunnel, of_all)) != was]
-    connection.executemany(sql.SET_OUTCOME, differing)
+    number, of_all = ending.generation, plain(ending.outcome)
+    own = [{"generation": number, "tunnel": tunnel, "outcome": plain(words)} for tunnel, words in ending.tunnels.items()]
+    connection.executemany(sql.SET_OUTCOME_OF, own)
+    named = "".join(map("<{}>".format, ending.tunnels))
+    connection.execute(sql.SET_OUTCOME, {"generation": number, "named": named, "outcome": of_all})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from _operator import attrgetter
 from contextlib import contextmanager
 
 from reconciler.model.intent import Intent
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from reconciler.store.change import Moves
+
+_told = attrgetter("state", "attempt", "error")  # of a progress: another one is a line of the history
 
 
 class Commit:
@@ -72,7 +75,7 @@ class Commit:
             lines = [
                 Event(now_us, name, source, None, uid, actor, after.state, plain(moves[name][1]), after.error)
                 for name, source, before, after in moved
-                if (before.state, before.attempt, before.error) != (after.state, after.attempt, after.error)
+                if _told(before) != _told(after)
             ]
             write_lines(connection, lines)
             if vanished:

@@ -108,6 +108,11 @@ def decode_vouched(text: str) -> tuple[Vouched, ...]:
     return _read(text, _VOUCHED.decode) if text != _NOTHING else ()
 
 
+def decode_texts(text: str) -> tuple[str, ...]:
+    """An array of texts. ValueError when it is damaged."""
+    return tuple(loads(text)) if text != _NOTHING else ()
+
+
 def _read(text: str, decode: Callable[[Any], T]) -> T:
     """ValueError when the document does not fit: what that does to the code that reads it."""
     try:

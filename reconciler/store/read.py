@@ -12,7 +12,7 @@ from reconciler.model.marks import Mark
 from reconciler.model.names import TunnelName
 from reconciler.model.tunnel import Input
 from reconciler.store import failure, place, sqlite
-from reconciler.store.document import DIGEST, decode_host, decode_tunnel, decode_vouched
+from reconciler.store.document import DIGEST, decode_host, decode_texts, decode_tunnel, decode_vouched
 from reconciler.store.stored import SCHEMA, Event, Source, Stored
 from reconciler.typed import TYPE_CHECKING, Any, TypeVar
 
@@ -171,7 +171,7 @@ def _progress(
     worked: int,
     last_addresses: str,
 ) -> Progress:
-    return Progress(state, since_us, up_since_us, attempt, next_retry_us, error, bool(worked), tuple(loads(last_addresses)))
+    return Progress(state, since_us, up_since_us, attempt, next_retry_us, error, bool(worked), decode_texts(last_addresses))
 
 
 def _look(state_dir: str | Path, timeout_s: float, question: Callable[[sqlite.Connection], T]) -> T | None:

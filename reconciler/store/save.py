@@ -43,9 +43,8 @@ def write_progress(
     connection: sqlite3.Connection, before: Iterable[tuple[TunnelName, str, Progress]], moves: Moves
 ) -> list[tuple[TunnelName, str, Progress, Progress]]:
     """Writes how these got on where that is not as before; returns those, with their sources, as they were and as they are."""
-    now = [(name, source, was, _storable(moves[name][0])) for name, source, was in before]
-    differing = [(name, source, was, after) for name, source, was, after in now if was != after]
-    connection.executemany(sql.SET_PROGRESS, [{"intent": name, **_progress(after)} for name, _, _, after in differing])
+    differing = [(name, source, was, now) for name, source, was in before if (now := _storable(moves[name][0])) != was]
+    connection.executemany(sql.SET_PROGRESS, [(*_progress(now), name) for name, _, _, now in differing])
     return differing
 
 
@@ -55,25 +54,19 @@ def collect_garbage(connection: sqlite3.Connection) -> None:
     connection.execute(sql.DELETE_EMPTY_SOURCES)
 
 
-def _row(intent: Intent) -> dict[str, object]:
-    return {
-        "name": intent.name,
-        "source": intent.source,
-        "slot": intent.slot,
-        "tunnel_id": intent.mark.tunnel_id,
-        "generation": intent.generation,
-        "interface": intent.tunnel.interface,
-        "document": encode_tunnel(intent.tunnel),
-        "held": intent.held,
-        "withdrawn": intent.withdrawn,
-        "started_boot": intent.started_boot,
-        **_progress(intent.progress),
-        "vouched": encode_vouched(intent.vouched),
-    }
+def _row(intent: Intent) -> tuple[object, ...]:
+    """In the order of the columns."""
+    tunnel, mark, slot, source, generation, held, withdrawn, started_boot, progress, vouched = intent
+    return (
+        tunnel.name, source, slot, mark.tunnel_id, generation, tunnel.interface, encode_tunnel(tunnel),
+        held, withdrawn, started_boot, *_progress(progress), encode_vouched(vouched),
+    )  # fmt: skip
 
 
-def _progress(progress: Progress) -> dict[str, object]:
-    return {**progress._asdict(), "last_addresses": dumps(progress.last_addresses)}
+def _progress(progress: Progress) -> tuple[object, ...]:
+    """In the order of the columns."""
+    *kept, last_addresses = progress
+    return (*kept, dumps(last_addresses))
 
 
 def _storable(progress: Progress) -> Progress:

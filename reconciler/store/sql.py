@@ -32,18 +32,17 @@ UPDATE intent SET interface=NULL WHERE intent.name = :intent"""
 
 PUT_INTENT = """
 INSERT INTO intent (name, source, slot, tunnel_id, generation, interface, document, held, withdrawn, started_boot,
-state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses, vouched) VALUES (:name, :source,
-:slot, :tunnel_id, :generation, :interface, :document, :held, :withdrawn, :started_boot, :state, :since_us,
-:up_since_us, :attempt, :next_retry_us, :error, :worked, :last_addresses, :vouched) ON CONFLICT (name) DO UPDATE SET
-source = excluded.source, slot = excluded.slot, tunnel_id = excluded.tunnel_id, generation = excluded.generation,
-interface = excluded.interface, document = excluded.document, held = excluded.held, withdrawn = excluded.withdrawn,
-started_boot = excluded.started_boot, state = excluded.state, since_us = excluded.since_us, up_since_us =
-excluded.up_since_us, attempt = excluded.attempt, next_retry_us = excluded.next_retry_us, error = excluded.error, worked
-= excluded.worked, last_addresses = excluded.last_addresses, vouched = excluded.vouched"""
+state, since_us, up_since_us, attempt, next_retry_us, error, worked, last_addresses, vouched) VALUES (?, ?, ?, ?, ?, ?,
+?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET source = excluded.source, slot = excluded.slot,
+tunnel_id = excluded.tunnel_id, generation = excluded.generation, interface = excluded.interface, document =
+excluded.document, held = excluded.held, withdrawn = excluded.withdrawn, started_boot = excluded.started_boot, state =
+excluded.state, since_us = excluded.since_us, up_since_us = excluded.up_since_us, attempt = excluded.attempt,
+next_retry_us = excluded.next_retry_us, error = excluded.error, worked = excluded.worked, last_addresses =
+excluded.last_addresses, vouched = excluded.vouched"""
 
 SET_PROGRESS = """
-UPDATE intent SET state=:state, since_us=:since_us, up_since_us=:up_since_us, attempt=:attempt,
-next_retry_us=:next_retry_us, error=:error, worked=:worked, last_addresses=:last_addresses WHERE intent.name = :intent"""
+UPDATE intent SET state=?, since_us=?, up_since_us=?, attempt=?, next_retry_us=?, error=?, worked=?, last_addresses=?
+WHERE intent.name = ?"""
 
 DELETE_INTENT = """
 DELETE FROM intent WHERE intent.name = :intent"""
@@ -62,8 +61,8 @@ DELETE FROM prefix_list WHERE (prefix_list.digest NOT IN (SELECT intent_prefix_l
 FROM intent_prefix_list))"""
 
 ADD_LINE = """
-INSERT INTO history (at_us, tunnel, source, generation, uid, actor, event, cause, outcome) VALUES (:at_us, :tunnel,
-:source, :generation, :uid, :actor, :event, :cause, :outcome)"""
+INSERT INTO history (at_us, tunnel, source, generation, uid, actor, event, cause, outcome) VALUES (?, ?, ?, ?, ?, ?, ?,
+?, ?)"""
 
 MAY_BE_TOO_MANY_LINES = """
 SELECT (SELECT max(history.id) AS max_1
@@ -80,13 +79,14 @@ BOUND_LINES = """
 DELETE FROM history WHERE history.id <= (SELECT max(history.id) AS max_1
 FROM history) - 10000"""
 
-LINES_OF_GENERATION = """
-SELECT history.id, history.tunnel, history.outcome
-FROM history
-WHERE history.generation = :generation AND history.event IN ('saved', 'created', 'changed', 'withdrawn')"""
-
 SET_OUTCOME = """
-UPDATE history SET outcome=:outcome WHERE history.id = :line"""
+UPDATE history SET outcome=:outcome WHERE history.generation = :generation AND history.event IN ('saved', 'created',
+'changed', 'withdrawn') AND history.outcome != :outcome AND instr(:named, '<' || coalesce(history.tunnel, '') || '>') =
+0"""
+
+SET_OUTCOME_OF = """
+UPDATE history SET outcome=:outcome WHERE history.generation = :generation AND history.event IN ('saved', 'created',
+'changed', 'withdrawn') AND history.outcome != :outcome AND history.tunnel = :tunnel"""
 
 OWING_TUNNELS = """
 SELECT ledger_user.tunnel

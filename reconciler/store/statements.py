@@ -48,6 +48,8 @@ _is_of_tunnel = t.history.c.tunnel.is_not_distinct_from(bindparam("tunnel"))  # 
 _newest, _oldest = (select(end(t.history.c.id)).scalar_subquery() for end in (func.max, func.min))
 _too_old = select(t.history.c.id).where(_is_of_tunnel).order_by(t.history.c.id.desc()).limit(1).offset(PER_TUNNEL)
 _is_of_generation = (t.history.c.generation == bindparam("generation")) & t.history.c.event.in_(OF_GENERATIONS)
+_ends_otherwise = _is_of_generation & (t.history.c.outcome != bindparam("outcome"))
+_is_not_named = func.instr(bindparam("named"), "<" + func.coalesce(t.history.c.tunnel, "") + ">") == 0  # as `<a><b>`
 
 STATEMENTS: dict[str, ClauseElement] = {
     "GENERATION": select(t.meta.c.generation),
@@ -72,8 +74,10 @@ STATEMENTS: dict[str, ClauseElement] = {
     "MAY_BE_TOO_MANY_LINES": select(_newest - _oldest >= PER_TUNNEL),
     "BOUND_LINES_OF_TUNNEL": delete(t.history).where(_is_of_tunnel, t.history.c.id <= _too_old.scalar_subquery()),
     "BOUND_LINES": delete(t.history).where(t.history.c.id <= _newest - IN_ALL),
-    "LINES_OF_GENERATION": select(t.history.c.id, t.history.c.tunnel, t.history.c.outcome).where(_is_of_generation),
-    "SET_OUTCOME": update(t.history).where(t.history.c.id == bindparam("line")).values(outcome=bindparam("outcome")),
+    "SET_OUTCOME": update(t.history).where(_ends_otherwise, _is_not_named).values(outcome=bindparam("outcome")),
+    "SET_OUTCOME_OF": update(t.history)
+    .where(_ends_otherwise, t.history.c.tunnel == bindparam("tunnel"))
+    .values(outcome=bindparam("outcome")),
     "OWING_TUNNELS": select(t.ledger_user.c.tunnel),
     "PUT_ENTRY": _put(t.ledger, "previous", "at_us"),
     "PUT_USER": _new(t.ledger_user).on_conflict_do_nothing(),
@@ -84,6 +88,10 @@ STATEMENTS: dict[str, ClauseElement] = {
     "SET_VERSION": _new(t.alembic_version),
     "NEW_META": _new(t.meta),
 }
+
+# Of these there may be one for each tunnel. They take their values in the order of the text: to look for each by its name
+# costs four times what it costs to store it.
+IN_ORDER = ("PUT_INTENT", "SET_PROGRESS", "ADD_LINE")
 
 
 class _Compiler(SQLiteCompiler):
@@ -100,12 +108,13 @@ class _Dialect(SQLiteDialect):
 
 def text() -> str:
     """The module `sql`: a constant for each statement, and the statements that make an empty file a store."""
-    dialect = _Dialect(paramstyle="named")
+    by_name, in_order = _Dialect(paramstyle="named"), _Dialect(paramstyle="qmark")
     made = [_HEAD]
     for name, statement in STATEMENTS.items():
+        dialect = in_order if name in IN_ORDER else by_name
         made.append(f'{name} = """\n{_wrapped(str(statement.compile(dialect=dialect)))}"""\n')
     made.append("SCHEMA = (")
-    made += [f'    """\n{str(one.compile(dialect=dialect)).strip()}""",' for one in _schema()]
+    made += [f'    """\n{str(one.compile(dialect=by_name)).strip()}""",' for one in _schema()]
     return "\n".join(line.rstrip().expandtabs(4) for line in "\n".join([*made, ")"]).splitlines()) + "\n"
 
 

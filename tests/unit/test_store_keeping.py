@@ -30,12 +30,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_history_says_who_and_how_it_ended(store: Store) -> None:
-    saved = put(store, "a", "b")
+    saved = put(store, "a", "b", "bb")
     store.conclude({}, ending=Ending(saved.generation or 0, "done", {B: "failed: no device"}))
     assert [(e.tunnel, e.event, e.generation, e.uid, e.actor, e.source, e.cause, e.outcome) for e in store.history()] == [
         (None, "saved", 1, 1000, "alice", "gateway", "apply", "done"),
         ("a", "created", 1, 1000, "alice", "gateway", "apply", "done"),
         ("b", "created", 1, 1000, "alice", "gateway", "apply", "failed: no device"),
+        ("bb", "created", 1, 1000, "alice", "gateway", "apply", "done"),
     ]
     before = mtime(store.state_dir)
     store.conclude({}, ending=Ending(saved.generation or 0, "done", {B: "failed: no device"}))
