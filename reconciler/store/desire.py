@@ -27,9 +27,9 @@ _CHANGE = "Change one of the files; --take-over only moves tunnels, each under i
 def desire(stored: Stored, desired: Desired, terms: Terms) -> tuple[Stored, Saved]:
     """What is stored then, and what that changes. Equal intents, and no generation, when nothing changes.
 
-    Foreign (73) when another source has declared something of it differently, InvalidFile when a name is not UTF-8.
+    Errors: as of `ensure_possible`.
     """
-    _refuse(stored, desired, terms.take_over)
+    ensure_possible(stored, desired, terms.take_over)
     stored = stored._replace(store_id=stored.store_id or os.urandom(2).hex())
     before = {intent.name: intent for intent in stored.intents}
     saved = _compared(before, desired, terms)
@@ -71,7 +71,9 @@ def source_of(desired: Desired, terms: Terms) -> Source:
     )
 
 
-def _refuse(stored: Stored, desired: Desired, take_over: frozenset[TunnelName]) -> None:
+def ensure_possible(stored: Stored, desired: Desired, take_over: frozenset[TunnelName]) -> None:
+    """Foreign (73) when another source has declared something of it differently, InvalidFile when a name is not UTF-8,
+    StoreError when there would be too many tunnels."""
     for text in (desired.source, desired.path):
         if not _is_utf8(text):
             raise InvalidFile(f"{text!r} is not UTF-8", hint="Give the file a `source` and a path that are UTF-8.")
@@ -82,6 +84,12 @@ def _refuse(stored: Stored, desired: Desired, take_over: frozenset[TunnelName]) 
             hint=_CHANGE if conflicts(stored, desired, frozenset(t.name for t in desired.tunnels)) else _MOVE,
             details=tuple(Problem(desired.path, 0, "", problem) for problem in problems),
         )
+    if len(stored.intents) + len(desired.tunnels) > _MOST and len(_names(stored, desired)) > _MOST:
+        raise StoreError("the store has no room for more tunnels", hint="Forget some that are not used any more.")
+
+
+def _names(stored: Stored, desired: Desired) -> set[TunnelName]:
+    return {intent.name for intent in stored.intents} | {tunnel.name for tunnel in desired.tunnels}
 
 
 def _is_utf8(text: str) -> bool:
@@ -146,8 +154,6 @@ def _created(stored: Stored, tunnels: list[Tunnel], source: str, generation: int
 
 
 def _new_ids(taken: set[str], number: int) -> set[str]:
-    if len(taken) + number > _MOST:
-        raise StoreError("the store has no room for more tunnels", hint="Forget some that are not used any more.")
     made: set[str] = set()
     while len(made) < number:
         made.update(os.urandom(2 * (number - len(made))).hex(" ", 2).split())

@@ -19,7 +19,7 @@ from reconciler.model.tunnel import Desired
 from reconciler.store import change, failure, place, read
 from reconciler.store.change import Change, Who
 from reconciler.store.commit import Commit
-from reconciler.store.desire import desire
+from reconciler.store.desire import desire, ensure_possible
 from reconciler.store.schema import prepare
 from reconciler.store.stored import TUNCTL, Actor, Ending, Event, Line, Saved, Stored, Terms
 from reconciler.typed import TYPE_CHECKING, TypeVar
@@ -125,9 +125,12 @@ class Store:
         before = self.stored()
         if refuse is not None:
             refuse(before, desired)
-        after, saved = desire(before, desired, terms)
-        if before.exists and after == before:
-            return saved, before
+        if before.exists:
+            after, saved = desire(before, desired, terms)
+            if after == before:
+                return saved, before
+        else:
+            ensure_possible(before, desired, terms.take_over)  # before anything is made
         commit = self._commit
         place.ensure_room(self.state_dir)  # for what follows, too: an intent must not be stored by a command that says 74
         return commit.save(desired, terms, Who(actor, cause))

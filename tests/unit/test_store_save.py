@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import Foreign, InvalidFile
+from reconciler.errors import Foreign, InvalidFile, StoreError
 from reconciler.model.intent import Progress
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.tunnel import Host
@@ -36,6 +36,20 @@ def test_new_tunnels_get_slots_and_ids_and_one_generation(store: Store) -> None:
     assert {i.mark.store_id for i in stored.intents} == {stored.store_id}
     assert len({i.mark.tunnel_id for i in stored.intents}) == 2
     assert [(s.name, s.path, s.generation) for s in stored.sources] == [("gateway", "/etc/gateway.toml", 1)]
+
+
+def test_what_cannot_be_stored_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.store.desire._MOST", 2)
+    with Store(tmp_path / "state") as store:
+        with pytest.raises(InvalidFile, match="is not UTF-8"):
+            put(store, "a", source="gate\udc80way")
+        with pytest.raises(StoreError, match="no room for more tunnels"):
+            put(store, "a", "b", "c")
+        assert not (tmp_path / "state").exists()
+        put(store, "a", "b")
+        with pytest.raises(StoreError, match="no room for more tunnels"):  # withdrawn ones keep their places
+            put(store, "b", "c")
+        assert put(store, "b").withdrawn == (A,)
 
 
 def test_saving_the_same_again_writes_nothing(store: Store) -> None:
