@@ -6,7 +6,10 @@ from reconciler.lean import cache
 from reconciler.model.intent import Progress
 from reconciler.model.tunnel import Restart
 from reconciler.transitions import TRANSITIONS
-from reconciler.typed import NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Seen(NamedTuple):
@@ -31,13 +34,16 @@ class Transition(NamedTuple):
 
 def after(progress: Progress, seen: Seen, restart: Restart, now_us: int) -> tuple[Progress, tuple[Transition, ...]]:
     """How a tunnel gets on after a pass. The same progress and no transition when nothing has changed."""
-    events = _events(progress, seen, restart)
-    if not events:
-        if seen.wanted_up and seen.addresses and seen.addresses != progress.last_addresses:
-            return progress._replace(last_addresses=seen.addresses), ()
-        return progress, ()
-    moves = _moves(progress.state, tuple(events))
-    return _entered(progress, moves[-1].state, seen, restart, now_us), moves
+    is_last = bool(restart.attempts) and progress.attempt + 1 >= restart.attempts
+    moves = _way(
+        progress.state, wanted_up=seen.wanted_up, there=seen.there, converged=seen.converged, acted=seen.acted,
+        requested=seen.requested, is_last=is_last,
+    )  # fmt: skip
+    if moves:
+        return _entered(progress, moves[-1].state, seen, restart, now_us), moves
+    if seen.wanted_up and seen.addresses and seen.addresses != progress.last_addresses:
+        return progress._replace(last_addresses=seen.addresses), ()
+    return progress, ()
 
 
 def rested(
@@ -61,30 +67,29 @@ def told(moves: tuple[Transition, ...]) -> str:
 
 
 @cache  # hundreds go the same way at once, and there are few
-def _moves(state: str, events: tuple[str, ...]) -> tuple[Transition, ...]:
+def _way(
+    state: str, *, wanted_up: bool, there: bool, converged: bool, acted: bool, requested: bool, is_last: bool
+) -> tuple[Transition, ...]:
+    """From this state, after a pass that saw this. `is_last`: of the attempts."""
+    if not wanted_up:
+        if state == "removed" or (state == "pending" and not there):
+            return ()
+        leave = [] if state == "removing" else ["withdrawn"]
+        return _moves(state, leave if there else [*leave, "vanished"])
+    if state == "up" and converged and not acted:
+        return ()
+    enter = {"up": ["drifted"], "converging": [], "waiting": ["requested" if requested else "retried"]}
+    begin = enter.get(state, ["requested"])
+    return _moves(state, [*begin, "converged" if converged else "gave_up" if is_last else "stumbled"])
+
+
+def _moves(state: str, events: Iterable[str]) -> tuple[Transition, ...]:
     """What these events do to a tunnel in this state. KeyError when one of them does not fit."""
     moves = []
     for event in events:
         state = TRANSITIONS[state, event]
         moves.append(Transition(event, state))
     return tuple(moves)
-
-
-def _events(progress: Progress, seen: Seen, restart: Restart) -> list[str]:
-    state = progress.state
-    if not seen.wanted_up:
-        if state == "removed" or (state == "pending" and not seen.there):
-            return []
-        leave = [] if state == "removing" else ["withdrawn"]
-        return leave if seen.there else [*leave, "vanished"]
-    if state == "up" and seen.converged and not seen.acted:
-        return []
-    enter = {"up": ["drifted"], "converging": [], "waiting": ["requested" if seen.requested else "retried"]}
-    begin = enter.get(state, ["requested"])
-    if seen.converged:
-        return [*begin, "converged"]
-    exhausted = restart.attempts and progress.attempt + 1 >= restart.attempts
-    return [*begin, "gave_up" if exhausted else "stumbled"]
 
 
 def _entered(progress: Progress, state: str, seen: Seen, restart: Restart, now_us: int) -> Progress:

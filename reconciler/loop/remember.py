@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from reconciler import lifecycle
 from reconciler.errors import StepFailed, TunctlError
 from reconciler.host import ownerlog
 from reconciler.host.handles import CLOCK, Handle
@@ -148,8 +149,6 @@ def rests(store: Store, before: Survey, names: Collection[TunnelName], resting: 
     """Of these the program has ended too often: they wait for their next attempt, and that is stored for all to see."""
     if not names:
         return {}
-    from reconciler import lifecycle
-
     now_us = before.facts.now_us
     moves: Moves = {}
     for name in names:
@@ -164,16 +163,11 @@ def rests(store: Store, before: Survey, names: Collection[TunnelName], resting: 
 
 def _moved(intent: Intent, passed: Passed, *, there: bool) -> tuple[Progress, str]:
     """The new progress and the events that led to it; that all is as it was is the usual case, kept cheap."""
-    facts = passed.now.facts
-    up = intent.is_wanted_up(facts.boot_id)
-    error = passed.errors.get(intent.name)
-    acted = intent.name in passed.acted
-    if (not up or (not acted and error is None)) and is_steady(passed.now, intent, there=there):
+    now, name = passed.now, intent.name
+    up, error, acted = intent.is_wanted_up(now.facts.boot_id), passed.errors.get(name), name in passed.acted
+    if (not up or (not acted and error is None)) and is_steady(now, intent, there=there):
         return intent.progress, ""
-    from reconciler import lifecycle  # most passes change nothing
-
-    why, anew = error.message if error else "", intent.name in passed.anew
-    now_has = addresses(passed.now, intent) if up else ()
-    seen = lifecycle.Seen(up, there, error is None, acted, why, passed.requested, now_has, anew)
-    new, moves = lifecycle.after(intent.progress, seen, intent.tunnel.restart, facts.now_us)
+    why, now_has = error.message if error else "", addresses(now, intent) if up else ()
+    seen = lifecycle.Seen(up, there, error is None, acted, why, passed.requested, now_has, name in passed.anew)
+    new, moves = lifecycle.after(intent.progress, seen, intent.tunnel.restart, now.facts.now_us)
     return new, lifecycle.told(moves)
