@@ -6,7 +6,7 @@ Wanted and found have them, steps are about them, and one call carries a step ou
 
 from __future__ import annotations
 
-from itertools import filterfalse, repeat
+from itertools import filterfalse
 
 from reconciler.kinds.route import DEFAULT_METRIC, MAIN, UNICAST, Ground, Route
 from reconciler.model.intent import Intent
@@ -36,7 +36,8 @@ class Routes(NamedTuple):
 
     def lines(self, sign: str = "") -> list[str]:
         before, after = self.like.words
-        return list(map("".join, zip(repeat(sign + before), self.prefixes.briefs(), repeat(after))))
+        begin = sign + before
+        return [f"{begin}{brief}{after}" for brief in self.prefixes.briefs()]
 
     @property
     def number(self) -> int:

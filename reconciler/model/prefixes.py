@@ -11,7 +11,7 @@ from _socket import inet_ntop  # as in `prefix`
 from itertools import chain, repeat
 from struct import iter_unpack
 
-from reconciler.model.prefix import AF_INET, AF_INET6, Prefix, unpack
+from reconciler.model.prefix import AF_INET, AF_INET6, OCTETS, Prefix, unpack
 from reconciler.model.records import apart, columns, ordered, place, split
 from reconciler.typed import TYPE_CHECKING
 
@@ -27,8 +27,8 @@ _FAMILIES = {  # by whether IPv4 and IPv6 are among them
 }
 _new = tuple.__new__  # as in `kinds.routes`
 _v4, _v6 = attrgetter("v4"), attrgetter("v6")
-_BYTE = tuple(bytes((number,)) for number in range(256))
-_ENDS = {size: [*(f"/{length}" for length in range(size * 8)), ""].__getitem__ for size in _SIZES}  # hosts have none
+_BYTE: tuple[bytes, ...] = tuple(chain.from_iterable(iter_unpack("c", bytes(range(256)))))
+_ENDS = (*(f"/{length}" for length in range(32)), "")  # of IPv4; hosts have none
 
 
 class Prefixes:
@@ -168,14 +168,12 @@ class Prefixes:
 
     def briefs(self) -> list[str]:
         """`brief` of each."""
-        if self.v4 and self.v6:
-            return self.of_size(4).briefs() + self.of_size(16).briefs()
-        mine, size, family = (self.v4, 4, AF_INET) if self.v4 else (self.v6, 16, AF_INET6)
-        addresses = chain.from_iterable(iter_unpack(f"{size}sx", mine))
-        out = list(map(add, map(inet_ntop, repeat(family), addresses), map(_ENDS[size], mine[size :: size + 1])))
-        if mine[size : size + 1] == b"\0":
-            out[0] = Prefix(bytes(size), 0).brief  # the first one is everything
-        return out
+        octets, ends, v4 = OCTETS, _ENDS, iter_unpack("5B", self.v4)
+        out = [f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}{ends[length]}" for a, b, c, d, length in v4]
+        if self.v4[4:5] == b"\0":
+            out[0] = "default"  # everything comes first
+        v6 = iter_unpack("16sB", self.v6)
+        return out + [inet_ntop(AF_INET6, packed) + (f"/{length}" if length < 128 else "") for packed, length in v6]
 
     def __bool__(self) -> bool:
         return bool(self.v4 or self.v6)
