@@ -56,7 +56,7 @@ def judge(intent: Intent, seen: Evidence) -> Judgement:
 def _judged(intent: Intent, seen: Evidence, blind: Sequence[Unobserved], unseen: tuple[str, ...]) -> Judgement:
     """All that counts could be seen."""
     found, plan, _, facts, impossible, lacks, unsure, port_taken = seen
-    link = next((r for r in found if isinstance(r, Link)), None)
+    link = _link_in(found)
     if not intent.is_wanted_up(facts.boot_id):
         return _when_down(intent, link, plan, unseen)
     if unsure:
@@ -93,6 +93,21 @@ def _judged(intent: Intent, seen: Evidence, blind: Sequence[Unobserved], unseen:
     return Judgement(Verdict.FAILED if gave_up else Verdict.DEGRADED, tuple(reasons), unseen)
 
 
+def _link_in(found: Iterable[Resource]) -> Link | None:
+    for one in found:
+        if isinstance(one, Link):
+            return one
+    return None
+
+
+def _owner_in(found: Iterable[Resource]) -> Owner | None:
+    """The one that runs."""
+    for one in found:
+        if isinstance(one, Owner) and one.pid:
+            return one
+    return None
+
+
 def _unknown(lost: Iterable[Unobserved]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{u.kind} could not be read: {u.reason}" for u in lost))
 
@@ -115,7 +130,7 @@ def _when_absent(intent: Intent, seen: Evidence, unseen: tuple[str, ...]) -> Jud
     if blocking:
         residues.append("what goes into it is unreachable until it is back (on_failure)")
     error = (intent.progress.error,) if intent.progress.error else ()
-    owner = next((r for r in seen.found if isinstance(r, Owner) and r.pid), None)
+    owner = _owner_in(seen.found)
     if owner is not None:
         residues.insert(0, f"owner pid {owner.pid} {'lives on without it' if owner.ready else 'is starting'}")
     if intent.progress.worked:
@@ -181,7 +196,7 @@ def _carrier(link: Link, seen: Evidence) -> list[str]:
         return []
     if link.type not in ("tun", "tap"):
         return ["no carrier"]
-    owner = next((r for r in seen.found if isinstance(r, Owner) and r.pid), None)
+    owner = _owner_in(seen.found)
     return [f"no process attached: owner pid {owner.pid} runs and has not opened it" if owner else "no process attached"]
 
 

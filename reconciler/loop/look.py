@@ -76,7 +76,7 @@ def judgement_of(seen: Survey, intent: Intent, fights: Sequence[Fight] = ()) -> 
     lacks = seen.lacks_of(name)
     if fights:
         lacks = (*lacks, *(str(fight) for fight in fights if fight.tunnel in (name, HOST)))
-    evidence = Evidence(seen.found_of(name), seen.plan_of(name), seen.found.unobserved, seen.facts, lacks=lacks)
+    evidence = Evidence(seen.found_of(name), seen.plan_of(name), seen.found.unobserved, seen.facts, "", lacks)
     if error:
         unsure, port_taken = isinstance(error, NotObserved), isinstance(error, PortTaken)
         evidence = evidence._replace(impossible=error.message, unsure=unsure, port_taken=port_taken)
@@ -89,22 +89,22 @@ def _tunnel(machine: Machine, seen: Survey, intent: Intent, fights: Sequence[Fig
     link = seen.link_of(name)
     state = seen.found.links.get(link.name) if link else None
     excluded = seen.wanted.excluded.get(name, ())
-    return TunnelStatus(
+    return TunnelStatus(  # in their order: names would cost as much as all else
         name, judgement_of(seen, intent, fights), intent,
-        interface=state.name if state else tunnel.interface,
-        ifindex=state.ifindex if state else None,
-        addresses=seen.found.addresses_of(state.name) if state else (),
-        mtu=state.mtu if state else None,
-        owner=_owner(machine, name, seen),
-        counters=state.counters if state else None,
-        peers=tuple(map(_peer, seen.peers_of.get(name, ()))),
-        listen=ports_of(seen, intent) if tunnel.listen else (),
-        routes=seen.routes_of.get(name, 0),
-        nat=_nat(seen, intent) if tunnel.nat or seen.table else (),
-        dns=_dns(seen, intent, tunnel.dns) if tunnel.dns else None,
-        pending=seen.plan_of(name).steps,
-        pulse=seen.facts.pulse(name),
-        excluded=tuple((str(prefix), reason) for prefix, reason in excluded) if excluded else (),
+        state.name if state else tunnel.interface,
+        state.ifindex if state else None,
+        seen.found.addresses_of(state.name) if state else (),
+        state.mtu if state else None,
+        _owner(machine, name, seen),
+        state.counters if state else None,
+        tuple(map(_peer, seen.peers_of.get(name, ()))),
+        ports_of(seen, intent) if tunnel.listen else (),
+        seen.routes_of.get(name, 0),
+        _nat(seen, intent) if tunnel.nat or seen.table else (),
+        _dns(seen, intent, tunnel.dns) if tunnel.dns else None,
+        seen.plan_of(name).steps,
+        tuple((str(prefix), reason) for prefix, reason in excluded) if excluded else (),
+        seen.facts.pulse(name),
     )  # fmt: skip
 
 

@@ -170,8 +170,8 @@ class Survey:
 
 def _by_tunnel(resources: Iterable[R]) -> dict[TunnelName, list[R]]:
     out: defaultdict[TunnelName, list[R]] = defaultdict(list)
-    for resource in resources:
-        tunnel = resource.tunnel
+    several = list(resources)
+    for tunnel, resource in zip(map(attrgetter("tunnel"), several), several, strict=True):
         if tunnel:
             out[tunnel].append(resource)
     return {**out}

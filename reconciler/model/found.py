@@ -76,9 +76,8 @@ class Found(NamedTuple):
     name_service: NameService | None = None  # None: not looked at, no tunnel has `dns`
 
     def of(self, cls: type[R]) -> list[R]:
-        """Those of one class. They were looked at one kind after the other, so they stand together."""
-        runs: Iterable[tuple[type, Iterable[Any]]] = groupby(self.resources, type)
-        return [one for kind, run in runs if kind is cls for one in run]
+        """Those of one class."""
+        return [*_by_class(self.resources).get(cls, ())]
 
     def addresses_of(self, dev: IfName) -> tuple[str, ...]:
         """As text, without the link-local ones that the kernel gives to every link: they say nothing about a tunnel."""
@@ -101,3 +100,19 @@ class Found(NamedTuple):
 
     def is_unobserved(self, kind: str, tunnel: TunnelName | None) -> bool:
         return bool(self.unobserved) and any(u.kind == kind and u.tunnel in (None, tunnel) for u in self.unobserved)
+
+
+_last: tuple[tuple[Resource, ...], dict[type, list[Any]]] = (), {}
+
+
+def _by_class(resources: tuple[Resource, ...]) -> dict[type, list[Any]]:
+    """They were looked at one kind after the other, so they stand together. One look is asked twenty times: the last answer is
+    kept, and is right for these very resources, in which nothing can change."""
+    global _last  # noqa: PLW0603 - of a pure function
+    known, answer = _last
+    if known is not resources:
+        answer = {}
+        for cls, run in groupby(resources, type):
+            answer.setdefault(cls, []).extend(run)
+        _last = resources, answer
+    return answer

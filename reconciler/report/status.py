@@ -106,8 +106,11 @@ def status_text(host: HostStatus, paint: Paint = PLAIN) -> list[str]:
     """Lines: one block a tunnel."""
     lines = [] if host.declared else ["nothing is declared (tunctl apply desired.toml)"]
     said = {verdict: (paint("●", colour), paint(verdict.value, colour)) for verdict, colour in _DOTS.items()}
-    for tunnel in host.tunnels:
-        lines += _head(tunnel, *said[tunnel.judgement.verdict], host.now_us, paint)
+    sinces = [since(tunnel.intent) for tunnel in host.tunnels]
+    whens = {since_us: _when(since_us, host.now_us) for since_us in {*sinces}}  # many came up at the same time
+    for tunnel, since_us in zip(host.tunnels, sinces, strict=True):
+        dot, word = said[tunnel.judgement.verdict]
+        lines += _head(tunnel, dot, word + whens[since_us], paint)
         lines += _details(tunnel, host.now_us, paint)
     lines += [f"unmanaged: {i} ({kind}) {' '.join(map(_noted, addresses))}".rstrip() for i, kind, addresses in host.unmanaged]
     lines += map(str, host.orphans)
@@ -123,13 +126,15 @@ def _noted(address: str) -> str:
     return f"{address} (CGNAT)" if _SHARED_SPACE.covers(parse_prefix(address)) else address
 
 
-def _head(tunnel: TunnelStatus, dot: str, word: str, now_us: int, paint: Paint) -> list[str]:
-    """`dot`, `word`: of its verdict."""
+def _when(since_us: int | None, now_us: int) -> str:
+    return "" if since_us is None else f" since {rfc3339(since_us)}; {_ago(now_us - since_us)}"
+
+
+def _head(tunnel: TunnelStatus, dot: str, status: str, paint: Paint) -> list[str]:
+    """`dot`: of its verdict."""
     intent = tunnel.intent
-    since_us = since(intent)
-    when = "" if since_us is None else f" since {rfc3339(since_us)}; {_ago(now_us - since_us)}"
     description = f" - {intent.tunnel.description}" if intent and intent.tunnel.description else ""
-    lines = [f"{dot} {paint(tunnel.name, 'bold')}{description}", f"     Status: {word}{when}"]
+    lines = [f"{dot} {paint(tunnel.name, 'bold')}{description}", f"     Status: {status}"]
     for reason in tunnel.judgement.reasons:
         lines += [f"             {line}" for line in reason.split("\n")]
     if tunnel.interface:
@@ -209,4 +214,4 @@ def _tip(tunnel: TunnelStatus) -> str:
         return f"tunctl up {name}"
     if verdict is Verdict.DEGRADED and tunnel.pending:
         return f"tunctl reconcile, or tunctl show {name}"
-    return _TIPS[verdict].format(name=name)
+    return _TIPS[verdict].replace("{name}", name)
