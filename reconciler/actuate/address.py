@@ -43,8 +43,9 @@ def create(machine: Machine, wanted: Address) -> None:
 def row(wanted: Address, ifindex: int) -> AddressRow:
     """As the kernel is told of a new one. It is there at once: to ask first whether somebody else has it (IPv6) takes a second,
     and never ends on a TAP that nobody has opened."""
-    flags = NOPREFIXROUTE * wanted.is_bare | NODAD * (len(wanted.packed) == 16)
-    return AddressRow(ifindex, wanted.packed, wanted.length, wanted.packed, 0, flags, PROTOCOL)
+    _, _, packed, length, is_bare = wanted
+    flags = NOPREFIXROUTE * is_bare | NODAD * (len(packed) == 16)
+    return AddressRow(ifindex, packed, length, packed, 0, flags, PROTOCOL)
 
 
 def _new(machine: Machine, wanted: Address, new: AddressRow) -> None:

@@ -167,15 +167,13 @@ class _Bulk:
         """The message of each route; None when it needs a link that is not there."""
         tunnel, packed, length, table, metric, type_, dev, via, src = some if isinstance(some, Route) else some.like
         index = self._indexes[dev] if dev else 0
-        if dev and not index and not deleting:
-            return repeat(None, 1 if isinstance(some, Route) else some.number)
-        if dev and len(packed) == 16 and tunnel != HOST and not deleting:
-            self._switch_on(dev)
-        scope = SCOPE_UNIVERSE
+        scope = SCOPE_LINK if type_ == UNICAST and via is None and len(packed) == 4 else SCOPE_UNIVERSE
         if deleting:
             scope, via, src = SCOPE_NOWHERE, None, None
-        elif type_ == UNICAST and via is None and len(packed) == 4:
-            scope = SCOPE_LINK
+        elif dev and not index:
+            return repeat(None, 1 if isinstance(some, Route) else some.number)
+        elif dev and len(packed) == 16 and tunnel != HOST:
+            self._switch_on(dev)
         # The gateway of an uplink may be known by the default route alone (a host with a /32), or lie behind rules of ours.
         onlink = tunnel == HOST and via is not None
         family = _FAMILIES[len(packed)]

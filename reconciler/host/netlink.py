@@ -114,9 +114,13 @@ class Netlink:
         nothing else here meanwhile: what the kernel said is read at the end. KernelError when some of that was lost."""
         try:
             with _Clean(self):
-                sequences = [self._wire.send(kind, flags | NLM_F_REQUEST, body) for body in bodies]
-                end = self._wire.send(_NOOP, NLM_F_REQUEST | NLM_F_ACK, b"")
-                return self._outcomes((*sequences, end))[:-1]
+                pack, transmit = HEADER.pack, self._wire.transmit
+                first = end = self._wire.reserve(CHUNK + 1)
+                for body in bodies:
+                    transmit(pack(HEADER_BYTES + len(body), kind, flags | NLM_F_REQUEST, end, 0) + body)
+                    end += 1
+                transmit(pack(HEADER_BYTES, _NOOP, NLM_F_REQUEST | NLM_F_ACK, end, 0))
+                return self._outcomes(range(first, end + 1))[:-1]
         except Repeat as lost:
             raise KernelError(errno.ENOBUFS, str(lost)) from lost
 

@@ -65,7 +65,7 @@ class Rtnl(Netlink):
 
     def indexes_of(self, names: Collection[Name]) -> dict[Name, int]:
         """The same of many; those that are not there are left out."""
-        from fcntl import ioctl  # who only looks needs no number
+        import fcntl  # who only looks needs no number
 
         found: dict[Name, int] = {}
         request = bytearray(_IFREQ.size)
@@ -76,7 +76,7 @@ class Rtnl(Netlink):
         for name in names:
             _IFREQ.pack_into(request, 0, name.encode(), 0)
             try:
-                ioctl(descriptor, _SIOCGIFINDEX, request)
+                fcntl.ioctl(descriptor, _SIOCGIFINDEX, request)
             except OSError:
                 continue
             found[name] = _IFREQ.unpack(request)[1]

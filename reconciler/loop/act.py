@@ -15,6 +15,7 @@ from reconciler.model.plan import Outcome, Step
 from reconciler.model.resource import Verb, number
 
 Tell = Callable[[Outcome], None]
+_new = tuple.__new__  # as in `kinds.routes`
 
 
 def act(machine: Machine, steps: Sequence[Step], fault: Fault | None, tell: Tell, first: int = 1) -> list[Outcome]:
@@ -91,6 +92,10 @@ def _perform(machine: Machine, steps: list[Step], fault: Fault | None, first: in
         fault.after(first)
     seconds = (time.monotonic() - begun) / sum(map(number, [step.resource for step in steps]))
     return [
-        Outcome(step, None, seconds, skipped=True) if error and isinstance(error, LookAgain) else Outcome(step, error, seconds)
-        for step, error in results
+        _outcome(step, error, seconds) if error else _new(Outcome, (step, None, seconds, False)) for step, error in results
     ]
+
+
+def _outcome(step: Step, error: TunctlError, seconds: float) -> Outcome:
+    is_early = isinstance(error, LookAgain)
+    return Outcome(step, None if is_early else error, seconds, skipped=is_early)
