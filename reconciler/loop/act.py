@@ -91,9 +91,7 @@ def _perform(machine: Machine, steps: list[Step], fault: Fault | None, first: in
     if fault is not None:
         fault.after(first)
     seconds = (time.monotonic() - begun) / sum(map(number, [step.resource for step in steps]))
-    return [
-        _outcome(step, error, seconds) if error else _new(Outcome, (step, None, seconds, False)) for step, error in results
-    ]
+    return [_outcome(step, error, seconds) if error else _new(Outcome, (step, None, seconds, False)) for step, error in results]
 
 
 def _outcome(step: Step, error: TunctlError, seconds: float) -> Outcome:
