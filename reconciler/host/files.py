@@ -31,11 +31,11 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
 class Draft:
     """New content in a temporary file, about to take the place of a file. OSError when it cannot be written."""
 
-    def __init__(self, path: str, content: bytes, prepare: int | Callable[[int], None] = 0o600) -> None:
-        """`prepare`: the mode, or what gives the open file its mode and owner."""
+    def __init__(self, path: str, content: bytes, prepare: int | Callable[[int], None] = 0o600, word: str = "") -> None:
+        """`prepare`: the mode, or what gives the open file its mode and owner. `word`: that nobody else uses for this path."""
         self.path = path
         directory, _, name = path.rpartition("/")
-        self._temporary = f"{directory}/.{name}.{os.urandom(4).hex()}{_TEMPORARY}"
+        self._temporary = f"{directory}/.{name}.{word or _new_word()}{_TEMPORARY}"
         self.descriptor = os.open(self._temporary, _NEW, 0o600)
         try:
             if isinstance(prepare, int):
@@ -47,10 +47,12 @@ class Draft:
             self.drop()
             raise
 
-    def place(self) -> None:
-        """It is the file from now on."""
+    def place(self) -> os.stat_result:
+        """It is the file from now on. → what it is like."""
         os.rename(self._temporary, self.path)
+        status = os.fstat(self.descriptor)
         os.close(self.descriptor)
+        return status
 
     def drop(self) -> None:
         """Nothing is left of it."""
@@ -77,22 +79,28 @@ def replace(path: str | Path, content: bytes, prepare: int | Callable[[int], Non
         sync_directory(os.path.dirname(path))
 
 
-def replace_all(contents: Mapping[str, bytes]) -> dict[str, OSError]:
-    """As `replace`, but that after a power cut it may be the old one: by path, each with mode 0600. → which could not be."""
+def _new_word() -> str:
+    return os.urandom(4).hex()
+
+
+def replace_all(contents: Mapping[str, bytes]) -> tuple[dict[str, os.stat_result], dict[str, OSError]]:
+    """As `replace`, but that after a power cut it may be the old one: by path, each with mode 0600. → what the new ones are
+    like, and which could not be."""
+    placed: dict[str, os.stat_result] = {}
     failed: dict[str, OSError] = {}
     left = dict(contents)
     while left:
-        drafts = _drafted(left, failed)
-        failed |= _placed(drafts)
-    return failed
+        _place(_drafted(left, failed), placed, failed)
+    return placed, failed
 
 
 def _drafted(left: dict[str, bytes], failed: dict[str, OSError]) -> list[Draft]:
     """As many of what is left as may be open at once; these, and those that cannot be written, are left no more."""
     drafts: list[Draft] = []
+    word = _new_word()
     for path, content in tuple(left.items())[:_AT_ONCE]:
         try:
-            drafts.append(Draft(path, content))
+            drafts.append(Draft(path, content, word=word))
         except OSError as error:
             if drafts and error.errno in _NO_ROOM:
                 break  # there is some again when these are in their places
@@ -101,23 +109,21 @@ def _drafted(left: dict[str, bytes], failed: dict[str, OSError]) -> list[Draft]:
     return drafts
 
 
-def _placed(drafts: list[Draft]) -> dict[str, OSError]:
-    failed: dict[str, OSError] = {}
+def _place(drafts: list[Draft], placed: dict[str, os.stat_result], failed: dict[str, OSError]) -> None:
     left = list(drafts)
     try:
         _sync_together(drafts)
         for draft in drafts:
             try:
-                draft.place()
+                placed[draft.path] = draft.place()
                 left.remove(draft)
             except OSError as error:
                 failed[draft.path] = error
     except OSError as error:
-        failed = {draft.path: error for draft in drafts}
+        failed |= {draft.path: error for draft in drafts}
     finally:
         for draft in left:
             draft.drop()
-    return failed
 
 
 def _sync_together(drafts: Sequence[Draft]) -> None:
@@ -178,9 +184,8 @@ def move(path: str, aside: str) -> None:
 
 def write_all(descriptor: int, content: bytes) -> None:
     """A write may take less than it was given."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    while content:
+        content = content[os.write(descriptor, content) :]
 
 
 def sync_directory(path: str | Path) -> None:

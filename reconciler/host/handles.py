@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-from _operator import contains
+from _operator import itemgetter
 
 from reconciler.host import cgroup, files
 from reconciler.host.jsontext import lines, loads
-from reconciler.lean import suppress
+from reconciler.lean import lru_cache, suppress
 from reconciler.model.names import IfName, TunnelName, is_tunnel_name
-from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
+from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,7 +47,7 @@ class Handle(NamedTuple):
 
 _NEEDED = ("name", "id", "boot_id")
 _NUMBERS = ("ifindex", "pid", "start_ticks")
-_POSITIVE, _UNKNOWN = range(1, 1 << 63), {None}
+_TOO_LARGE = 1 << 63
 _MAPS = ("endpoints", "bound", "requested")
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(_NEEDED, (str,)),
@@ -55,8 +55,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(_NUMBERS, (int, type(None))),
     **dict.fromkeys(_MAPS, (dict,)),
 }
+_BLANK = {**dict.fromkeys(_NEEDED), **Handle._field_defaults}
+_values = itemgetter(*Handle._fields)
 
 _Signature = tuple[int, int, int]  # mtime_ns, inode, size: has anybody else written the file?
+_NOTHING: tuple[None, None] = (None, None)  # remembered of a tunnel
 
 
 class Handles:
@@ -65,7 +68,7 @@ class Handles:
     def __init__(self, run_dir: str | Path) -> None:
         self._tunnels = os.path.join(run_dir, "tunnels")  # text: pathlib costs `status` a fifteenth of its time
         self._boot_id = ""
-        self._memory: dict[TunnelName, tuple[Handle, _Signature | None]] = {}
+        self._memory: dict[TunnelName, tuple[Handle, _Signature]] = {}
         self._there: set[str] | None = None  # tunnels that had a directory when this turn began
         self._looked: set[TunnelName] = set()  # their files were read in this turn: nobody else writes them meanwhile
         self._swept: dict[TunnelName, int] = {}  # how their directories were when nothing was left over in them: mtime_ns
@@ -96,8 +99,7 @@ class Handles:
         if tunnel not in self._looked:
             self._look(tunnel)
             self._looked.add(tunnel)
-        known = self._memory.get(tunnel)
-        return known[0] if known else None
+        return self._memory.get(tunnel, _NOTHING)[0]
 
     def is_written(self, tunnel: TunnelName) -> bool:
         """Its file is there: nobody has dropped the tunnel since, and nobody has taken it away."""
@@ -105,8 +107,8 @@ class Handles:
 
     def _look(self, tunnel: TunnelName) -> None:
         path = f"{self.directory(tunnel)}/{FILE}"
-        known = self._memory.get(tunnel)
-        if (known and _signature(path) in (None, known[1])) or not self._may_have_any(tunnel):
+        known, signature = self._memory.get(tunnel, _NOTHING)
+        if (known and _signature(path) in (None, signature)) or not self._may_have_any(tunnel):
             return
         found = self._read(tunnel, path)
         if found is not None:  # what we wrote ourselves is worth more than a damaged file
@@ -133,25 +135,25 @@ class Handles:
         failed: dict[TunnelName, OSError] = {}
         new: dict[str, Handle] = {}
         for handle in handles:
-            path = f"{self.directory(handle.name)}/{FILE}"
+            directory = self.directory(handle.name)
+            path = f"{directory}/{FILE}"
             try:
-                if not self._is_so(handle, path):
+                if not self._is_so(handle, directory, path):
                     new[path] = handle
             except OSError as error:
                 failed[handle.name] = error
-        wrong = files.replace_all({path: _encode(handle) for path, handle in new.items()})
-        for path, handle in new.items():
-            if path in wrong:
-                failed[handle.name] = wrong[path]
-            else:
-                self._memory[handle.name] = (handle, _signature(path))
-                self._forget_warnings(handle.name)
-        return failed
+        placed, wrong = files.replace_all({path: _encode(handle) for path, handle in new.items()})
+        for path, status in placed.items():
+            handle = new[path]
+            self._memory[handle.name] = (handle, _signed(status))
+            self._forget_warnings(handle.name)
+        return failed | {new[path].name: error for path, error in wrong.items()}
 
-    def _is_so(self, handle: Handle, path: str) -> bool:
+    def _is_so(self, handle: Handle, directory: str, path: str) -> bool:
         """The file says so already. Else there is a directory for it by now, and nothing else in its place."""
-        name, directory, known = handle.name, self.directory(handle.name), self._memory.get(handle.name)
-        is_so = bool(known and known[0] == handle and known[1] is not None and known[1] == _signature(path))
+        name = handle.name
+        known, signature = self._memory.get(name, _NOTHING)
+        is_so = known == handle and signature == _signature(path)
         is_new = not is_so and files.make_directory(directory)
         if not is_new:
             self._sweep(name, directory, path)
@@ -273,24 +275,37 @@ def _decode(content: bytes) -> Handle:
         raise ValueError(f"not JSON (line {getattr(error, 'lineno', 1)})") from None
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
-    fields: dict[str, Any] = {**Handle._field_defaults, **document}
-    if fields.get("version") != _VERSION:
+    if document.get("version") != _VERSION:
         raise ValueError("written by another version")
-    if not all(map(contains, _TYPES.values(), map(type, map(fields.get, _TYPES)))):  # True is no number
-        raise ValueError(_fault(fields))
-    if not all(map(_POSITIVE.__contains__, {*map(fields.get, _NUMBERS)} - _UNKNOWN)):
-        raise ValueError(_fault(fields))
-    for key in _MAPS if any(map(fields.get, _MAPS)) else ():
-        if not {str}.issuperset(map(type, fields[key].values())):
-            raise ValueError(f"{key} has the wrong type")
-    fields["resolved"], fields["starting"] = fields["resolved"] is True, fields["starting"] is True
-    return Handle._make(map(fields.get, Handle._fields))
+    try:
+        values = _values(document)
+    except KeyError:  # an older one
+        values = _values(_BLANK | document)
+    handle = Handle._make((*values[:-2], values[-2] is True, values[-1] is True))
+    fault = _fault(handle)
+    if fault:
+        raise ValueError(fault)
+    return handle
 
 
-def _fault(fields: dict[str, Any]) -> str:
-    """Of a type that is wrong, or else of a number."""
-    wrong = [key for key, types in _TYPES.items() if type(fields.get(key)) not in types]
-    key = wrong[0] if wrong else next(key for key in _NUMBERS if fields[key] is not None and fields[key] not in _POSITIVE)
-    if key in _NEEDED and fields.get(key) is None:
+def _fault(handle: Handle) -> str:
+    """What is wrong with it, or else ""."""
+    key = _wrong_one(tuple(map(type, handle)))
+    if key in _NEEDED and getattr(handle, key) is None:
         return "name, id or boot_id is missing"
-    return f"{key} is no positive number" if key in _NUMBERS else f"{key} has the wrong type"
+    if key:
+        return f"{key} is no positive number" if key in _NUMBERS else f"{key} has the wrong type"
+    for key, number in zip(_NUMBERS, (handle.ifindex, handle.pid, handle.start_ticks), strict=True):
+        if number is not None and not 0 < number < _TOO_LARGE:
+            return f"{key} is no positive number"
+    for key in _MAPS if handle.endpoints or handle.bound or handle.requested else ():
+        if not {str}.issuperset(map(type, getattr(handle, key).values())):
+            return f"{key} has the wrong type"
+    return ""
+
+
+@lru_cache(64)  # most handles are alike
+def _wrong_one(types: tuple[type, ...]) -> str:
+    """The first value that has a wrong type, of values with these; True is no number. "": none has."""
+    found = dict(zip(Handle._fields, types, strict=True))
+    return next((key for key, right in _TYPES.items() if found[key] not in right), "")

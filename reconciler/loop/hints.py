@@ -23,18 +23,18 @@ def handle(machine: Machine, now: Survey, name: TunnelName, *, peers_are_set: bo
     intent, facts, known = now.intents[name], now.facts, machine.handles.get(name)
     link, owner = now.link_of(name), now.owner_of(name)
     bound, requested = _ports(facts.ports[name], known) if name in facts.ports else ({}, {})
-    return Handle(
+    made = Handle(
         name, intent.mark.id, facts.boot_id,
         link.name if link else None,
         link.ifindex if link else None,
-        owner.pid if owner else None,
-        owner.start_ticks if owner else None,
-        _fingerprint(owner, now.owners_wanted.get(name)) if owner else None,
-        _endpoints(now, intent) if peers_are_set else known.endpoints if known else {},
-        bound, requested,
-        _is_resolved(now, name, known),
-        owner is not None and not owner.ready,
+        endpoints=_endpoints(now, intent) if peers_are_set else known.endpoints if known else {},
+        bound=bound, requested=requested,
+        resolved=_is_resolved(now, name, known),
     )  # fmt: skip
+    if owner is None:
+        return made
+    fingerprint = _fingerprint(owner, now.owners_wanted.get(name))
+    return made._replace(pid=owner.pid, start_ticks=owner.start_ticks, fingerprint=fingerprint, starting=not owner.ready)
 
 
 def _fingerprint(found: Owner, wanted: Owner | None) -> str | None:

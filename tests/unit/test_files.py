@@ -94,13 +94,15 @@ def test_many_at_once(tmp_path: Path) -> None:
     names = [str(tmp_path / f"file-{number}") for number in range(files._AT_ONCE * 2 + 3)]
     taken, gone = tmp_path / "file-7", str(tmp_path / "none/file")
     taken.mkdir()
-    failed = files.replace_all({path: path.encode() for path in (*names, gone)})
+    placed, failed = files.replace_all({path: path.encode() for path in (*names, gone)})
     assert {path: type(error) for path, error in failed.items()} == {str(taken): IsADirectoryError, gone: FileNotFoundError}
-    for path in set(names) - {str(taken)}:
+    assert placed.keys() == set(names) - {str(taken)}
+    for path, status in placed.items():
+        assert (status.st_ino, status.st_mtime_ns) == (os.stat(path).st_ino, os.stat(path).st_mtime_ns)
         assert (Path(path).read_text(), stat.S_IMODE(Path(path).stat().st_mode)) == (path, 0o600)
     assert len(list(tmp_path.iterdir())) == len(names), "no temporary file"
     assert len(os.listdir("/proc/self/fd")) < 50
-    assert files.replace_all({}) == {}
+    assert files.replace_all({}) == ({}, {})
 
 
 _MANY = """
@@ -111,8 +113,8 @@ files._WAITS_S = 0.0
 if os.geteuid() == 0:
     os.setuid(65534)
 {limit}
-wrong = files.replace_all({{f"{directory}/file-{{number}}": b"x" for number in range(40)}})
-assert wrong == {{}}, wrong
+placed, wrong = files.replace_all({{f"{directory}/file-{{number}}": b"x" for number in range(40)}})
+assert len(placed) == 40 and wrong == {{}}, wrong
 """
 
 

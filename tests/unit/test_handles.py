@@ -101,6 +101,16 @@ def test_of_another_boot_it_is_ignored(run: Path) -> None:
     assert fresh.warnings() == ()
 
 
+def test_of_an_older_tunctl_that_knew_less(run: Path) -> None:
+    handles = Handles(run)
+    handles.put(_handle(run)._replace(bound={"udp": "192.0.2.1:1"}, resolved=True))
+    known = json.loads(_file(run).read_text())
+    for key in ("bound", "resolved"):
+        known.pop(key)
+    _file(run).write_text(json.dumps(known))
+    assert Handles(run).get(DEMO) == _handle(run)
+
+
 def _damages() -> dict[str, Callable[[Path], object]]:
     def fifo(path: Path) -> None:
         path.unlink()
