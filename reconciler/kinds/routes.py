@@ -36,8 +36,7 @@ class Routes(NamedTuple):
 
     def lines(self, sign: str = "") -> list[str]:
         before, after = self.like.words
-        begin = sign + before
-        return [f"{begin}{brief}{after}" for brief in self.prefixes.briefs()]
+        return self.prefixes.briefs(sign + before, after)
 
     @property
     def number(self) -> int:

@@ -166,14 +166,14 @@ class Prefixes:
         rows = chain(iter_unpack("4sB", self.v4), iter_unpack("16sB", self.v6))
         return map(_new, repeat(Prefix), rows)
 
-    def briefs(self) -> list[str]:
-        """`brief` of each."""
-        octets, ends, v4 = OCTETS, _ENDS, iter_unpack("5B", self.v4)
-        out = [f"{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}{ends[length]}" for a, b, c, d, length in v4]
+    def briefs(self, before: str = "", after: str = "") -> list[str]:
+        """`brief` of each, between these words."""
+        octets, ends, v4, v6 = OCTETS, _ENDS, iter_unpack("5B", self.v4), iter_unpack("16sB", self.v6)
+        out = [f"{before}{octets[a]}.{octets[b]}.{octets[c]}.{octets[d]}{ends[length]}{after}" for a, b, c, d, length in v4]
         if self.v4[4:5] == b"\0":
-            out[0] = "default"  # everything comes first
-        v6 = iter_unpack("16sB", self.v6)
-        return out + [inet_ntop(AF_INET6, packed) + (f"/{length}" if length < 128 else "") for packed, length in v6]
+            out[0] = f"{before}default{after}"  # everything comes first
+        out += [f"{before}{inet_ntop(AF_INET6, packed)}{f'/{length}' if length < 128 else ''}{after}" for packed, length in v6]
+        return out
 
     def __bool__(self) -> bool:
         return bool(self.v4 or self.v6)
@@ -191,7 +191,7 @@ class Prefixes:
         return isinstance(other, Prefixes) and self.v4 == other.v4 and self.v6 == other.v6
 
     def __hash__(self) -> int:
-        return hash((self.v4, self.v6))
+        return hash(self.v4 or self.v6)
 
     def __reduce__(self) -> tuple[object, tuple[bytes, bytes]]:
         return _made, (self.v4, self.v6)
