@@ -90,40 +90,32 @@ def new_tuns(machine: Machine, links: Sequence[Link]) -> dict[IfName, int | OSEr
     Cut off anywhere, those that are not to stay yet vanish with us: nothing without a mark is left.
     """
     made: dict[IfName, int | OSError | TunctlError] = {}
-    held: list[tuple[Link, int, int]] = []  # with the index, and the descriptor that it lives by
+    held: list[int] = []  # descriptors that they live by
+    marked: list[tuple[Link, int, int]] = []  # with index and descriptor
 
     def marks() -> Iterator[bytes]:
         for wanted in links:
             try:
-                index, descriptor = _held_tun(machine, wanted)
-            except (OSError, TunctlError) as error:
+                descriptor = tun.create(wanted.name, wanted.type, wanted.uid, wanted.gid, multi_queue=wanted.multi_queue)
+            except OSError as error:
                 made[wanted.name] = error
                 continue
-            held.append((wanted, index, descriptor))
-            yield nl_link.wanted(index=index, alias=wanted.alias, group=wanted.group, mtu=wanted.mtu)
+            held.append(descriptor)
+            index = machine.rtnl.index_of(wanted.name)
+            if index:
+                marked.append((wanted, index, descriptor))
+                yield nl_link.wanted(index=index, alias=wanted.alias, group=wanted.group, mtu=wanted.mtu)
+            else:
+                made[wanted.name] = StepFailed(f"{wanted}: it vanished while it was made")
 
     try:
         errors = machine.rtnl.in_turn(nl_link.RTM_NEWLINK, 0, marks())
-        for (wanted, index, descriptor), error in zip(held, errors, strict=True):
+        for (wanted, index, descriptor), error in zip(marked, errors, strict=True):
             made[wanted.name] = error or _kept(wanted, index, descriptor)
     finally:
-        for _, _, descriptor in held:
+        for descriptor in held:
             os.close(descriptor)
     return made
-
-
-def _held_tun(machine: Machine, wanted: Link) -> tuple[int, int]:
-    """A new TUN device → its index, and the descriptor that it lives by."""
-    descriptor = tun.create(wanted.name, wanted.type, multi_queue=wanted.multi_queue)
-    try:
-        tun.give(descriptor, wanted.uid, wanted.gid)
-        index = machine.rtnl.index_of(wanted.name)
-        if not index:
-            raise StepFailed(f"{wanted}: it vanished while it was made")
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return index, descriptor
 
 
 def _kept(wanted: Link, index: int, descriptor: int) -> int | OSError | TunctlError:

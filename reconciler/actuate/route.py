@@ -14,6 +14,7 @@ from reconciler.host.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Ker
 from reconciler.host.nl_route import RTM_DELROUTE, RTM_NEWROUTE, SCOPE_LINK, SCOPE_NOWHERE, SCOPE_UNIVERSE, RouteRow
 from reconciler.kinds.route import UNICAST, Route
 from reconciler.kinds.routes import Routes, Some
+from reconciler.lean import lru_cache
 from reconciler.model.marks import PROTOCOL
 from reconciler.model.names import HOST, IfName
 from reconciler.model.plan import Step
@@ -166,21 +167,15 @@ class _Bulk:
     def _bodies(self, some: Some, *, deleting: bool) -> Iterable[bytes | None]:
         """The message of each route; None when it needs a link that is not there."""
         tunnel, packed, length, table, metric, type_, dev, via, src = some if isinstance(some, Route) else some.like
+        columns = (bytes((length,)), (packed,)) if isinstance(some, Route) else some.prefixes.columns(len(packed))
         index = self._indexes[dev] if dev else 0
-        scope = SCOPE_LINK if type_ == UNICAST and via is None and len(packed) == 4 else SCOPE_UNIVERSE
-        if deleting:
-            scope, via, src = SCOPE_NOWHERE, None, None
-        elif dev and not index:
-            return repeat(None, 1 if isinstance(some, Route) else some.number)
-        elif dev and len(packed) == 16 and tunnel != HOST:
-            self._switch_on(dev)
-        # The gateway of an uplink may be known by the default route alone (a host with a /32), or lie behind rules of ours.
-        onlink = tunnel == HOST and via is not None
-        family = _FAMILIES[len(packed)]
-        head = nl_route.head(table, metric, type_, via, src, family=family, protocol=PROTOCOL, scope=scope, onlink=onlink)
-        if isinstance(some, Route):
-            return (nl_route.body(head, index, length, packed),)
-        return nl_route.bodies(head, index, *some.prefixes.columns(len(packed)))
+        if dev and not deleting:
+            if not index:
+                return repeat(None, len(columns[0]))
+            if len(packed) == 16 and tunnel != HOST:
+                self._switch_on(dev)
+        head = _head(len(packed), table, metric, type_, via, src, of_host=tunnel == HOST, deleting=deleting)
+        return nl_route.bodies(head, index, *columns)
 
     def _switch_on(self, dev: IfName) -> None:
         """IPv6, as for addresses: a tunnel may have routes of a family that it has no address of."""
@@ -214,6 +209,29 @@ class _Bulk:
     def _words(self, row: RouteRow) -> str:
         link = self._rtnl.link(index=row[5]) if row[5] else None
         return f"{Route(None, *row[:5], link.name if link else None, *row[6:8])}, protocol {row[8]}"
+
+
+@lru_cache(64)  # tunnels differ in little else
+def _head(
+    size: int,
+    table: int,
+    metric: int,
+    type_: str,
+    via: bytes | None,
+    src: bytes | None,
+    *,
+    of_host: bool,
+    deleting: bool,
+) -> bytes:
+    """What the messages of routes have in common, but for their interface."""
+    scope = SCOPE_LINK if type_ == UNICAST and via is None and size == 4 else SCOPE_UNIVERSE
+    if deleting:
+        scope, via, src = SCOPE_NOWHERE, None, None
+    # The gateway of an uplink may be known by the default route alone (a host with a /32), or lie behind rules of ours.
+    onlink = of_host and via is not None
+    return nl_route.head(
+        table, metric, type_, via, src, family=_FAMILIES[size], protocol=PROTOCOL, scope=scope, onlink=onlink
+    )  # fmt: skip
 
 
 def _single(routes: Iterable[Some]) -> list[Route]:

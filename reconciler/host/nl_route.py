@@ -10,7 +10,7 @@ from _operator import add
 from struct import Struct
 
 from reconciler.host.nl_codec import ATTRIBUTE, HEADER_BYTES, TYPE_MASK, U32, as_u32, attribute, attributes, u32
-from reconciler.lean import defaultdict, lru_cache
+from reconciler.lean import defaultdict
 from reconciler.model.prefix import AF_INET, AF_INET6
 from reconciler.model.records import columns, split
 from reconciler.typed import TYPE_CHECKING, NamedTuple
@@ -100,7 +100,6 @@ def with_first_hop(row: RouteRow, body: bytes) -> RouteRow:
     return (*row[:5], ifindex, via, *row[7:])
 
 
-@lru_cache(64)  # tunnels differ in little else
 def head(  # noqa: PLR0913 - the fields of a route
     table: int,
     metric: int,
@@ -127,15 +126,10 @@ def head(  # noqa: PLR0913 - the fields of a route
     return b"".join(parts)
 
 
-def body(head: bytes, ifindex: int, length: int, packed: bytes) -> bytes:
-    """The route with this head by an interface (0: none) to a prefix."""
-    device = u32(_OIF, ifindex) if ifindex else b""
-    return head[:_LENGTH_AT] + bytes((length,)) + head[_LENGTH_AT + 1 :] + device + _TO[head[0]] + packed
-
-
 def bodies(head: bytes, ifindex: int, lengths: bytes, addresses: Iterable[bytes]) -> Iterator[bytes]:
-    """The same to many."""
-    by_length = {length: body(head, ifindex, length, b"") for length in frozenset(lengths)}
+    """The routes with this head by an interface (0: none), to prefixes with these lengths and addresses."""
+    end = head[_LENGTH_AT + 1 :] + (u32(_OIF, ifindex) if ifindex else b"") + _TO[head[0]]
+    by_length = {length: head[:_LENGTH_AT] + bytes((length,)) + end for length in frozenset(lengths)}
     return map(add, map(by_length.__getitem__, lengths), addresses)
 
 

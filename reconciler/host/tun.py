@@ -13,8 +13,9 @@ _MULTI_QUEUE, _NO_PI, _EXCL = 0x100, 0x1000, 0x8000  # IFF_*; EXCL: EBUSY instea
 _IFREQ = Struct("16sH22x")
 
 
-def create(name: str, mode: str, *, multi_queue: bool = False) -> int:
-    """A new device of this very name, without packet information; the descriptor that keeps it alive.
+def create(name: str, mode: str, uid: int | None = None, gid: int | None = None, *, multi_queue: bool = False) -> int:
+    """A new device of this very name, without packet information, to which this user, or members of this group, may attach
+    without privileges; the descriptor that keeps it alive.
 
     OSError: EBUSY when the name is taken by any link, EPERM without CAP_NET_ADMIN, ENOENT, ENODEV or ENXIO (filename
     /dev/net/tun) when the kernel or the container has no TUN.
@@ -23,18 +24,14 @@ def create(name: str, mode: str, *, multi_queue: bool = False) -> int:
     try:
         flags = _MODES[mode] | _NO_PI | _EXCL | (_MULTI_QUEUE if multi_queue else 0)
         fcntl.ioctl(descriptor, _TUNSETIFF, bytearray(_IFREQ.pack(name.encode(), flags)))
+        if uid is not None:
+            fcntl.ioctl(descriptor, _TUNSETOWNER, uid)
+        if gid is not None:
+            fcntl.ioctl(descriptor, _TUNSETGROUP, gid)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def give(descriptor: int, uid: int | None, gid: int | None) -> None:
-    """Lets this user, or members of this group, attach to the device without privileges."""
-    if uid is not None:
-        fcntl.ioctl(descriptor, _TUNSETOWNER, uid)
-    if gid is not None:
-        fcntl.ioctl(descriptor, _TUNSETGROUP, gid)
 
 
 def persist(descriptor: int) -> None:

@@ -34,8 +34,8 @@ def both(host: Host) -> Iterator[tuple[Rtnl, Rtnl]]:
 
 def blackhole(by: Rtnl, number: int) -> None:
     head = nl_route.head(254, 7, "blackhole", None, None, family=AF_INET, protocol=115, scope=0)
-    body = nl_route.body(head, 0, 32, (0x0A000000 + number).to_bytes(4, "big"))
-    assert by.batch(nl_route.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, [body]) == [None]
+    bodies = nl_route.bodies(head, 0, b"\x20", [(0x0A000000 + number).to_bytes(4, "big")])
+    assert by.batch(nl_route.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, [*bodies]) == [None]
 
 
 def authors(heard: Events) -> list[int]:
@@ -76,6 +76,7 @@ def test_ten_thousand_of_ours_wake_nobody(heard: Events, both: tuple[Rtnl, Rtnl]
     ours, _ = both
     heard.pass_over({ours.port})
     head = nl_route.head(254, 7, "blackhole", None, None, family=AF_INET, protocol=115, scope=0)
-    bodies = [nl_route.body(head, 0, 32, (0x0A000000 + number).to_bytes(4, "big")) for number in range(10_000)]
-    assert not any(ours.batch(nl_route.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, bodies))
+    addresses = [(0x0A000000 + number).to_bytes(4, "big") for number in range(10_000)]
+    bodies = nl_route.bodies(head, 0, b"\x20" * len(addresses), addresses)
+    assert not any(ours.batch(nl_route.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, [*bodies]))
     assert list(heard.read()) == []

@@ -42,7 +42,12 @@ def blackhole(number: int, family: int = AF_INET, kind: int = nl_route.RTM_NEWRO
     packed = (0x0A000000 + number).to_bytes(4, "big") if family == AF_INET else (0x20010DB8 << 96 | number).to_bytes(16, "big")
     scope = 0 if kind == nl_route.RTM_NEWROUTE else nl_route.SCOPE_NOWHERE
     head = nl_route.head(254, 7, "blackhole", None, None, family=family, protocol=115, scope=scope)
-    return kind, NEW if kind == nl_route.RTM_NEWROUTE else 0, nl_route.body(head, 0, len(packed) * 8, packed)
+    return kind, NEW if kind == nl_route.RTM_NEWROUTE else 0, route(head, packed, len(packed) * 8)
+
+
+def route(head: bytes, packed: bytes, length: int, ifindex: int = 0) -> bytes:
+    (body,) = nl_route.bodies(head, ifindex, bytes((length,)), (packed,))
+    return body
 
 
 def batch(by: Netlink, requests: Sequence[Request]) -> list[int | None]:
@@ -96,7 +101,7 @@ def test_every_error_belongs_to_its_message(rtnl: Rtnl) -> None:
 def mixed(count: int) -> tuple[list[Request], list[int | None]]:
     """Routes, and what is to become of each: some come twice, and some need a link that is not there."""
     head = nl_route.head(254, 7, "unicast", None, None, family=AF_INET, protocol=115, scope=nl_route.SCOPE_LINK)
-    nowhere = nl_route.body(head, 9999, 32, bytes(4))
+    nowhere = route(head, bytes(4), 32, ifindex=9999)
     requests = [blackhole(n // 2) if n % 3 else (nl_route.RTM_NEWROUTE, NEW, nowhere) for n in range(count)]
     expected: list[int | None] = []
     done: set[bytes] = set()
@@ -251,8 +256,7 @@ def test_tables_are_filtered_and_absent_ones_are_empty(rtnl: Rtnl, family: int, 
     assert [row for row in rtnl.routes(family, nl_route.decode, table=table) if row[2] != table] == []
     packed = bytes(4) if family == AF_INET else bytes(16)
     head = nl_route.head(table, 7, "blackhole", None, None, family=family, protocol=115, scope=0)
-    body = nl_route.body(head, 0, 0, packed)
-    assert batch(rtnl, [(nl_route.RTM_NEWROUTE, NEW, body)]) == [None]
+    assert batch(rtnl, [(nl_route.RTM_NEWROUTE, NEW, route(head, packed, 0))]) == [None]
     (row,) = rtnl.routes(family, nl_route.decode, table=table, protocol=115)
     assert row[2] == table
 
