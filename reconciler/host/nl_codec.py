@@ -6,8 +6,8 @@ Knows no family and no socket. Whatever the bytes are, the only exception is Val
 from __future__ import annotations
 
 import struct
-from _operator import add, itemgetter
-from itertools import pairwise, repeat, takewhile
+from _operator import add, itemgetter, sub
+from itertools import repeat, takewhile
 from struct import Struct
 
 from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
@@ -180,7 +180,7 @@ class Attributes:
         if len(message) < self._head.size:
             due = self._head.size - HEADER_BYTES
             raise ValueError(f"netlink: a body of {len(message) - HEADER_BYTES} bytes where at least {due} are due")
-        headers = [-4]
+        headers: list[int] = []
         places: dict[int, tuple[int, int]] = {}
         levels = [(self._tree, self._head.size, len(message))]
         unpack = ATTRIBUTE.unpack_from
@@ -188,19 +188,22 @@ class Attributes:
             at, there = start, dict[int, tuple[int, int]]()
             while at < end:
                 size, kind = unpack(message, at) if end - at >= 4 else (0, 0)
-                if not 4 <= size <= end - at:
+                stop = at + size
+                if size < 4 or stop > end:
                     raise ValueError(f"netlink: an attribute claims {size} bytes where {end - at} are left")
                 headers.append(at)
-                if kind & TYPE_MASK in level:
-                    there[kind & TYPE_MASK] = at + 4, at + size
-                at += (size + 3) & ~3
+                kind &= TYPE_MASK
+                if kind in level:
+                    there[kind] = at + 4, stop
+                at = stop + 3 & ~3
             for kind, ends in there.items():
                 if level[kind].inner:
                     levels.append((level[kind].inner, *ends))
                 places |= dict.fromkeys(level[kind].numbers, ends)
         headers.sort()
-        gaps = [f"{at - last - 4}xI" for last, at in pairwise(headers)]
-        return Struct(f"={''.join(gaps)}{len(message) - headers[-1] - 4}x"), places
+        behind = (0, *map((4).__add__, headers))  # each of them
+        gaps = map(str, map(sub, (*headers, len(message)), behind))
+        return Struct(f"={'xI'.join(gaps)}x"), places
 
 
 def _place(field: Field, begin: int, end: int) -> tuple[int, int, str] | None:

@@ -6,7 +6,8 @@ There may be 100 000 of them: those that are alike are read as one table of byte
 from __future__ import annotations
 
 import struct
-from _operator import add
+from _operator import add, itemgetter
+from itertools import groupby
 from struct import Struct
 
 from reconciler.host.nl_codec import ATTRIBUTE, HEADER_BYTES, TYPE_MASK, U32, as_u32, attribute, attributes, u32
@@ -150,8 +151,8 @@ def as_run(datagram: bytes) -> tuple[Run] | None:
     if devices == devices[:4] * (len(devices) // 4):
         return (Run(row, {row[5]: records}),)
     by_device: defaultdict[int, list[bytes]] = defaultdict(list)
-    for index, record in zip(memoryview(devices).cast("I"), records, strict=True):
-        by_device[index].append(record)
+    for index, neighbours in groupby(zip(memoryview(devices).cast("I"), records, strict=True), itemgetter(0)):
+        by_device[index].extend(map(itemgetter(1), neighbours))
     return (Run(row, by_device),)
 
 
