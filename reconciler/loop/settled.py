@@ -4,6 +4,7 @@ the same file again and again: they need nothing that writes. In doubt the answe
 from __future__ import annotations
 
 import os
+from _operator import attrgetter
 
 from reconciler.errors import TunctlError
 from reconciler.host.handles import RECORD
@@ -24,7 +25,7 @@ from reconciler.store.stored import Stored, Terms
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from reconciler.host.resolve import Names
 
@@ -58,9 +59,9 @@ def settled(state_dir: str, run_dir: str, location: str | None) -> Settled | Non
         return None
 
 
-def _has_names(intents: Iterable[Intent]) -> bool:
+def _has_names(intents: Sequence[Intent]) -> bool:
     """Does any engine talk to something that must be looked up?"""
-    if not any(intent.tunnel.wireguard or intent.tunnel.exec_ for intent in intents):
+    if not (any(map(attrgetter("tunnel.wireguard"), intents)) or any(map(attrgetter("tunnel.exec_"), intents))):
         return False
     from reconciler.loop.lookup import names_of
 
@@ -118,7 +119,7 @@ def _is_kept(machine: Machine, now: Survey, intent: Intent) -> bool:
 
 def is_recorded(machine: Machine, now: Survey) -> bool:
     """The record of what is bound says what it is to say. Most hosts serve nothing, and have none."""
-    serves = any(intent.tunnel.listen for intent in now.stored.intents)
+    serves = any(map(attrgetter("tunnel.listen"), now.stored.intents))
     if not serves and not os.path.lexists(os.path.join(machine.run_dir, RECORD)):
         return True
     from reconciler.loop import served

@@ -5,6 +5,8 @@ A look that fails is `unobserved`, with its reason: unknown, never "none".
 
 from __future__ import annotations
 
+from _operator import attrgetter
+
 from reconciler.errors import TunctlError
 from reconciler.host.machine import Machine
 from reconciler.kinds.address import Address
@@ -73,7 +75,7 @@ def look(machine: Machine, question: Question) -> Found:
 def _engines(
     machine: Machine, question: Question, links: list[Link], owners: list[Owner]
 ) -> tuple[list[Device], list[Peer], list[Unobserved]]:
-    if not any(intent.tunnel.wireguard for intent in question.intents):
+    if not any(map(attrgetter("tunnel.wireguard"), question.intents)):
         return [], [], []
     from reconciler.observe import wireguard  # 4 ms with all that talks to engines
 
@@ -83,7 +85,7 @@ def _engines(
 def _ports(
     machine: Machine, question: Question, carriers: Sequence[Resource], blind: Iterable[Unobserved]
 ) -> tuple[Iterable[Resource], tuple[Socket, ...], Iterable[Unobserved]]:
-    if not any(intent.tunnel.listen for intent in question.intents):
+    if not any(map(attrgetter("tunnel.listen"), question.intents)):
         return (), (), ()
     from reconciler.observe import listen
 

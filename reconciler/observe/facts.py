@@ -208,6 +208,8 @@ def interfaces(
     is still free, else the first free tunN (tapN)."""
     intents = tuple(intents)
     automatic = [intent for intent in intents if intent.tunnel.interface is None]
+    if not automatic:
+        return {}
     taken = set(links) | {intent.tunnel.interface for intent in intents if intent.tunnel.interface}
     chosen = {intent.name: there[intent.name] for intent in automatic if intent.name in there}
     for intent in sorted(automatic, key=_is_made_by_us):  # a program that chooses takes the first free name, and starts first

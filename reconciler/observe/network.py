@@ -106,8 +106,8 @@ def connected(found: Found) -> tuple[Connected, ...] | Unknown:
     if found.is_unobserved("link", None) or found.is_unobserved("address", None):
         return Unknown("links and addresses could not be read")
     networks: dict[tuple[Prefix, IfName], Connected] = {}
-    for state in found.links.values():
-        for prefix in found.addresses.get(state.name, ()) if _is_local(state) else ():
+    for state in filter(_is_local, found.links.values()):
+        for prefix in found.addresses.get(state.name, ()):
             if not prefix.is_host and not prefix.is_link_local:  # the first address is the one that the kernel would use
                 networks.setdefault((prefix.network, state.name), Connected(prefix.network, state.name, prefix.packed))
     return tuple(networks.values())

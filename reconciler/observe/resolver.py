@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _operator import attrgetter
+
 from reconciler.host import resolvconf, resolvfile
 from reconciler.host.machine import Machine
 from reconciler.kinds.link import Link
@@ -28,7 +30,7 @@ class Seen(NamedTuple):
 
 def look(machine: Machine, question: Question, links: Iterable[Link], states: Mapping[IfName, LinkState]) -> Seen:
     """Of all tunnels of ours. resolved is asked about links that have, or had, name servers by us, and of no others."""
-    wishing = [intent for intent in question.intents if intent.tunnel.dns is not None]
+    wishing = [*filter(attrgetter("tunnel.dns"), question.intents)]
     ours = {link.tunnel: link for link in links if link.tunnel}
     blind: list[Unobserved] = []
     place, content, entry = resolvfile.Place(PATH), None, None
@@ -44,7 +46,10 @@ def look(machine: Machine, question: Question, links: Iterable[Link], states: Ma
     records, blind_records = _records(question, ours)
     resolvers += records
     blind += blind_records
-    asked = [intent for intent in question.intents if intent.name in ours and _is_asked(machine, intent)]
+    up = [intent for intent in question.intents if intent.name in ours]
+    get = machine.handles.get
+    may_be_asked = wishing or any((handle := get(intent.name)) and handle.resolved for intent in up)  # mostly nobody
+    asked = [intent for intent in up if _is_asked(machine, intent)] if may_be_asked else []
     known = "no"
     if asked or wishing:
         from reconciler.observe import resolved  # and all that speaks D-Bus

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _operator import attrgetter
+
 from reconciler.host import sysctl
 from reconciler.host.machine import Machine
 from reconciler.kinds import nat
@@ -64,8 +66,8 @@ def forwarding(intents: Iterable[Intent], found: Found, uplinks: Iterable[Uplink
         return Forwarding()
     table = next(iter(found.of(Table)), None)
     blind = next((u for u in found.unobserved if u.kind == "nat"), None)
-    passes = any(intent.tunnel.nat for intent in intents)
-    has_program = any(intent.tunnel.exec_ for intent in intents)
+    passes = any(map(attrgetter("tunnel.nat"), intents))
+    has_program = any(map(attrgetter("tunnel.exec_"), intents))
     return Forwarding(
         frozenset(found.links) if passes else frozenset(),
         {state.name: state.mtu for state in found.links.values() if state.mark} if passes or has_program else {},
