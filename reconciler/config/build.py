@@ -23,6 +23,7 @@ from reconciler.config.schema import (
 )
 from reconciler.model.names import TunnelName
 from reconciler.model.prefix import Prefix
+from reconciler.model.prefixes import Prefixes
 from reconciler.model.tunnel import (
     HANDSHAKE_MAX_AGE_S,
     Dns,
@@ -43,6 +44,8 @@ from reconciler.model.tunnel import (
     WireGuard,
 )
 
+_RESTART, _TUN = Restart(), Tun()
+
 
 def host(table: HostTable | None) -> Host:
     if table is None:
@@ -61,32 +64,32 @@ def host(table: HostTable | None) -> Host:
 
 
 def tunnel(declared: Declared, references: References) -> Tunnel:
-    table = declared.table
-    return Tunnel(
-        name=declared.name,
-        driver=table.driver,
-        interface=declared.interface,
-        description=table.description,
-        enabled=table.enabled,
-        autostart=table.autostart,
-        addresses=table.addresses,
-        mtu=table.mtu,
-        table=table.table,
-        metric=table.metric,
-        src=table.src,
-        wireguard=_wireguard(declared, table.wireguard) if table.wireguard else None,
-        exec_=_exec(declared, table.exec, references) if table.exec else None,
-        tun=_tun(table.tun) if table.driver == "tun" else None,
-        routes=tuple(_route(entry, references, at) for at, entry in enumerate(table.routes)),
-        rules=tuple(map(_rule, table.rules)),
-        restart=_restart(table.restart) if table.restart else Restart(),
-        ipv6_leak=table.ipv6_leak or "block",
-        on_failure=table.on_failure,
-        split=_split(table.split, references) if table.split else None,
-        dns=_dns(table.dns) if table.dns else None,
-        nat=tuple(map(_nat, table.nat)),
-        listen=tuple(map(_listen, table.listen)),
-        health=_health(table.health, table.driver) if table.health else None,
+    table, driver, files = declared.table, declared.table.driver, references.prefix_files
+    return Tunnel(  # by position: so many names would cost four times as much
+        declared.name,
+        driver,
+        declared.interface,
+        table.description,
+        table.enabled,
+        table.autostart,
+        table.addresses,
+        table.mtu,
+        table.table,
+        table.metric,
+        table.src,
+        _wireguard(declared, table.wireguard) if table.wireguard else None,
+        _exec(declared, table.exec, references) if table.exec else None,
+        _tun(table.tun) if driver == "tun" else None,
+        tuple([_route(entry, files.get(at)) for at, entry in enumerate(table.routes)]),
+        tuple(map(_rule, table.rules)) if table.rules else (),
+        _restart(table.restart) if table.restart else _RESTART,
+        table.ipv6_leak or "block",
+        table.on_failure,
+        _split(table.split, references) if table.split else None,
+        _dns(table.dns) if table.dns else None,
+        tuple(map(_nat, table.nat)) if table.nat else (),
+        tuple(map(_listen, table.listen)) if table.listen else (),
+        _health(table.health, driver) if table.health else None,
     )
 
 
@@ -146,21 +149,14 @@ def _exec(declared: Declared, table: ExecTable, references: References) -> Exec:
 
 
 def _tun(table: TunTable | None) -> Tun:
-    if table is None:
-        return Tun()
+    if table is None or not table.given:
+        return _TUN
     return Tun(table.mode, table.owner, table.group, table.multi_queue)
 
 
-def _route(entry: RouteTable, references: References, at: int) -> RouteSettings:
-    return RouteSettings(
-        to=entry.to or (),
-        to_file=references.prefix_files[at][0] if at in references.prefix_files else None,
-        metric=entry.metric,
-        table=entry.table,
-        via=entry.via,
-        src=entry.src,
-        type=entry.type,
-    )
+def _route(entry: RouteTable, listed: tuple[PrefixFile, Prefixes] | None) -> RouteSettings:
+    file = listed[0] if listed else None
+    return RouteSettings(entry.to or (), file, entry.metric, entry.table, entry.via, entry.src, entry.type)
 
 
 def _rule(entry: RuleTable) -> RuleSettings:

@@ -14,11 +14,9 @@ from reconciler.config.schema import ExecTable, ManifestTable, WireGuardTable
 from reconciler.config.values import MTU_IPV6, did_you_mean, duration_text, shown
 from reconciler.model.names import ifname_problem, is_tunnel_name
 from reconciler.model.prefix import Prefix
-from reconciler.typed import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from reconciler.config.declared import Check
-
+_ENGINES = ("wireguard", "exec", "tun", "openvpn", "openconnect")
+_OTHERS = {engine: frozenset(_ENGINES) - {engine} for engine in _ENGINES}
 _REQUIRED = {"wireguard": "private_key_file", "exec": "command"}
 _TABLE, _LOOKUP = attrgetter("table"), attrgetter("lookup")
 _VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
@@ -26,33 +24,25 @@ _VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
 
 def check(tunnel: Declared) -> None:
     """All of it; errors go to the tunnel's findings."""
-    for one in _CHECKS.of(tunnel.keys):
+    for one in _CHECKS.of(tunnel.table.given):
         one(tunnel)
 
 
-def name_problem(name: str) -> str | None:
+def name_problem(name: str) -> str:
     """Why no tunnel can be called so."""
-    if is_tunnel_name(name):
-        return None
     lower = re.sub(r"[^a-z0-9_-]", "-", name.lower()).lstrip("_-")[:32]
     hint = f", did you mean {lower!r}?" if is_tunnel_name(lower) else ""
     return f"{shown(name)} is no name for a tunnel: a-z, 0-9, _ and -, at most 32, beginning with a letter or digit{hint}"
 
 
-def _only_with(engine: str) -> Check:
-    """The table of an engine beside another driver."""
-
-    def table_of_another(tunnel: Declared) -> None:
-        driver = tunnel.table.driver
-        if driver != engine and getattr(tunnel.table, engine) is not None:
-            tunnel.error((engine,), f"the driver is {driver!r}: [tunnels.{tunnel.name}.{engine}] says nothing to it")
-
-    return table_of_another
-
-
-def _required(tunnel: Declared) -> None:
-    driver = tunnel.table.driver
-    if driver in _REQUIRED and getattr(tunnel.table, driver) is None:
+def _engine(tunnel: Declared) -> None:
+    """The table of its driver, where that needs one, and of no other one."""
+    driver, given = tunnel.table.driver, tunnel.table.given
+    if not given.isdisjoint(_OTHERS[driver]):
+        for engine in _ENGINES:
+            if engine in given and engine != driver:
+                tunnel.error((engine,), f"the driver is {driver!r}: [tunnels.{tunnel.name}.{engine}] says nothing to it")
+    if driver in _REQUIRED and driver not in given:
         key = _REQUIRED[driver]
         tunnel.error((driver, key), f"missing, it is required ({key} in [tunnels.{tunnel.name}.{driver}])")
 
@@ -93,7 +83,7 @@ def _addresses(tunnel: Declared) -> None:
 
 def _tables(tunnel: Declared) -> None:
     table, routes, rules = tunnel.table.table, tunnel.table.routes, tunnel.table.rules
-    if table is None and not any(map(_TABLE, routes)) and not any(map(_LOOKUP, rules)):
+    if not any((table, *map(_TABLE, routes), *map(_LOOKUP, rules))):
         return
     numbers: list[tuple[Path, int | None]] = [(("table",), table)]
     numbers += [(("routes", at, "table"), entry.table) for at, entry in enumerate(routes)]
@@ -254,8 +244,7 @@ def check_dns(tunnel: Declared, *, is_full: bool) -> None:
 
 
 _CHECKS = Checks(
-    *(((engine,), _only_with(engine)) for engine in ("wireguard", "exec", "tun", "openvpn", "openconnect")),
-    (("driver",), _required),
+    (("driver",), _engine),
     (("accept",), _accept),
     (("driver",), _interface),
     (("mtu",), _mtu),

@@ -11,21 +11,16 @@ from reconciler.config.portchecks import check_ports
 from reconciler.config.problems import path_text
 from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import Prefixes
-from reconciler.typed import TYPE_CHECKING, NamedTuple
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
+    Whole = tuple[Declared, Sequence[Routed]]  # a tunnel whose own tables are good, and all that it routes
+
 MAIN = 254  # RT_TABLE_MAIN
 MOST_REPEATS = 20  # of one pair of keys
 _DEFAULT_METRIC = {4: 0, 16: 1024}  # IP6_RT_PRIO_USER
-
-
-class Whole(NamedTuple):
-    """A tunnel whose own tables are good, and all that it routes."""
-
-    declared: Declared
-    routed: Sequence[Routed]
 
 
 def check(tunnels: Sequence[Whole]) -> None:

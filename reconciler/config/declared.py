@@ -10,7 +10,6 @@ from reconciler.model.marks import Numbers
 from reconciler.model.names import IfName, TunnelName
 from reconciler.model.prefix import Prefix
 from reconciler.model.prefixes import Prefixes
-from reconciler.model.tunnel import PrefixFile
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ class Routed(NamedTuple):
     prefixes: Sequence[Prefix] | Prefixes
     metric: int | None
     table: int | None  # None: its own table, or `main`
-    file: PrefixFile | None = None
 
 
 class Declared(NamedTuple):
@@ -44,7 +42,6 @@ class Declared(NamedTuple):
     document: Document
     findings: Findings
     manner: Manner
-    keys: frozenset[str]  # of the format that stand in it
     interface: IfName | None  # None: the kernel chooses
 
     @property

@@ -8,35 +8,29 @@ from __future__ import annotations
 
 from reconciler import __version__
 from reconciler.config import build, checks, crosschecks, refusals, shape
-from reconciler.config.crosschecks import Whole
 from reconciler.config.declared import Declared, Manner
 from reconciler.config.files import Recorder
 from reconciler.config.problems import MOST, Document, Findings, printable
-from reconciler.config.references import References, Shelf, resolve
-from reconciler.config.schema import TunnelTable
+from reconciler.config.references import NOTHING, References, Shelf, resolve
 from reconciler.config.shape import Shaped
 from reconciler.config.source import STDIN, STDIN_NAME, absolute, absolute_path, documents
 from reconciler.errors import InvalidFile, Problem, Unavailable
 from reconciler.model.marks import Numbers
-from reconciler.model.names import IfName, TunnelName
+from reconciler.model.names import TunnelName, is_tunnel_name
 from reconciler.model.text import counted
-from reconciler.model.tunnel import Desired, Host, Input, Tunnel
-from reconciler.typed import TYPE_CHECKING, NamedTuple
+from reconciler.model.tunnel import Desired, Host, Input
+from reconciler.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path as FilePath
     from typing import BinaryIO
 
+    from reconciler.config.crosschecks import Whole
 
-_KEYS = frozenset(TunnelTable.KEYS)
+    _Judged = tuple[Declared, References]  # a tunnel that has been looked at by itself, and what it refers to
 
-
-class _Judged(NamedTuple):
-    """A tunnel that has been looked at by itself, and what it refers to."""
-
-    declared: Declared
-    references: References
+_new = tuple.__new__  # as in `kinds.routes`
 
 
 def load(
@@ -64,14 +58,17 @@ def load(
         findings.error(host_of.document, ("host", "runtime_file"), "nothing can stand beside what comes from standard input")
     manner = Manner(lenient_files, _numbers(host))
     shelf = Shelf(recorder)
-    judged = [_judge(declared, shelf) for declared in _declared(shaped, manner, findings)]
+    judged = []
+    for declared in _declared(shaped, manner, findings):
+        checks.check(declared)
+        judged.append((declared, resolve(declared, shelf)))
     whole = _whole(judged, shaped)
     if findings.errors:
         raise _invalid(location, findings, read)
     _refuse(location, whole, findings)
     tunnels = tuple(build.tunnel(declared, references) for declared, references in judged)
     inputs = (Input("version", "", __version__), *recorder.inputs.values()) if path != STDIN and base is None else ()
-    return Desired(source, path, host, tunnels, _emptied(tunnels), tuple(findings.warnings), inputs)
+    return Desired(source, path, host, tunnels, _emptied(judged), tuple(findings.warnings), inputs)
 
 
 def _source(path: str, shaped: Sequence[Shaped], findings: Findings) -> str:
@@ -105,33 +102,29 @@ def _declared(shaped: Sequence[Shaped], manner: Manner, findings: Findings) -> I
     """The tunnels in the order of the documents; a name that comes twice is an error."""
     first: dict[str, Document] = {}
     for one in shaped:
-        tables = one.document.tree.get("tunnels")
-        for name, given in tables.items() if isinstance(tables, dict) else ():
-            path = ("tunnels", name)
-            problem = checks.name_problem(name)
-            if problem:
-                findings.errors.append(one.document.problem(path, problem))
-            other = first.setdefault(name, one.document)
-            if other is not one.document:
-                findings.error(one.document, path, f"the tunnel {name!r} is declared already ({other.place(path)})")
+        document = one.document
+        tables = document.tree.get("tunnels")
+        for name in tables if isinstance(tables, dict) else ():
+            if not is_tunnel_name(name):
+                findings.errors.append(document.problem(("tunnels", name), checks.name_problem(name)))
+            other = first.setdefault(name, document)
+            if other is not document:
+                path = ("tunnels", name)
+                findings.error(document, path, f"the tunnel {name!r} is declared already ({other.place(path)})")
             elif name in one.tunnels:
                 table = one.tunnels[name]
-                interface = None if table.interface == "auto" else IfName(table.interface or name)
-                yield Declared(TunnelName(name), table, one.document, findings, manner, _KEYS.intersection(given), interface)
-
-
-def _judge(declared: Declared, shelf: Shelf) -> _Judged:
-    checks.check(declared)
-    return _Judged(declared, resolve(declared, shelf))
+                interface = None if table.interface == "auto" else table.interface or name
+                declared: Declared = _new(Declared, (name, table, document, findings, manner, interface))
+                yield declared
 
 
 def _whole(judged: Sequence[_Judged], shaped: Sequence[Shaped]) -> list[Whole]:
     """The tunnels of which nothing had to be left out, checked against each other."""
     broken = {(one.document.file, name) for one in shaped for name in one.broken}
-    whole = [
-        Whole(declared, build.routed(declared, references))
+    whole: list[Whole] = [
+        (declared, build.routed(declared, references))
         for declared, references in judged
-        if (declared.document.file, declared.name) not in broken
+        if not broken or (declared.document.file, declared.name) not in broken
     ]
     crosschecks.check(whole)
     for declared, routed in whole:
@@ -168,5 +161,6 @@ def _named(location: str) -> str:
     return STDIN_NAME if location == STDIN else printable(location)
 
 
-def _emptied(tunnels: Sequence[Tunnel]) -> tuple[tuple[TunnelName, str], ...]:
-    return tuple((tunnel.name, file.path) for tunnel in tunnels for file in tunnel.prefix_files if not file.packed)
+def _emptied(judged: Sequence[_Judged]) -> tuple[tuple[TunnelName, str], ...]:
+    referring = [(declared.name, references.files) for declared, references in judged if references is not NOTHING]
+    return tuple((name, file.path) for name, files in referring for file in files if not file.packed)

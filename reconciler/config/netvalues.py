@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from itertools import compress
 
 from reconciler.config.values import PORTS, expected, ifname, shown
 from reconciler.model.names import is_host_name
@@ -12,7 +13,7 @@ from reconciler.model.tunnel import Endpoint
 from reconciler.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 KEY_BYTES = 32  # Curve25519
 _MANY = 4  # prefixes: for fewer, setting up the loops costs more than they save
@@ -30,22 +31,52 @@ def network(value: object) -> Prefix:
     return parse_network(_string(value, "a prefix like '10.0.0.0/8'"))
 
 
-def networks(values: list[Any]) -> Iterable[Prefix]:
+def networks(values: Sequence[Any]) -> Iterable[Prefix]:
     """As ``network`` of each, many of them at once; ValueError need not say which one is wrong."""
-    return parse_networks(values) if len(values) >= _MANY else map(network, values)
+    return _at_once(values, keep_host_bits=False) if len(values) >= _MANY else map(network, values)
+
+
+def _at_once(values: Sequence[Any], *, keep_host_bits: bool) -> Iterable[Prefix]:
+    """Of both families, in their order."""
+    try:
+        if ":" not in "".join(values):  # mostly
+            return parse_networks(values, keep_host_bits=keep_host_bits)
+    except TypeError as error:
+        raise ValueError("not prefixes") from error
+    are_v6 = [":" in value for value in values]
+    parts = {
+        is_v6: iter(parse_networks(compress(values, map(is_v6.__eq__, are_v6)), keep_host_bits=keep_host_bits))
+        for is_v6 in set(are_v6)
+    }
+    return [next(parts[is_v6]) for is_v6 in are_v6]
 
 
 def interface_address(value: object) -> Prefix:
     """An address with its length; host bits are kept."""
     text = _string(value, "an address like '10.8.0.2/32'")
-    prefix = packed, length = parse_prefix(text)
-    if not length or not 0 < packed[0] < 0xE0:
-        _refuse_odd(text, packed, length)
+    prefix = parse_prefix(text)
+    if _is_odd(prefix):
+        _refuse_odd(text, *prefix)
     return prefix
 
 
+def interface_addresses(values: Sequence[Any]) -> Iterable[Prefix]:
+    """As ``interface_address`` of each, many of them at once; ValueError need not say which one is wrong."""
+    if len(values) >= _MANY:
+        prefixes = list(_at_once(values, keep_host_bits=True))
+        if not any(map(_is_odd, prefixes)):
+            return prefixes
+    return map(interface_address, values)
+
+
+def _is_odd(prefix: Prefix) -> bool:
+    """It has no length, or begins with a byte of zero or one from 224 on."""
+    packed, length = prefix
+    return not length or not 0 < packed[0] < 0xE0
+
+
 def _refuse_odd(text: str, packed: bytes, length: int) -> None:
-    """Of those that have no length, or begin with a byte of zero or one from 224 on."""
+    """Of these an interface can have those of 240.0.0.0/4, and some of IPv6."""
     if not any(packed):
         raise ValueError(f"{text!r} is no address that an interface can have")
     if packed[0] == 0xFF if len(packed) == 16 else packed[0] >> 4 == 0xE:

@@ -28,6 +28,13 @@ class References(NamedTuple):
     split_files: dict[tuple[str, int], tuple[PrefixFile, Prefixes]]  # by side (vpn, direct) and index
     restart_digest: str
 
+    @property
+    def files(self) -> list[PrefixFile]:
+        return [file for file, _ in (*self.prefix_files.values(), *self.split_files.values())]
+
+
+NOTHING = References({}, {}, "")
+
 
 class Shelf:
     """Files already read: several tunnels may name the same prefix file."""
@@ -49,9 +56,9 @@ class Shelf:
 
 def resolve(tunnel: Declared, shelf: Shelf) -> References:
     """Looks at everything that the tunnel names; errors and warnings go to its findings."""
-    for look in _LOOKS.of(tunnel.keys):
-        look(tunnel)
     table = tunnel.table
+    for look in _LOOKS.of(table.given):
+        look(tunnel)
     found = {}
     for at, entry in enumerate(table.routes):
         if entry.to_file is not None:
@@ -61,7 +68,8 @@ def resolve(tunnel: Declared, shelf: Shelf) -> References:
                 check_families(tunnel, path[:-1], entry, listed.prefixes)
                 found[at] = (shelf.stored(absolute(tunnel, entry.to_file)), listed.prefixes)
     split_files = _split_files(tunnel, table.split, shelf) if table.split else {}
-    return References(found, split_files, _restart_digest(tunnel, table.exec, shelf.recorder) if table.exec else "")
+    digest = _restart_digest(tunnel, table.exec, shelf.recorder) if table.exec else ""
+    return References(found, split_files, digest) if found or split_files or digest else NOTHING
 
 
 def _split_files(tunnel: Declared, split: SplitTable, shelf: Shelf) -> dict[tuple[str, int], tuple[PrefixFile, Prefixes]]:

@@ -19,7 +19,7 @@ _SECTIONS = ("openvpn", "openconnect", "accept")
 def refuse(tunnel: Declared) -> None:
     """Every key of the tunnel that stands for something which is not built yet."""
     table = tunnel.table
-    if table.driver in _ENGINES or not tunnel.keys.isdisjoint(_SECTIONS):
+    if table.driver in _ENGINES or not table.given.isdisjoint(_SECTIONS):
         for path, words in _keys(table):
             tunnel.refuse(path, f"{words} is {NOT_YET}")
 

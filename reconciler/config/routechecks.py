@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 MOST_RULES = 10_000  # what `from` times `to` may come to: each is a rule that the kernel walks for each packet
 
+_JUST_TO = frozenset(("to",))
+
 
 def check_routes(tunnel: Declared) -> None:
     for at, entry in enumerate(tunnel.table.routes):
+        if entry.given == _JUST_TO:  # as most
+            continue
         path: Path = ("routes", at)
         if (entry.to is None) == (entry.to_file is None):
             _not_one_of(tunnel, path, "to", "to_file", neither=entry.to is None)

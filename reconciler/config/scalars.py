@@ -75,10 +75,12 @@ Incoming: Kind[str] = Checked(values.ifname_or("lo"), {**_TEXT, "maxLength": 15}
 Uplink: Kind[str] = Checked(values.ifname_or("auto"), {**_TEXT, "maxLength": 15, "default": "auto"})
 NatOut: Kind[str] = Checked(values.ifname_or("uplink", "tunnel"), {**_TEXT, "maxLength": 15, "examples": ["uplink", "tunnel"]})
 LanException: Kind[str] = Checked(netvalues.ifname_or_prefix, _TEXT)
-Prefix: Kind[PrefixValue] = Checked(netvalues.network, {**_TEXT, "examples": ["10.0.0.0/8", "2001:db8::/32"]})
-Prefixes = Many(Prefix, or_one=True, at_once=netvalues.networks)
+Prefix: Kind[PrefixValue] = Checked(
+    netvalues.network, {**_TEXT, "examples": ["10.0.0.0/8", "2001:db8::/32"]}, netvalues.networks
+)
+Prefixes = Many(Prefix, or_one=True)
 InterfaceAddress: Kind[PrefixValue] = Checked(
-    netvalues.interface_address, {**_TEXT, "examples": ["10.8.0.2/32", "fd00:8::2/128"]}
+    netvalues.interface_address, {**_TEXT, "examples": ["10.8.0.2/32", "fd00:8::2/128"]}, netvalues.interface_addresses
 )
 InterfaceAddresses = Many(InterfaceAddress, or_one=True)
 Address: Kind[bytes] = Checked(netvalues.address, {**_TEXT, "examples": ["10.8.0.1"]})

@@ -5,11 +5,13 @@ from __future__ import annotations
 from reconciler.config.lines import Path
 from reconciler.config.problems import MOST, Document, Findings
 from reconciler.config.schema import DesiredFile, HostTable, TunnelTable
-from reconciler.config.tables import AnyTable, Invalid, Wrong
+from reconciler.config.tables import AnyTable, Invalid, Of, Wrong
 from reconciler.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+_FILE, _HOST, _TUNNEL = Of(DesiredFile), Of(HostTable), Of(TunnelTable)
 
 
 class Shaped(NamedTuple):
@@ -31,7 +33,7 @@ def shaped(read: Sequence[Document], findings: Findings) -> list[Shaped]:
 def _shaped(document: Document, findings: Findings, *, has_version: bool) -> Shaped:
     tree = document.tree if "version" in document.tree or not has_version else {"version": 1, **document.tree}
     try:
-        table = DesiredFile.read(tree)
+        table = _FILE.read(tree)
     except Invalid as error:
         return _salvaged(document, error.wrong, findings)
     return Shaped(document, table.source, table.host, table.tunnels, frozenset())
@@ -51,12 +53,12 @@ def _salvaged(document: Document, wrong: Sequence[Wrong], findings: Findings) ->
     tree = document.tree.get("tunnels")
     names = list(tree) if isinstance(tree, dict) else []
     paths: dict[str, Path] = {name: ("tunnels", name) for name in names}
-    rest = {name: _remainder(TunnelTable, document, path, bad.get(path, ())) for name, path in paths.items()}
+    rest = {name: _remainder(_TUNNEL, document, path, bad.get(path, ())) for name, path in paths.items()}
     source = document.tree.get("source")
     return Shaped(
         document,
         source if isinstance(source, str) else None,
-        _remainder(HostTable, document, ("host",), bad.get(("host",), ())),
+        _remainder(_HOST, document, ("host",), bad.get(("host",), ())),
         {name: table for name, table in rest.items() if table is not None},
         frozenset(name for name, path in paths.items() if path in bad),
     )
@@ -74,7 +76,7 @@ def _removable(document: Document, path: Path) -> Path:
     return path
 
 
-def _remainder(table: type[AnyTable], document: Document, path: Path, bad: Iterable[Path]) -> AnyTable | None:
+def _remainder(table: Of[AnyTable], document: Document, path: Path, bad: Iterable[Path]) -> AnyTable | None:
     """The table at this path without its bad keys; None when there is none, or too little of it."""
     at: Any = document.tree
     for part in path:

@@ -7,11 +7,13 @@ be changed: defaults are shared.
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain, islice, repeat
 
+from reconciler.lean import defaultdict
 from reconciler.typed import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import ClassVar, Self
 
     from reconciler.config.lines import Path
@@ -35,7 +37,7 @@ class Wrong(NamedTuple):
 
 
 class Invalid(ValueError):
-    """What is wrong inside a value, in the order of the keys; unknown ones last."""
+    """All that is wrong with a value, in the order of the keys; unknown ones last."""
 
     def __init__(self, wrong: Iterable[Wrong]) -> None:
         super().__init__()
@@ -45,12 +47,25 @@ class Invalid(ValueError):
 class Kind(Generic[T]):
     """What may stand somewhere.
 
-    `read`: what is kept of it; ValueError says in plain words why it cannot stand there, Invalid where it has parts.
+    `read_all`: what is kept of each of several values, which are read together because that is faster. ValueError, which need
+    not say why, when one of them cannot stand there, and only then. `wrong`: why a value cannot; nothing, if it can.
     `schema`: its JSON Schema; that of tables goes into the definitions.
     """
 
-    read: Callable[[Any], T]
+    read_all: Callable[[Sequence[Any]], Iterable[T]]
+    wrong: Callable[[Any], Iterable[Wrong]]
     schema: Callable[[dict[str, Json]], Json]
+
+    def read(self, value: Any) -> T:
+        """What is kept of one."""
+        try:
+            (kept,) = self.read_all([value])
+        except ValueError:
+            wrong = list(self.wrong(value))
+            if not wrong:
+                raise
+            raise Invalid(wrong) from None
+        return kept
 
     def levels(self) -> Levels:
         """The tables in it."""
@@ -58,32 +73,49 @@ class Kind(Generic[T]):
 
 
 class Checked(Kind[T]):
-    """A plain value: the function that checks it and makes of it what is kept."""
+    """A plain value. `check` makes of it what is kept; its ValueError says in plain words why it cannot stand there. `at_once`
+    does so with many."""
 
-    def __init__(self, check: Callable[[Any], T], schema: Json) -> None:
-        self.read = check
+    def __init__(
+        self, check: Callable[[Any], T], schema: Json, at_once: Callable[[Sequence[Any]], Iterable[T]] | None = None
+    ) -> None:
+        self._check = check
         self._schema = schema
+        self.read_all = at_once or partial(map, check)
+
+    def wrong(self, value: Any) -> Iterator[Wrong]:
+        try:
+            self._check(value)
+        except ValueError as error:
+            yield Wrong((), "value", value, str(error))
 
     def schema(self, definitions: dict[str, Json]) -> Json:
         return self._schema
 
 
 class Many(Kind[tuple[T, ...]]):
-    """An array. `or_one`: its only element may stand alone. `at_once`: reads good elements faster than one after the other."""
+    """An array. `or_one`: its only element may stand alone."""
 
-    def __init__(self, of: Kind[T], *, or_one: bool = False, at_once: Callable[[list[Any]], Iterable[T]] | None = None) -> None:
+    def __init__(self, of: Kind[T], *, or_one: bool = False) -> None:
         self._of, self._or_one = of, or_one
-        self._at_once = at_once or partial(map, of.read)
 
-    def read(self, value: Any) -> tuple[T, ...]:
-        if not isinstance(value, list):
-            if not self._or_one:
-                raise Invalid([Wrong((), "array", value)])
-            value = [value]
+    def read_all(self, values: Sequence[Any]) -> list[tuple[T, ...]]:
+        arrays = values if _are_all(list, values) else list(map(self._array, values))
+        kept = iter(self._of.read_all(list(chain.from_iterable(arrays))))
+        return list(map(tuple, map(islice, repeat(kept), map(len, arrays))))
+
+    def wrong(self, value: Any) -> Iterable[Wrong]:
         try:
-            return tuple(self._at_once(value))
-        except ValueError:  # which of them are wrong?
-            return tuple(_read(enumerate(value), self._of.read))
+            return _wrong_in(enumerate(self._array(value)), self._of)
+        except ValueError:
+            return [Wrong((), "array", value)]
+
+    def _array(self, value: Any) -> list[Any]:
+        if isinstance(value, list):
+            return value
+        if self._or_one:
+            return [value]
+        raise ValueError("no array")
 
     def levels(self) -> Levels:
         return _below("#", self._of)
@@ -100,13 +132,13 @@ class Named(Kind["Mapping[str, T]"]):
     def __init__(self, of: Kind[T]) -> None:
         self._of = of
 
-    def read(self, value: Any) -> Mapping[str, T]:
-        if not isinstance(value, dict):
-            raise Invalid([Wrong((), "table", value)])
-        try:
-            return dict(zip(value, map(self._of.read, value.values()), strict=True))
-        except ValueError:  # as of `Many`
-            return dict(zip(value, _read(value.items(), self._of.read), strict=True))
+    def read_all(self, values: Sequence[Any]) -> list[Mapping[str, T]]:
+        if not _are_all(dict, values):
+            raise ValueError("no table")
+        return [dict(zip(table, self._of.read_all(list(table.values())), strict=True)) for table in values]
+
+    def wrong(self, value: Any) -> Iterable[Wrong]:
+        return _wrong_in(value.items(), self._of) if isinstance(value, dict) else [Wrong((), "table", value)]
 
     def levels(self) -> Levels:
         return _below("*", self._of)
@@ -140,48 +172,59 @@ def maybe(kind: Kind[T], *, description: str, alias: str = "") -> T | None:
 
 
 class Table:
-    """Unknown keys are errors; nothing is converted."""
+    """Unknown keys are errors; nothing is converted. The attributes are all keys, and `given`."""
 
     KEYS: ClassVar[dict[str, Key]]
-    _READERS: ClassVar[dict[str, tuple[str, Callable[[Any], Any]]]]  # by key: the attribute, what makes its value
+    _NEEDED: ClassVar[frozenset[str]]
     _DEFAULTS: ClassVar[dict[str, Any]]  # by attribute
+    given: frozenset[str]  # the keys that stand in the document
 
     def __init_subclass__(cls) -> None:
         own = [one._replace(name=one.name or name, attribute=name) for name, one in vars(cls).items() if isinstance(one, Key)]
         cls.KEYS = {one.name: one for one in own}
-        cls._READERS = {one.name: (one.attribute, one.kind.read) for one in own}
+        cls._NEEDED = frozenset([one.name for one in own if one.default is _REQUIRED])
         cls._DEFAULTS = {one.attribute: one.default for one in own if one.default is not _REQUIRED}
         for one in own:
             delattr(cls, one.attribute)  # of an instance Python reads faster what its class does not have, too
 
     @classmethod
-    def read(cls, document: Any) -> Self:
-        """A table whose attributes are all keys. Invalid: all that is wrong."""
-        if not isinstance(document, dict):
-            raise Invalid([Wrong((), "table", document)])
-        readers, values, wrong = cls._READERS, cls._DEFAULTS.copy(), []
-        for name, value in document.items():
-            try:
-                attribute, read = readers[name]
-            except KeyError:
-                wrong.append(Wrong((name,), "unknown", value))
-                continue
-            try:
-                values[attribute] = read(value)
-            except ValueError as error:
-                wrong += _wrong_at(name, value, error)
-        if wrong or len(values) < len(cls.KEYS):
-            raise cls._invalid(document, wrong)
-        made = cls.__new__(cls)
-        made.__dict__ = values
+    def read_all(cls, documents: Sequence[Any]) -> list[Self]:
+        """Most tables of a file have the same keys as others: those are read key by key."""
+        if not _are_all(dict, documents):
+            raise ValueError("no table")
+        keys_of_each = list(map(tuple, documents))
+        alike: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+        for keys, document in zip(keys_of_each, documents, strict=True):
+            alike[keys].append(document)
+        made = {keys: iter(cls._read_alike(keys, several)) for keys, several in alike.items()}
+        return list(map(next, map(made.__getitem__, keys_of_each)))
+
+    @classmethod
+    def _read_alike(cls, keys: tuple[str, ...], documents: Sequence[dict[str, Any]]) -> list[Self]:
+        """Documents with these keys, in this order."""
+        given = frozenset(keys)
+        if not cls._NEEDED <= given <= cls.KEYS.keys():
+            raise ValueError("missing or unknown keys")
+        columns = zip(*map(dict.values, documents), strict=True)
+        kept = [cls.KEYS[key].kind.read_all(column) for key, column in zip(keys, columns, strict=True)]
+        attributes = [cls.KEYS[key].attribute for key in keys]
+        common = cls._DEFAULTS | {"given": given}
+        made = list(map(cls.__new__, repeat(cls, len(documents))))
+        for one, *values in zip(made, *kept, strict=True):
+            one.__dict__ = common | dict(zip(attributes, values))  # noqa: B905 - strict in each row would cost a fifth
         return made
 
     @classmethod
-    def _invalid(cls, document: dict[str, Any], wrong: list[Wrong]) -> Invalid:
-        missing = [name for name, one in cls.KEYS.items() if one.default is _REQUIRED and name not in document]
+    def wrong(cls, document: Any) -> list[Wrong]:
+        """In the order of the keys; unknown ones last."""
+        if not isinstance(document, dict):
+            return [Wrong((), "table", document)]
+        found = [Wrong((name,), "missing", document) for name in cls._NEEDED.difference(document)]
+        for name, value in document.items():
+            known = name in cls.KEYS
+            found += _within(name, cls.KEYS[name].kind.wrong(value)) if known else [Wrong((name,), "unknown", value)]
         places = {name: place for place, name in enumerate(cls.KEYS)}
-        found = [*wrong, *(Wrong((name,), "missing", document) for name in missing)]
-        return Invalid(sorted(found, key=lambda one: places.get(str(one.path[0]), len(places))))
+        return sorted(found, key=lambda one: places.get(str(one.path[0]), len(places)))
 
     @classmethod
     def levels(cls) -> Levels:
@@ -193,7 +236,7 @@ class Table:
     @classmethod
     def schema(cls, definitions: dict[str, Json]) -> Json:
         """Its JSON Schema, without the definitions that it refers to."""
-        needed = [name for name, one in cls.KEYS.items() if one.default is _REQUIRED]
+        needed = [name for name in cls.KEYS if name in cls._NEEDED]
         return {
             "additionalProperties": False,
             "description": cls.__doc__,
@@ -211,7 +254,7 @@ class Of(Kind[AnyTable]):
 
     def __init__(self, table: type[AnyTable]) -> None:
         self._table = table
-        self.read = table.read
+        self.read_all, self.wrong = table.read_all, table.wrong
 
     def levels(self) -> Levels:
         return self._table.levels()
@@ -236,25 +279,19 @@ def _schema_of(one: Key, definitions: dict[str, Json]) -> Json:
     return {**default, **one.kind.schema(definitions), "description": one.description, **one.schema}
 
 
-def _read(parts: Iterable[tuple[str | int, Any]], read: Callable[[Any], T]) -> list[T]:
-    """What is kept of each part. Invalid: what is wrong with any of them."""
-    made: list[T] = []
-    wrong: list[Wrong] = []
+def _are_all(kind: type, values: Iterable[Any]) -> bool:
+    return set(map(type, values)) <= {kind}
+
+
+def _wrong_in(parts: Iterable[tuple[str | int, Any]], kind: Kind[Any]) -> Iterator[Wrong]:
+    """What is wrong with the parts of a value."""
     for part, value in parts:
-        try:
-            made.append(read(value))
-        except ValueError as error:
-            wrong += _wrong_at(part, value, error)
-    if wrong:
-        raise Invalid(wrong)
-    return made
+        yield from _within(part, kind.wrong(value))
 
 
-def _wrong_at(part: str | int, value: object, error: ValueError) -> list[Wrong]:
-    """What is wrong with the value at this key or index."""
-    if isinstance(error, Invalid):
-        return [one._replace(path=(part, *one.path)) for one in error.wrong]
-    return [Wrong((part,), "value", value, str(error))]
+def _within(part: str | int, wrong: Iterable[Wrong]) -> Iterable[Wrong]:
+    """What is wrong with the value at this key or index, as that of the whole."""
+    return (one._replace(path=(part, *one.path)) for one in wrong)
 
 
 def _below(part: str, kind: Kind[Any]) -> Levels:

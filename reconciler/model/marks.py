@@ -10,7 +10,7 @@ ENVIRONMENT_KEY = "TUNCTL_TUNNEL"
 
 UPLINKS = 8  # that can have a table of their own
 _RESERVED, _OVERLAPS = 990, 999  # beside table_base: no tunnel's from here to there
-_HEX = frozenset("0123456789abcdef")
+_HEX = "0123456789abcdef"
 
 
 class Mark(NamedTuple):
@@ -39,7 +39,7 @@ class Mark(NamedTuple):
 def parse_mark(text: str | None) -> Mark | None:
     """An ifalias (or an environment value with ``tunctl:`` put before it) → Mark; None when it is not one."""
     match (text or "").split(":"):
-        case ["tunctl", name, id_] if len(id_) == 8 and _HEX.issuperset(id_) and is_tunnel_name(name):
+        case ["tunctl", name, id_] if len(id_) == 8 and not id_.strip(_HEX) and is_tunnel_name(name):
             return Mark(TunnelName(name), id_[:4], id_[4:])
     return None
 

@@ -11,17 +11,16 @@ IfName = NewType("IfName", str)
 HOST = TunnelName("")  # the owner of what belongs to no single tunnel; never a valid tunnel name
 
 IFNAMSIZ = 16  # linux/if.h: 15 bytes and the final NUL
-_FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
-_LETTERS = _FIRST | frozenset("_-")
+_FIRST = "abcdefghijklmnopqrstuvwxyz0123456789"
+_LETTERS = _FIRST + "_-"
 _LONGEST = 32
-_NEVER = frozenset("/:%")
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 @lru_cache(1024)  # each is asked about in many places
 def is_tunnel_name(text: str) -> bool:
     """True for ``[a-z0-9][a-z0-9_-]{0,31}`` and nothing around it."""
-    return 0 < len(text) <= _LONGEST and text[0] in _FIRST and _LETTERS.issuperset(text)
+    return 0 < len(text) <= _LONGEST and text[0] in _FIRST and not text.strip(_LETTERS)  # a loop of C, without objects
 
 
 def ifname_problem(text: str) -> str | None:
@@ -30,7 +29,7 @@ def ifname_problem(text: str) -> str | None:
         return "an interface name must not be empty"
     if len(text.encode()) >= IFNAMSIZ:
         return f"{text!r} has {len(text.encode())} bytes, an interface name at most {IFNAMSIZ - 1}"
-    if text in (".", "..") or " " in text or not text.isprintable() or not _NEVER.isdisjoint(text):
+    if text in (".", "..") or not text.isprintable() or "/" in text or ":" in text or "%" in text or " " in text:
         return f"{text!r} is no interface name (no '/', ':', '%' or blanks)"
     if text in ("lo", "all", "default"):
         return f"{text!r} is reserved by the kernel"

@@ -133,9 +133,11 @@ def parse_network(text: str) -> Prefix:
     return prefix
 
 
-def parse_columns(texts: Iterable[str]) -> tuple[list[bytes], tuple[int, ...], tuple[bytes, ...]]:
-    """As ``parse_network`` of each, in loops of C: addresses, lengths, and these as bytes. ValueError where one is wrong, or of
-    another family than the first, or where there is none."""
+def parse_columns(
+    texts: Iterable[str], *, keep_host_bits: bool = False
+) -> tuple[list[bytes], tuple[int, ...], tuple[bytes, ...]]:
+    """As ``parse_network`` of each, or ``parse_prefix``, in loops of C: addresses, lengths, and these as bytes. ValueError
+    where one is wrong, or of another family than the first, or where there is none."""
     try:
         addresses, slashes, words = zip(*map(str.partition, texts, repeat("/")), strict=True)
         family = AF_INET6 if ":" in addresses[0] else AF_INET
@@ -143,14 +145,16 @@ def parse_columns(texts: Iterable[str]) -> tuple[list[bytes], tuple[int, ...], t
     except (OSError, TypeError) as error:
         raise ValueError("not prefixes of one family") from error
     lengths, ends, tails = zip(*map(_ENDINGS[len(packed[0])].__getitem__, map(add, slashes, words)), strict=True)
-    if int.from_bytes(b"".join(packed), "big") & int.from_bytes(b"".join(tails), "big"):  # of all at once
+    if not keep_host_bits and int.from_bytes(b"".join(packed), "big") & int.from_bytes(
+        b"".join(tails), "big"
+    ):  # of all at once
         raise ValueError("host bits are set")
     return packed, lengths, ends
 
 
-def parse_networks(texts: Iterable[str]) -> tuple[Prefix, ...]:
+def parse_networks(texts: Iterable[str], *, keep_host_bits: bool = False) -> tuple[Prefix, ...]:
     """As ``parse_columns``."""
-    addresses, lengths, _ = parse_columns(texts)
+    addresses, lengths, _ = parse_columns(texts, keep_host_bits=keep_host_bits)
     return tuple(map(_new, repeat(Prefix), zip(addresses, lengths, strict=True)))
 
 
