@@ -141,11 +141,15 @@ class _Bulk:
         return failures
 
     def _send(self, routes: Sequence[Some], kind: int, flags: int) -> tuple[Failures, list[int]]:
-        """→ what failed, and the numbers of those that the kernel says exist; counted over all single routes."""
+        """→ what failed, and the numbers of those that the kernel says exist; counted over all single routes. StepFailed when
+        they cannot be sent."""
         deleting = kind == RTM_DELROUTE
         self._look_up({one.dev for one in routes})
         bodies = [*chain.from_iterable([self._bodies(one, deleting=deleting) for one in routes])]
-        answers = self._rtnl.batch(kind, flags, [*filter(None, bodies)])
+        try:
+            answers = self._rtnl.batch(kind, flags, [*filter(None, bodies)])
+        except KernelError as unsent:
+            raise failed("routes", unsent) from unsent
         if len(answers) == len(bodies) and not any(answers):
             return {}, []
         told = iter(answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -320,6 +321,13 @@ def test_many_as_one(machine: Machine, host: Host, like: Route) -> None:
     assert actuate.perform(machine, [Step(Verb.DELETE, routes, routes, NAME)])[0][1] is None
     assert looked(machine) == []
     assert settled(host) == before
+
+
+def test_what_cannot_be_sent_is_a_step_that_failed(machine: Machine) -> None:
+    machine.rtnl._wire.open().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # 4608 bytes: less than 256 routes need
+    with pytest.raises(StepFailed, match="routes: Message too long"):
+        actuate.perform(machine, [Step(Verb.CREATE, many(wanted("0.0.0.0/0")), None, NAME)])
+    assert errors_of(machine, steps(Verb.CREATE, [wanted("10.0.0.0/8")])) == [None]
 
 
 @pytest.mark.parametrize("like", [wanted("0.0.0.0/0"), wanted("::/0")], ids=["v4", "v6"])
