@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.actuate import addresses, tuns
+from reconciler.actuate import link as actuate
 from reconciler.errors import Foreign, NotObserved, StepFailed, TunctlError
 from reconciler.host.machine import Machine
+from reconciler.host.netlink import KernelError
 from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
 from reconciler.model.marks import Mark
@@ -122,6 +124,18 @@ def test_each_says_why_it_could_not_be_made(host: Host, machine: Machine) -> Non
     assert [told[f"tun-t{n}"] for n in (0, 3, 4)] == [None] * 3
     assert sorted(links(host)) == ["tun-t0", "tun-t1", "tun-t3", "tun-t4"]
     assert machine.rtnl.link(name="tun-t1").alias == ""  # type: ignore[union-attr]
+
+
+def test_lost_answers_leave_nothing_that_may_be_unmarked(host: Host, machine: Machine) -> None:
+    """Of which mark the kernel did not take is not known then: all vanish, and each is made once more by itself."""
+    machine.rtnl._wire._receive_bytes = 1
+    with pytest.raises(KernelError, match="messages were lost"):
+        actuate.new_tuns(machine, [link(n, mtu=70_000 if n else 1400) for n in range(actuate.MOST_TUNS)])
+    assert links(host) == []
+    told = make(machine, *(link(n, mtu=70_000 if n % 2 else 1400) for n in range(actuate.MOST_TUNS)))
+    assert [type(told[f"tun-t{n}"]) for n in range(actuate.MOST_TUNS)] == [type(None), StepFailed] * (actuate.MOST_TUNS // 2)
+    assert len(links(host)) == actuate.MOST_TUNS // 2
+    assert all(state.mark for state in machine.rtnl.links() if not state.loopback)
 
 
 def test_with_few_descriptors_they_are_made_all_the_same(host: Host) -> None:
