@@ -138,7 +138,7 @@ class Compared:
             self._refuse(w, in_the_way, _refusal(in_the_way))
             return
         if not ours:
-            self.steps.append(Step(Verb.CREATE, w, None, name, needs=self._needs(w)))
+            self._create(w.kind, (w,))
             return
         best, *doubles = ours
         self.steps.extend(Step(Verb.DELETE, f, f, name) for f in doubles)

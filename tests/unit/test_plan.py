@@ -12,12 +12,12 @@ from reconciler.kinds.address import Address
 from reconciler.kinds.link import Link
 from reconciler.kinds.owner import Owner, fingerprint
 from reconciler.kinds.peer import Peer
-from reconciler.kinds.route import Route
+from reconciler.kinds.route import BLOCK_METRIC, Route
 from reconciler.kinds.rule import Rule
 from reconciler.kinds.wireguard import Device
 from reconciler.model.marks import Mark
 from reconciler.model.names import HOST, IfName, TunnelName
-from reconciler.model.plan import Step
+from reconciler.model.plan import Conflict, Plan, Step
 from reconciler.model.prefix import parse_network, parse_prefix
 from reconciler.model.resource import Resource, Verb
 from reconciler.plan import plan
@@ -300,6 +300,36 @@ class World:
 
 def _no_conflicts(wanted: tuple[Resource, ...], found: Iterable[Resource]) -> bool:
     return not plan(wanted, tuple(found)).conflicts
+
+
+@settings(max_examples=200, deadline=None)
+@given(wanted=wishes(), found=wishes(), foreign=strangers())
+def test_it_is_the_same_one_by_one(
+    wanted: tuple[Resource, ...], found: tuple[Resource, ...], foreign: tuple[Resource, ...]
+) -> None:
+    """What is nowhere is made all at once, unless something could not be looked at. (Here nothing is that.)"""
+    one_by_one = plan(wanted, (*foreign, *found), blind=lambda _kind, _tunnel: False)
+    assert plan(wanted, (*foreign, *found)) == one_by_one
+
+
+@pytest.mark.parametrize("blocking", [(), (A,), (A, B)], ids=repr)
+@pytest.mark.parametrize("scope", [(), (A,), (B,), (A, B), (HOST, A), (HOST, A, B)], ids=repr)
+def test_a_part_of_it(scope: tuple[TunnelName, ...], blocking: tuple[TunnelName, ...]) -> None:
+    block = route(dev=None, type="unreachable", metric=BLOCK_METRIC)
+    needing = Step(Verb.CREATE, rule(), None, HOST, needs=B)
+    steps = (
+        Step(Verb.CREATE, block, None, A),
+        Step(Verb.CREATE, link(), None, A),
+        needing,
+        Step(Verb.DELETE, rule(), rule(), B),
+    )
+    whole = Plan(steps, (Conflict(B, link("b"), link(None), "taken"),), ("a warning",))
+    part = whole.only(frozenset(scope), blocking)
+    assert part.steps == tuple(
+        s for s in steps if (s.tunnel in scope and s.needs in (None, *scope)) or (s.tunnel in blocking and s.resource is block)
+    )
+    assert part.conflicts == (whole.conflicts if B in scope else ())
+    assert part.warnings == whole.warnings
 
 
 @settings(max_examples=300, deadline=None)

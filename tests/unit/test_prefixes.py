@@ -37,6 +37,7 @@ def test_is_what_was_put_in(prefixes: set[Prefix]) -> None:
     many = Prefixes.of(prefixes)
     assert list(many) == in_order(prefixes)
     assert list(many.briefs()) == [prefix.brief for prefix in many]
+    assert many.briefs("to ", " dev x") == [f"to {prefix.brief} dev x" for prefix in many]
     assert len(many) == len(prefixes)
     assert bool(many) == bool(prefixes)
     assert many == Prefixes.of([*prefixes, *prefixes])
