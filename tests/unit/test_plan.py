@@ -22,7 +22,7 @@ from reconciler.model.prefix import parse_network, parse_prefix
 from reconciler.model.resource import Resource, Verb
 from reconciler.plan import plan
 
-A, B = TunnelName("a"), TunnelName("b")
+A, B, C, D = map(TunnelName, "abcd")
 
 
 def link(tunnel: str | None = "a", name: str = "tun-a", **fields: object) -> Link:
@@ -313,22 +313,22 @@ def test_it_is_the_same_one_by_one(
 
 
 @pytest.mark.parametrize("blocking", [(), (A,), (A, B)], ids=repr)
-@pytest.mark.parametrize("scope", [(), (A,), (B,), (A, B), (HOST, A), (HOST, A, B)], ids=repr)
+@pytest.mark.parametrize("scope", [(), (A,), (B,), (HOST, A), (HOST, A, B), (HOST, A, B, C), (HOST, A, B, C, D)], ids=repr)
 def test_a_part_of_it(scope: tuple[TunnelName, ...], blocking: tuple[TunnelName, ...]) -> None:
     block = route(dev=None, type="unreachable", metric=BLOCK_METRIC)
-    needing = Step(Verb.CREATE, rule(), None, HOST, needs=B)
+    needing = Step(Verb.CREATE, rule(), None, HOST, needs=C)
     steps = (
         Step(Verb.CREATE, block, None, A),
         Step(Verb.CREATE, link(), None, A),
         needing,
         Step(Verb.DELETE, rule(), rule(), B),
     )
-    whole = Plan(steps, (Conflict(B, link("b"), link(None), "taken"),), ("a warning",))
+    whole = Plan(steps, (Conflict(D, link("d"), link(None), "taken"),), ("a warning",))
     part = whole.only(frozenset(scope), blocking)
     assert part.steps == tuple(
         s for s in steps if (s.tunnel in scope and s.needs in (None, *scope)) or (s.tunnel in blocking and s.resource is block)
     )
-    assert part.conflicts == (whole.conflicts if B in scope else ())
+    assert part.conflicts == (whole.conflicts if D in scope else ())
     assert part.warnings == whole.warnings
 
 
