@@ -313,7 +313,9 @@ def test_it_is_the_same_one_by_one(
 
 
 @pytest.mark.parametrize("blocking", [(), (A,), (A, B)], ids=repr)
-@pytest.mark.parametrize("scope", [(), (A,), (B,), (HOST, A), (HOST, A, B), (HOST, A, B, C), (HOST, A, B, C, D)], ids=repr)
+@pytest.mark.parametrize(
+    "scope", [(), (A,), (B,), (HOST, A), (HOST, A, B, C), (HOST, A, B, D), (HOST, A, C, D), (HOST, A, B, C, D)], ids=repr
+)
 def test_a_part_of_it(scope: tuple[TunnelName, ...], blocking: tuple[TunnelName, ...]) -> None:
     block = route(dev=None, type="unreachable", metric=BLOCK_METRIC)
     needing = Step(Verb.CREATE, rule(), None, HOST, needs=C)
