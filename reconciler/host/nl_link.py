@@ -103,8 +103,9 @@ def _link(said: tuple[Any, ...]) -> LinkState:
     _family, _arphrd, index, flags, _mask, name_, alias_, kind, data, mtu, carrier, group, linkdown, linkdown6, *counters = said
     name, alias = as_text(name_), as_text(alias_)
     mark = parse_mark(alias) if alias else None
+    counted: Counters | None = _new(Counters, counters) if counters else None
     alike = _alike(flags, kind, data, mtu, carrier, group, linkdown, linkdown6)
-    link: LinkState = _new(LinkState, (name, index, alias, mark, Counters(*counters) if counters else None, *alike))
+    link: LinkState = _new(LinkState, (name, index, alias, mark, counted, *alike))
     return link
 
 

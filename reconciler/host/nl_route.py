@@ -6,8 +6,7 @@ There may be 100 000 of them: those that are alike are read as one table of byte
 from __future__ import annotations
 
 import struct
-from _operator import add, itemgetter
-from itertools import groupby
+from _operator import add
 from struct import Struct
 
 from reconciler.host.nl_codec import ATTRIBUTE, HEADER_BYTES, TYPE_MASK, U32, as_u32, attribute, attributes, u32
@@ -151,8 +150,8 @@ def as_run(datagram: bytes) -> tuple[Run] | None:
     if devices == devices[:4] * (len(devices) // 4):
         return (Run(row, {row[5]: records}),)
     by_device: defaultdict[int, list[bytes]] = defaultdict(list)
-    for index, neighbours in groupby(zip(memoryview(devices).cast("I"), records, strict=True), itemgetter(0)):
-        by_device[index].extend(map(itemgetter(1), neighbours))
+    for index, record in zip(memoryview(devices).cast("I"), records, strict=True):
+        by_device[index].append(record)
     return (Run(row, by_device),)
 
 
@@ -180,6 +179,17 @@ def many(datagram: bytes) -> tuple[RouteRow, list[bytes], bytes] | None:
     if not 0 < min(lengths) <= max(lengths) <= width * 8:
         return None
     return row, split(records, width + 1), columns(datagram, size, device)
+
+
+def has_no_default(datagram: bytes) -> bool:
+    """True when it is seen at once that none of its routes is a default route: their messages have one length, and headers that
+    say the same, so what tells the length of a prefix stands in one column."""
+    size = U32.unpack_from(datagram)[0] if len(datagram) >= 4 else 0
+    if size < HEADER_BYTES + _RTMSG_BYTES or size % 4 or len(datagram) % size:
+        return False
+    rows = len(datagram) // size
+    alike = all(datagram[at::size] == datagram[at : at + 1] * rows for at in range(HEADER_BYTES))
+    return alike and 0 not in datagram[HEADER_BYTES + _LENGTH_AT :: size]
 
 
 def _places(message: bytes, row: RouteRow) -> tuple[tuple[int, ...], tuple[int, ...]]:

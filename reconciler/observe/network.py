@@ -61,8 +61,7 @@ def tables_of_uplinks(of_host: Iterable[Route], numbers: Numbers) -> dict[IfName
 
 
 def _no_default(datagram: bytes) -> tuple[RouteRow, ...] | None:
-    """Of many that are alike none is a default route."""
-    return None if nl_route.many(datagram) is None else ()
+    return () if nl_route.has_no_default(datagram) else None
 
 
 def _default(body: bytes) -> RouteRow | None:

@@ -266,6 +266,28 @@ def test_many_routes_there_and_back(prefixes: list[tuple[bytes, int]], ifindex: 
     assert [*rows] == [(*one, 254, 0, "unicast", ifindex, None, None, 115) for one in some]
 
 
+@given(
+    st.lists(st.tuples(prefixes4, st.sampled_from([0, 0, 0, 7]), st.sampled_from([24, 24, 24, 3])), min_size=1, max_size=6),
+    st.integers(0, 9),
+)
+def test_a_default_route_is_never_passed_over(said: list[tuple[tuple[bytes, int], int, int]], cut: int) -> None:
+    """What is seen at once is what a look at each message says, and is seen where all messages are alike."""
+    bodies = [route(*prefix, 254, metric, "unicast", 7, None, None, family=AF_INET) for prefix, metric, _ in said]
+    kinds = [kind for *_, kind in said]
+    sent = [nl_codec.HEADER.pack(16 + len(body), kind, 2, 1, 9) + body for body, kind in zip(bodies, kinds, strict=True)]
+    has_default = any(not length for (_, length), *_ in said)
+    alike = len({(len(body), kind) for body, kind in zip(bodies, kinds, strict=True)}) == 1
+    assert nl_route.has_no_default(b"".join(sent)) == (alike and not has_default)
+    cut_off = b"".join(sent)[: -cut or None]
+    assert not (nl_route.has_no_default(cut_off) and (cut or has_default))
+
+
+@given(st.binary(max_size=120))
+def test_hostile_bytes_are_at_most_not_seen_through_at_once(datagram: bytes) -> None:
+    if nl_route.has_no_default(datagram):
+        assert all(body[1] for *_, body in nl_codec.messages(datagram))
+
+
 @given(st.sampled_from([(AF_INET, "10.0.0.0/8", "192.0.2.0/24"), (AF_INET6, "fd00::/8", "2001:db8::/32")]), st.data())
 def test_rules_there_and_back(family: tuple[int, str, str], data: st.DataObject) -> None:
     maybe = lambda value: data.draw(st.sampled_from([None, value]))  # noqa: E731
