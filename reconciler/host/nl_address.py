@@ -54,18 +54,18 @@ def wanted(row: AddressRow) -> bytes:
     """The body that sets or removes an address; permanent."""
     ifindex, packed, length, remote, scope, flags, protocol, broadcast, metric = row
     size = len(packed)
-    parts = [
-        _BEGIN[size].pack(_FAMILIES[size], length, 0, scope, ifindex, 4 + size, _LOCAL, packed, 4 + size, _ADDRESS, remote)
-    ]
+    body = _BEGIN[size].pack(
+        _FAMILIES[size], length, 0, scope, ifindex, 4 + size, _LOCAL, packed, 4 + size, _ADDRESS, remote
+    )  # fmt: skip
     if flags:
-        parts.append(u32(_FLAGS, flags))
+        body += u32(_FLAGS, flags)
     if protocol is not None:
-        parts.append(u8(_PROTO, protocol))
+        body += u8(_PROTO, protocol)
     if broadcast is not None:
-        parts.append(attribute(_BROADCAST, broadcast))
+        body += attribute(_BROADCAST, broadcast)
     if metric is not None:
-        parts.append(u32(_RT_PRIORITY, metric))
-    return b"".join(parts)
+        body += u32(_RT_PRIORITY, metric)
+    return body
 
 
 def decode(body: bytes) -> AddressRow | None:

@@ -68,18 +68,18 @@ def wanted(
     up: bool | None = None,
 ) -> bytes:
     """The body of a creation (without `index`, with `kind`) or of a change; None leaves a thing as it is."""
-    parts = [switched(index, up)]
+    body = switched(index, up)
     if name is not None:
-        parts.append(text(_IFNAME, name))
+        body += text(_IFNAME, name)
     if mtu is not None:
-        parts.append(u32(_MTU, mtu))
+        body += u32(_MTU, mtu)
     if alias is not None:
-        parts.append(text(_IFALIAS, alias))
+        body += text(_IFALIAS, alias)
     if group is not None:
-        parts.append(u32(_GROUP, group))
+        body += u32(_GROUP, group)
     if kind is not None:
-        parts.append(nest(_LINKINFO, text(_INFO_KIND, kind)))
-    return b"".join(parts)
+        body += nest(_LINKINFO, text(_INFO_KIND, kind))
+    return body
 
 
 def switched(index: int, up: bool | None) -> bytes:  # noqa: FBT001 - what it is about
