@@ -133,14 +133,19 @@ def _nested(make: type[T], forms: Mapping[str, _Form[Any]] = {}) -> _Form[T]:
     of: Any = make
     defaults = {field.rstrip("_"): of._field_defaults.get(field, _REQUIRED) for field in of._fields}  # `from_` is `from`
     required = {key for key, default in defaults.items() if default is _REQUIRED}
+    plain: T | None = None if required else _new(of, defaults.values())  # what most tables of this kind are
 
     def encode(value: Any) -> dict[str, Any]:
+        if value == plain:
+            return {}
         document = dict(compress(zip(defaults, value, strict=True), map(ne, value, defaults.values())))
         for key in filter(forms.__contains__, document):  # of which None is always the default
             document[key] = forms[key].encode(document[key])
         return document
 
     def decode(document: dict[str, Any]) -> T:
+        if document == {} and plain is not None:
+            return plain
         values = defaults | document
         if len(values) > len(defaults):
             raise KeyError(next(filterfalse(defaults.__contains__, document)))
