@@ -57,6 +57,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _BLANK = {**dict.fromkeys(_NEEDED), **Handle._field_defaults}
 _values = itemgetter(*Handle._fields)
+_KEYS = (*sorted(Handle._fields), "version")  # in the order of the file: what is in order is sorted in a fifth of the time
+_sorted = itemgetter(*map(Handle._fields.index, _KEYS[:-1]))
 
 _Signature = tuple[int, int, int]  # mtime_ns, inode, size: has anybody else written the file?
 _NOTHING: tuple[None, None] = (None, None)  # remembered of a tunnel
@@ -262,7 +264,7 @@ def _changed_ns(directory: str) -> int | None:
 
 
 def _encode(handle: Handle) -> bytes:
-    return lines({"version": _VERSION, **handle._asdict()}).encode()
+    return lines(dict(zip(_KEYS, (*_sorted(handle), _VERSION), strict=True))).encode()
 
 
 def _decode(content: bytes) -> Handle:
