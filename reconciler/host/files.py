@@ -182,6 +182,25 @@ def move(path: str, aside: str) -> None:
         os.rename(path, aside)
 
 
+def remove_directory(path: str) -> None:
+    """With all that is in it, if it is there; a symlink goes itself, and is not followed. OSError when something stays."""
+    try:
+        is_link = stat.S_ISLNK(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if is_link:
+        os.unlink(path)
+        return
+    try:
+        for name in os.listdir(path):
+            os.unlink(os.path.join(path, name))
+        os.rmdir(path)
+    except OSError:  # something in it is no file, or came meanwhile
+        from shutil import rmtree  # follows no symlink
+
+        rmtree(path)
+
+
 def write_all(descriptor: int, content: bytes) -> None:
     """A write may take less than it was given."""
     while content:

@@ -187,22 +187,7 @@ class Handles:
         self._swept.pop(tunnel, None)
         self._corrupt.discard(tunnel)
         self._forget_warnings(tunnel)
-        directory = self.directory(tunnel)
-        try:
-            os.lstat(directory)
-        except FileNotFoundError:
-            return
-        if os.path.islink(directory):
-            os.unlink(directory)
-            return
-        try:
-            for name in os.listdir(directory):
-                os.unlink(os.path.join(directory, name))
-            os.rmdir(directory)
-        except OSError:  # something in it is no file, or came meanwhile
-            from shutil import rmtree  # follows no symlink
-
-            rmtree(directory)
+        files.remove_directory(self.directory(tunnel))
 
     def move_aside(self, tunnel: TunnelName) -> None:
         """A writer puts a file that cannot be used out of the way; the last such file is kept beside for whoever asks why."""
