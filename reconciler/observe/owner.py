@@ -69,12 +69,13 @@ def _concerned(machine: Machine, question: Question, scan: Marked, links: Mappin
     named = {one.mark.tunnel for one in scan.processes if one.mark}
     kept = {link.mark for link in filter(_needs_keeper, links.values())}
     groups, get = scan.groups, machine.handles.get
-
-    def is_led_to(intent: Intent) -> bool:
-        return intent.name in named or intent.mark in kept or (bool(groups) and cgroup.path_of(intent.mark) in groups)
-
     leads = bool(named or kept or groups)
-    return [i for i in question.intents if ((handle := get(i.name)) and handle.pid) or (leads and is_led_to(i))]
+    return [
+        intent
+        for intent in question.intents
+        if ((handle := get(intent.name)) and handle.pid)
+        or (leads and (intent.name in named or intent.mark in kept or (groups and cgroup.path_of(intent.mark) in groups)))
+    ]
 
 
 def _hidden(question: Question, scan: Marked, seen: frozenset[TunnelName | None]) -> list[Unobserved]:
