@@ -51,9 +51,11 @@ def _salvaged(document: Document, wrong: Sequence[Wrong], findings: Findings) ->
         findings.left_out(path)
         bad.setdefault(path[: 1 if path[:1] == ("host",) else 2], []).append(path)
     tree = document.tree.get("tunnels")
-    names = list(tree) if isinstance(tree, dict) else []
-    paths: dict[str, Path] = {name: ("tunnels", name) for name in names}
-    rest = {name: _remainder(_TUNNEL, document, path, bad.get(path, ())) for name, path in paths.items()}
+    tables: dict[str, Any] = tree if isinstance(tree, dict) else {}
+    paths: dict[str, Path] = {name: ("tunnels", name) for name in tables}
+    good = [name for name, path in paths.items() if path not in bad]
+    rest: dict[str, TunnelTable | None] = dict(zip(good, _TUNNEL.read_all([tables[name] for name in good]), strict=True))
+    rest |= {name: _remainder(_TUNNEL, document, path, bad[path]) for name, path in paths.items() if path in bad}
     source = document.tree.get("source")
     return Shaped(
         document,

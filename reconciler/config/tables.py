@@ -189,28 +189,33 @@ class Table:
 
     @classmethod
     def read_all(cls, documents: Sequence[Any]) -> list[Self]:
-        """Most tables of a file have the same keys as others: those are read key by key."""
+        """Key by key, what stands there in all of them. Most have the same keys as others."""
         if not _are_all(dict, documents):
             raise ValueError("no table")
         keys_of_each = list(map(tuple, documents))
         alike: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
         for keys, document in zip(keys_of_each, documents, strict=True):
             alike[keys].append(document)
-        made = {keys: iter(cls._read_alike(keys, several)) for keys, several in alike.items()}
+        columns: defaultdict[str, list[Any]] = defaultdict(list)
+        for keys, several in alike.items():
+            for key, column in zip(keys, zip(*map(dict.values, several), strict=True), strict=True):
+                columns[key] += column
+        if not columns.keys() <= cls.KEYS.keys():
+            raise ValueError("unknown keys")
+        kept = {key: iter(cls.KEYS[key].kind.read_all(column)) for key, column in columns.items()}
+        made = {keys: iter(cls._made(keys, len(several), kept)) for keys, several in alike.items()}
         return list(map(next, map(made.__getitem__, keys_of_each)))
 
     @classmethod
-    def _read_alike(cls, keys: tuple[str, ...], documents: Sequence[dict[str, Any]]) -> list[Self]:
-        """Documents with these keys, in this order."""
+    def _made(cls, keys: tuple[str, ...], number: int, kept: dict[str, Iterator[Any]]) -> list[Self]:
+        """So many tables with these keys, of what is kept next at each of them."""
         given = frozenset(keys)
-        if not cls._NEEDED <= given <= cls.KEYS.keys():
-            raise ValueError("missing or unknown keys")
-        columns = zip(*map(dict.values, documents), strict=True)
-        kept = [cls.KEYS[key].kind.read_all(column) for key, column in zip(keys, columns, strict=True)]
-        attributes = [cls.KEYS[key].attribute for key in keys]
+        if not given >= cls._NEEDED:
+            raise ValueError("missing keys")
         common = cls._DEFAULTS | {"given": given}
-        made = list(map(cls.__new__, repeat(cls, len(documents))))
-        for one, *values in zip(made, *kept, strict=True):
+        attributes = [cls.KEYS[key].attribute for key in keys]
+        made = list(map(cls.__new__, repeat(cls, number)))
+        for one, *values in zip(made, *[islice(kept[key], number) for key in keys], strict=True):
             one.__dict__ = common | dict(zip(attributes, values))  # noqa: B905 - strict in each row would cost a fifth
         return made
 
