@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.config import tables
 from reconciler.config.schema import DesiredFile
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -12,4 +11,6 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def json_schema() -> dict[str, Any]:
     """Draft 2020-12."""
-    return {"$schema": DIALECT, **tables.json_schema(DesiredFile), "title": "desired.toml"}
+    definitions: dict[str, Any] = {}
+    schema = DesiredFile.schema(definitions)
+    return {"$schema": DIALECT, "$defs": dict(sorted(definitions.items())), **schema, "title": "desired.toml"}

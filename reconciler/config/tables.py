@@ -271,13 +271,6 @@ class Of(Kind[AnyTable]):
         return {"$ref": f"#/$defs/{name}"}
 
 
-def json_schema(table: type[Table]) -> Json:
-    """The JSON Schema of documents that are such a table."""
-    definitions: dict[str, Json] = {}
-    schema = table.schema(definitions)
-    return {"$defs": dict(sorted(definitions.items())), **schema}
-
-
 def _schema_of(one: Key, definitions: dict[str, Json]) -> Json:
     """TOML has no null, so none is a default in it."""
     default = {} if one.default is _REQUIRED or one.default is None else {"default": one.default}
