@@ -20,8 +20,8 @@ from reconciler.loop.look import KERNEL_WAIT_S
 
 _REHEARSALS, _REHEARSAL_S = 5, 0.2  # as often, if it does not take longer: by then Python has adapted the code
 _PASSES_USE = (
-    "reconciler.config.load", "reconciler.config.words", "reconciler.loop.relisted", "reconciler.parted",
-    "reconciler.ordered", "reconciler.drivers.wireguard", "reconciler.drivers.way",
+    "reconciler.config.load", "reconciler.config.words", "reconciler.loop.relisted", "reconciler.compared",
+    "reconciler.parted", "reconciler.ordered", "reconciler.drivers.wireguard", "reconciler.drivers.way",
     "reconciler.observe.wireguard", "reconciler.observe.packetfilter", "reconciler.observe.nat", "reconciler.layout.nat",
     "reconciler.host.nft", "reconciler.observe.pulse", "reconciler.loop.turns", "reconciler.observe.engine",
     "reconciler.host.keyfile", "reconciler.host.resolve", "reconciler.host.rtnl", "difflib", "hashlib", "json", "shlex",

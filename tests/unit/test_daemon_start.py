@@ -36,6 +36,16 @@ except TunctlError as error:
     str(error), [str(one) for one in error.details]
 print(*sorted(set(sys.modules) - there))
 """
+PLANNED = """
+import sys
+from reconciler.daemon import start
+start.load()
+there = set(sys.modules)
+from reconciler.plan import plan
+from tests.unit.test_plan import WG, WG_THERE
+assert plan(WG, ()).steps and plan((), WG_THERE).steps
+print(*sorted(name for name in set(sys.modules) - there if name.startswith("reconciler.")))
+"""
 
 
 @pytest.mark.parametrize("text", FILES.values(), ids=FILES)
@@ -46,4 +56,10 @@ def test_what_files_need_is_loaded_before(tmp_path: Path, text: str) -> None:
     (tmp_path / "open").chmod(0o666)
     argv = [sys.executable, "-c", SCRIPT, write(tmp_path, text)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == ""
+
+
+def test_what_plans_is_loaded_before() -> None:
+    """Though nothing that is rehearsed plans a step: a rehearsal may fail."""
+    done = subprocess.run([sys.executable, "-c", PLANNED], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == ""
