@@ -216,6 +216,13 @@ CONFLICTS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("field", ["type", "name", "mtu", "up", "alias", "group", "uid", "gid", "multi_queue", "dies_openly"])
+def test_each_field_of_a_link_alone_is_a_difference(field: str) -> None:
+    wanted = link(uid=0, gid=0, dies_openly=True)
+    assert wanted.differs_from(there(wanted)) == ()
+    assert wanted.differs_from(there(wanted, **{field: None})) == (field,)
+
+
 @pytest.mark.parametrize(("wanted", "found", "steps", "message"), CONFLICTS.values(), ids=CONFLICTS)
 def test_conflicts(wanted: tuple[Resource, ...], found: tuple[Resource, ...], steps: list[str], message: str) -> None:
     made = plan(wanted, found)
