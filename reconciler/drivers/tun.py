@@ -26,8 +26,10 @@ def link(intent: Intent, facts: Facts, numbers: Numbers, dev: IfName) -> Link:
     mode, user, group, multi_queue = tunnel.tun
     uid = user_id(facts, user) if user else None if group else ROOT
     gid = group_id(facts, group) if group else None
-    up = True
-    return Link(tunnel.name, dev, mode, tunnel.mtu, up, intent.mark.alias, numbers.link_group, uid, gid, multi_queue)
+    return Link(
+        tunnel.name, dev, mode, tunnel.mtu, up=True, alias=intent.mark.alias, group=numbers.link_group,
+        uid=uid, gid=gid, multi_queue=multi_queue,
+    )  # fmt: skip
 
 
 def owner(intent: Intent, facts: Facts, dev: IfName) -> Owner | None:
