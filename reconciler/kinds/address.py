@@ -9,7 +9,7 @@ from reconciler.model.resource import Resource
 from reconciler.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Collection, Hashable
 
 _new = tuple.__new__  # as in `routes`
 
@@ -61,7 +61,7 @@ class Address(NamedTuple):
         return f"address {ntop(self.packed)}/{self.length} dev {self.dev}{bare}"
 
 
-def wanted(intent: Intent, dev: IfName, local: Iterable[Prefix], is_routed: Callable[[Prefix], bool]) -> list[Address]:
+def wanted(intent: Intent, dev: IfName, local: Collection[Prefix], is_routed: Callable[[Prefix], bool]) -> list[Address]:
     """The addresses of a tunnel on its link `dev`; `local`: networks that stay where they are; `is_routed`: has the tunnel
     a route of its own for the network of an address?"""
     tunnel = intent.tunnel

@@ -145,9 +145,9 @@ def parse_columns(
     except (OSError, TypeError) as error:
         raise ValueError("not prefixes of one family") from error
     lengths, ends, tails = zip(*map(_ENDINGS[len(packed[0])].__getitem__, map(add, slashes, words)), strict=True)
-    if not keep_host_bits and int.from_bytes(b"".join(packed), "big") & int.from_bytes(
-        b"".join(tails), "big"
-    ):  # of all at once
+    if keep_host_bits:
+        return packed, lengths, ends
+    if int.from_bytes(b"".join(packed), "big") & int.from_bytes(b"".join(tails), "big"):  # of all at once
         raise ValueError("host bits are set")
     return packed, lengths, ends
 
