@@ -46,12 +46,15 @@ def delete(machine: Machine, found: Rule) -> None:
     before = [row for row in same_place[:last] if row != target]
     if not all(row.plain for row in before):
         raise StepFailed(f"{found}: a rule that only partly is like ours stands before it and would be removed instead")
-    for error in machine.rtnl.batch(nl_rule.RTM_NEWRULE, NLM_F_CREATE, [nl_rule.wanted(row) for row in before]):
-        if error:
-            raise failed(found, error) from error
-    for error in machine.rtnl.batch(nl_rule.RTM_DELRULE, 0, [nl_rule.wanted(target)] * (len(before) + copies)):
-        if error and error.errno not in ALREADY_GONE["rule"]:
-            raise failed(found, error) from error
+    try:
+        for error in machine.rtnl.batch(nl_rule.RTM_NEWRULE, NLM_F_CREATE, [nl_rule.wanted(row) for row in before]):
+            if error:
+                raise error
+        for error in machine.rtnl.batch(nl_rule.RTM_DELRULE, 0, [nl_rule.wanted(target)] * (len(before) + copies)):
+            if error and error.errno not in ALREADY_GONE["rule"]:
+                raise error
+    except KernelError as error:
+        raise failed(found, error) from error
 
 
 def _row(rule: Rule) -> RuleRow:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.actuate import rule as actuate
+from reconciler.errors import StepFailed
 from reconciler.host import nl_rule
 from reconciler.host.machine import Machine
 from reconciler.host.netlink import NLM_F_CREATE
@@ -86,6 +88,16 @@ def test_delete_removes_every_copy(machine: Machine) -> None:
     assert machine.rtnl.batch(nl_rule.RTM_NEWRULE, NLM_F_CREATE, [copy]) == [None]
     actuate.delete(machine, PLAIN)
     assert found(machine) == [FROM] * 4
+    actuate.delete(machine, FROM)
+    assert found(machine) == []
+
+
+def test_what_cannot_be_sent_is_a_step_that_failed(machine: Machine) -> None:
+    copies = [nl_rule.wanted(RuleRow(*FROM[1:], protocol=115))] * 100
+    assert not any(machine.rtnl.batch(nl_rule.RTM_NEWRULE, NLM_F_CREATE, copies))
+    machine.rtnl._wire.open().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # 4608 bytes: less than so many need
+    with pytest.raises(StepFailed, match="Message too long"):
+        actuate.delete(machine, FROM)
     actuate.delete(machine, FROM)
     assert found(machine) == []
 
