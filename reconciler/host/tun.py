@@ -25,9 +25,9 @@ def create(name: str, mode: str, uid: int | None = None, gid: int | None = None,
         flags = _MODES[mode] | _NO_PI | _EXCL | (_MULTI_QUEUE if multi_queue else 0)
         fcntl.ioctl(descriptor, _TUNSETIFF, bytearray(_IFREQ.pack(name.encode(), flags)))
         if uid is not None:
-            fcntl.ioctl(descriptor, _TUNSETOWNER, uid)
+            fcntl.ioctl(descriptor, _TUNSETOWNER, _as_int(uid))
         if gid is not None:
-            fcntl.ioctl(descriptor, _TUNSETGROUP, gid)
+            fcntl.ioctl(descriptor, _TUNSETGROUP, _as_int(gid))
     except BaseException:
         os.close(descriptor)
         raise
@@ -37,3 +37,8 @@ def create(name: str, mode: str, uid: int | None = None, gid: int | None = None,
 def persist(descriptor: int) -> None:
     """The device outlives the descriptor."""
     fcntl.ioctl(descriptor, _TUNSETPERSIST, 1)
+
+
+def _as_int(number: int) -> int:
+    """A user or group, of 32 bits, as the number with a sign that ioctl takes: the kernel sees the same bits."""
+    return number - (number >> 31 << 32)

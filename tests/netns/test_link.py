@@ -77,6 +77,7 @@ def test_an_empty_host_has_only_lo(machine: Machine) -> None:
         pytest.param(WANTED, id="tun"),
         pytest.param(WANTED._replace(type="tap", mtu=None), id="tap"),
         pytest.param(WANTED._replace(uid=65534), id="user"),
+        pytest.param(WANTED._replace(uid=1 << 31, gid=(1 << 32) - 2), id="large numbers"),
         pytest.param(WANTED._replace(gid=12345), id="group"),
         pytest.param(WANTED._replace(uid=1000, gid=100, multi_queue=True), id="everything"),
         pytest.param(WANTED._replace(up=False), id="down"),
