@@ -76,7 +76,7 @@ def _is_odd(prefix: Prefix) -> bool:
 
 
 def _refuse_odd(text: str, packed: bytes, length: int) -> None:
-    """Of these an interface can have those of 240.0.0.0/4, and some of IPv6."""
+    """ValueError for those of them that no interface can have, or should."""
     if not any(packed):
         raise ValueError(f"{text!r} is no address that an interface can have")
     if packed[0] == 0xFF if len(packed) == 16 else packed[0] >> 4 == 0xE:
